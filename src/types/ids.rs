@@ -1,0 +1,106 @@
+//! Identities and positions.
+
+use std::fmt;
+use uuid::Uuid;
+
+/// A record's position in its partition, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Offset(pub i64);
+
+impl Offset {
+    /// The first offset of every partition.
+    pub const ZERO: Offset = Offset(0);
+
+    /// The offset `records` further on. Offsets end at 2⁶³−1, which no partition reaches.
+    #[must_use]
+    pub fn plus(self, records: i64) -> Offset {
+        Offset(self.0.saturating_add(records))
+    }
+
+    /// The offset after this one.
+    #[must_use]
+    pub fn next(self) -> Offset {
+        self.plus(1)
+    }
+}
+
+/// The number of a leader's term (KIP-101). On one node it is always 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LeaderEpoch(pub i32);
+
+/// A broker's number in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NodeId(pub i32);
+
+/// The number of a block in a shard's log: from 1, without gaps. 0 is "before the first block".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct BlockNumber(pub u64);
+
+impl BlockNumber {
+    /// Before the first block: nothing decided, nothing durable, nothing applied.
+    pub const ZERO: BlockNumber = BlockNumber(0);
+
+    /// The block after this one.
+    #[must_use]
+    pub fn next(self) -> BlockNumber {
+        BlockNumber(self.0.saturating_add(1))
+    }
+}
+
+/// A Kafka connection (one TCP connection, or one QUIC lane), numbered in the order in which they were accepted since
+/// this process started; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ConnectionId(pub u64);
+
+/// A topic's identity (KIP-516): it survives nothing but the topic, so a topic made again under an old name is another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct TopicId(pub Uuid);
+
+impl TopicId {
+    /// The protocol's "no topic id".
+    pub const NIL: TopicId = TopicId(Uuid::nil());
+}
+
+impl fmt::Debug for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A partition's number within its topic, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PartitionIndex(pub i32);
+
+/// A partition: which topic, and which of its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PartitionId {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition within it.
+    pub index: PartitionIndex,
+}
+
+impl PartitionId {
+    /// Partition `index` of `topic`.
+    #[must_use]
+    pub fn new(topic: TopicId, index: PartitionIndex) -> PartitionId {
+        PartitionId { topic, index }
+    }
+}
+
+macro_rules! display_as_number {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+display_as_number!(Offset, LeaderEpoch, NodeId, BlockNumber, ConnectionId, TopicId, PartitionIndex);
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.index)
+    }
+}

@@ -1,0 +1,123 @@
+//! Names that people choose. Cheap to clone: the text is shared.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name_type!(
+    /// A topic's name: 1 to 249 characters of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`.
+    TopicName
+);
+name_type!(
+    /// A consumer group's name.
+    GroupId
+);
+name_type!(
+    /// A transactional producer's name (KIP-98).
+    TransactionalId
+);
+
+/// The longest topic name, in characters. Kafka's own limit: a name and a partition had to fit a file name.
+pub const TOPIC_NAME_LENGTH_MAX: usize = 249;
+
+/// Why a text is not a topic name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTopicName {
+    /// There is no text.
+    #[error("a topic name must not be empty")]
+    Empty,
+    /// The two names that a file system keeps for itself.
+    #[error("a topic cannot be named \".\" or \"..\"")]
+    Dots,
+    /// More than [`TOPIC_NAME_LENGTH_MAX`] characters.
+    #[error("a topic name has at most {TOPIC_NAME_LENGTH_MAX} characters, this one has {0}")]
+    TooLong(usize),
+    /// A character outside the allowed set.
+    #[error("a topic name is made of letters, digits, '.', '_' and '-'; {0:?} is none of them")]
+    Character(char),
+}
+
+impl TopicName {
+    /// Checks a text by Kafka's rules for topic names.
+    pub fn new(text: &str) -> Result<TopicName, InvalidTopicName> {
+        if text.is_empty() {
+            return Err(InvalidTopicName::Empty);
+        }
+        if text == "." || text == ".." {
+            return Err(InvalidTopicName::Dots);
+        }
+        if let Some(bad) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
+        {
+            return Err(InvalidTopicName::Character(bad));
+        }
+        if text.len() > TOPIC_NAME_LENGTH_MAX {
+            return Err(InvalidTopicName::TooLong(text.len()));
+        }
+        Ok(TopicName(text.into()))
+    }
+}
+
+impl GroupId {
+    /// Any text is a group id; the empty one too (clients without a group use it).
+    #[must_use]
+    pub fn new(text: &str) -> GroupId {
+        GroupId(text.into())
+    }
+}
+
+impl TransactionalId {
+    /// Any text that is not empty is a transactional id.
+    #[must_use]
+    pub fn new(text: &str) -> Option<TransactionalId> {
+        if text.is_empty() { None } else { Some(TransactionalId(text.into())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names_follow_kafkas_rules() {
+        assert!(TopicName::new("payments.EU_1-a").is_ok());
+        assert!(TopicName::new(&"a".repeat(249)).is_ok());
+        assert_eq!(TopicName::new(""), Err(InvalidTopicName::Empty));
+        assert_eq!(TopicName::new(".."), Err(InvalidTopicName::Dots));
+        assert_eq!(TopicName::new("a/b"), Err(InvalidTopicName::Character('/')));
+        assert_eq!(TopicName::new(&"a".repeat(250)), Err(InvalidTopicName::TooLong(250)));
+    }
+}
