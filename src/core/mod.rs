@@ -1,1 +1,33 @@
-//! The core room.
+//! The state machine: what semel decides, and what follows from a decision.
+//!
+//! Comes in: a [`Command`] (what somebody asks), the time, and a [`View`] of the rows. Goes out: [`Event`]s (facts that
+//! have been decided), the row changes that follow from them, and a [`Reply`]. [`decide`] says which events a command
+//! leads to, or which rows it still needs; [`evolve`] says how one event changes the rows, live and in recovery alike.
+//! The rules, their names and their sources stand in `spec/transactions.md`; each rule is one action of `tla/`.
+//!
+//! This room must never do I/O, wait, read a clock, draw a random number, or know of the wire, the log or the store:
+//! the same commands at the same times on the same rows give the same events, for ever.
+
+mod commands;
+mod decide;
+mod draft;
+mod events;
+mod evolve;
+pub mod limits;
+mod rows;
+
+pub use commands::{
+    Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, InitProducerId, NewTopic, Now,
+    OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, TransactionalProducer,
+};
+pub use decide::{Decided, decide};
+pub use draft::{Draft, Drafted, Look, Need, View};
+pub use events::{BatchAppended, Enrolment, Event, MarkerWritten, ProducerAppend};
+pub use evolve::evolve;
+pub use rows::{
+    AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorRow, EndReason, Ended, GroupOffsetKey,
+    Identity, NextProducerIdRow, Ongoing, OpenTransaction, OpenTransactionsRow, Outcome, PartitionRow,
+    PendingOffsetKey, PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerRow, REMEMBERED_BATCHES,
+    RememberedBatch, Row, RowKey, RowValue, TopicConfig, TopicNameRow, TopicRow, TransactionRow,
+    TransactionState,
+};

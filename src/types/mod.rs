@@ -5,6 +5,7 @@
 //! never read a clock, and never fail in any way but by returning an error.
 
 mod clock;
+pub mod codec;
 mod ids;
 mod names;
 mod producer;

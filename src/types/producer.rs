@@ -54,7 +54,7 @@ impl TxnNumber {
 pub struct Sequence(i32);
 
 /// Half of the sequence space: a distance below it is "ahead", one above it "behind".
-const SEQUENCE_HALF: i64 = 1 << 30;
+const SEQUENCE_HALF: u32 = 1 << 30;
 const SEQUENCE_SPACE: i64 = 1 << 31;
 
 impl Sequence {
@@ -86,11 +86,21 @@ impl Sequence {
         self.plus(1)
     }
 
+    /// How many records it is from here forward to `other`: 0..2³¹.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the remainder is in 0..2^31"
+    )]
+    pub fn distance_to(self, other: Sequence) -> u32 {
+        (i64::from(other.0) - i64::from(self.0)).rem_euclid(SEQUENCE_SPACE) as u32
+    }
+
     /// Whether this lies behind `other`: the modular distance from here to there is in 1..2³⁰.
     #[must_use]
     pub fn is_behind(self, other: Sequence) -> bool {
-        let distance = (i64::from(other.0) - i64::from(self.0)).rem_euclid(SEQUENCE_SPACE);
-        distance != 0 && distance < SEQUENCE_HALF
+        (1..SEQUENCE_HALF).contains(&self.distance_to(other))
     }
 }
 
@@ -101,6 +111,20 @@ pub struct SequenceRange {
     pub first: Sequence,
     /// The last record's sequence.
     pub last: Sequence,
+}
+
+impl SequenceRange {
+    /// `records` sequences from `first` on; `records` is at least 1.
+    #[must_use]
+    pub fn starting_at(first: Sequence, records: u32) -> SequenceRange {
+        SequenceRange { first, last: first.plus(records.saturating_sub(1)) }
+    }
+
+    /// How many records the range holds.
+    #[must_use]
+    pub fn records(self) -> u32 {
+        self.first.distance_to(self.last) + 1
+    }
 }
 
 impl fmt::Display for SequenceRange {

@@ -1,0 +1,263 @@
+//! The commands (what somebody asks) and the replies (what they are told). A command has been authorised and its records
+//! checked before it comes here.
+
+use super::rows::{Identity, Outcome, TopicConfig};
+use crate::types::*;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What time it is, for one block of decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Served time: deadlines.
+    pub served: ServedTime,
+    /// Wall time: timestamps.
+    pub wall: Timestamp,
+}
+
+/// What somebody asks.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are what their names say; what a command does, its own line says"
+)]
+pub enum Command {
+    /// Give the cluster its identity, unless it has one.
+    FormCluster { id: Uuid },
+    /// Create a topic; or only say whether it could be.
+    CreateTopic { topic: NewTopic, validate_only: bool },
+    /// Give a topic `partitions` partitions in all; or only say whether that could be.
+    AddPartitions { topic: TopicId, partitions: u32, validate_only: bool },
+    /// Delete a topic.
+    DeleteTopic { topic: TopicId },
+    /// Store batches.
+    Produce(Produce),
+    /// Give out a producer id.
+    InitProducerId(InitProducerId),
+    /// Enrol partitions in a transaction (version 1).
+    Enrol(Enrol),
+    /// Enrol a group's offsets in a transaction (version 1).
+    EnrolGroup { producer: TransactionalProducer, group: GroupId },
+    /// Stage offsets in a transaction.
+    StageOffsets(StageOffsets),
+    /// End a transaction.
+    EndTxn(EndTxn),
+    /// Commit a group's offsets.
+    CommitOffsets { group: GroupId, offsets: Vec<OffsetToCommit> },
+    /// Abort the open transaction of this id if its deadline has passed.
+    Expire { transactional_id: TransactionalId },
+}
+
+/// A topic to be created. Its id was drawn outside: the state machine draws nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTopic {
+    /// Its identity.
+    pub id: TopicId,
+    /// Its name.
+    pub name: TopicName,
+    /// How many partitions.
+    pub partitions: u32,
+    /// Its settings, checked.
+    pub config: TopicConfig,
+}
+
+/// The transaction protocol a request belongs to, by its version (KIP-890).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Enrolment is asked for; epochs stay as they are when a transaction ends.
+    V1,
+    /// An append or a staged offset enrols; each end raises the epoch.
+    V2,
+}
+
+/// Who speaks for a transactional id, over which connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransactionalProducer {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+    /// The identity claimed.
+    pub identity: Identity,
+    /// The connection the request came over.
+    pub connection: ConnectionId,
+}
+
+/// A batch of records, as far as the state machine is concerned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchFacts {
+    /// How many records, at least 1.
+    pub records: u32,
+    /// The newest timestamp of its records.
+    pub max_timestamp: Timestamp,
+    /// Its producer, if it has an identity.
+    pub producer: Option<BatchProducer>,
+}
+
+/// What a batch says of its producer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchProducer {
+    /// Who.
+    pub identity: Identity,
+    /// The first record's sequence.
+    pub first_sequence: Sequence,
+    /// Whether it belongs to a transaction.
+    pub transactional: bool,
+}
+
+/// Batches to store, each on its own merits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Produce {
+    /// The transactional id the request names.
+    pub transactional_id: Option<TransactionalId>,
+    /// Whether appends enrol.
+    pub protocol: Protocol,
+    /// The batches, in the order of the request.
+    pub batches: Vec<ProduceBatch>,
+}
+
+/// One batch to store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProduceBatch {
+    /// Where.
+    pub partition: PartitionId,
+    /// What.
+    pub batch: BatchFacts,
+}
+
+/// A producer asks for an identity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InitProducerId {
+    /// For which transactional id, over which connection; none for an idempotent producer.
+    pub transactional_id: Option<(TransactionalId, ConnectionId)>,
+    /// How long its transactions may stay open.
+    pub timeout: Duration,
+    /// The identity it has and wants to go on from (KIP-360).
+    pub current: Option<Identity>,
+}
+
+/// Partitions to enrol in a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Enrol {
+    /// Who asks.
+    pub producer: TransactionalProducer,
+    /// The partitions.
+    pub partitions: Vec<PartitionId>,
+}
+
+/// An offset to commit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OffsetToCommit {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The next record to read.
+    pub offset: Offset,
+    /// The leader epoch of the record before it; −1 if not said.
+    pub leader_epoch: LeaderEpoch,
+    /// The client's own text.
+    pub metadata: String,
+}
+
+/// Offsets to commit with a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StageOffsets {
+    /// Who asks.
+    pub producer: TransactionalProducer,
+    /// Whether staging enrols the group.
+    pub protocol: Protocol,
+    /// The group.
+    pub group: GroupId,
+    /// The offsets.
+    pub offsets: Vec<OffsetToCommit>,
+}
+
+/// A transaction is to end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndTxn {
+    /// Who asks.
+    pub producer: TransactionalProducer,
+    /// How.
+    pub outcome: Outcome,
+    /// Whether the end raises the epoch.
+    pub protocol: Protocol,
+}
+
+/// Where a batch is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its first record's offset.
+    pub base_offset: Offset,
+    /// The time its records got, or −1.
+    pub append_time: Timestamp,
+    /// The partition's first offset.
+    pub log_start: Offset,
+    /// Whether it had been stored before and was not stored again.
+    pub duplicate: bool,
+}
+
+/// What a command's sender is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Done, or refused.
+    Done(Result<(), Refusal>),
+    /// Per batch, in the order of the request.
+    Produced(Vec<Result<Appended, Refusal>>),
+    /// The identity to go on with.
+    Identity(Result<Identity, Refusal>),
+    /// Per item, in the order of the request.
+    Each(Vec<Result<(), Refusal>>),
+}
+
+/// Why something is refused. Which Kafka error code that is depends on the request's version: `broker::errors` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such topic or partition.
+    #[error("no such topic or partition")]
+    UnknownPartition,
+    /// The topic's name is taken.
+    #[error("a topic of this name exists")]
+    TopicExists,
+    /// Zero partitions, fewer than there are, or more than a limit allows.
+    #[error("not a possible number of partitions")]
+    PartitionCount,
+    /// A gap in the producer's sequence, or an overlap with what is stored.
+    #[error("the batch is not the producer's next one")]
+    OutOfOrderSequence,
+    /// Stored before, but too long ago to say at which offset.
+    #[error("the batch was stored before")]
+    DuplicateSequence,
+    /// The batch's epoch is older than one this partition or the coordinator has seen.
+    #[error("the producer epoch is old: another producer has taken over")]
+    StaleEpoch,
+    /// The requester has been fenced.
+    #[error("another producer holds this transactional id now")]
+    Fenced,
+    /// The producer id is not the transactional id's.
+    #[error("the producer id does not belong to this transactional id")]
+    ProducerIdMapping,
+    /// The transaction's state does not allow this.
+    #[error("the transaction is in no state for this")]
+    TransactionState,
+    /// The partition or group is not enrolled in the transaction.
+    #[error("the partition is not part of the transaction")]
+    NotEnrolled,
+    /// Some other partition of the same request was refused, and so nothing was done.
+    #[error("refused because of another partition of the request")]
+    NotAttempted,
+    /// The transaction timeout is zero or above the limit.
+    #[error("the transaction timeout is not allowed")]
+    TransactionTimeout,
+    /// The request came over a connection that is not the transactional id's newest.
+    #[error("a newer connection coordinates this transactional id")]
+    NotCoordinator,
+    /// A transaction would grow past a limit.
+    #[error("the transaction has reached a limit")]
+    TransactionTooLarge,
+    /// The offset's metadata text is too long.
+    #[error("the offset's metadata is too long")]
+    MetadataTooLarge,
+    /// A name is too long or empty.
+    #[error("the name is too long or empty")]
+    InvalidName,
+    /// The command needed too many rounds of rows: a defect of the state machine, never of the request.
+    #[error("the command could not be decided")]
+    Undecidable,
+}

@@ -1,0 +1,51 @@
+//! What each command leads to. One file per family of commands; each decision states its events through a [`Draft`] and
+//! returns what the sender is told.
+
+mod offsets;
+mod produce;
+mod producer_id;
+mod topics;
+mod transactions;
+
+use super::commands::{Command, Now, Reply};
+use super::draft::{Draft, Drafted, Need, View};
+
+/// A command's outcome.
+pub struct Decided {
+    /// What its sender is told, once `drafted` is durable.
+    pub reply: Reply,
+    /// The events, and what they change.
+    pub drafted: Drafted,
+}
+
+/// Decides a command at `now` on the rows of `view`, or says which rows it needs first. Pure.
+pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, Need> {
+    let mut draft = Draft::new(view, now.served);
+    let rows = &mut draft;
+    let reply = match command {
+        Command::FormCluster { id } => Reply::Done(topics::form_cluster(rows, *id)?),
+        Command::CreateTopic { topic, validate_only } => {
+            Reply::Done(topics::create_topic(rows, topic, *validate_only)?)
+        }
+        Command::AddPartitions { topic, partitions, validate_only } => {
+            Reply::Done(topics::add_partitions(rows, *topic, *partitions, *validate_only)?)
+        }
+        Command::DeleteTopic { topic } => Reply::Done(topics::delete_topic(rows, *topic)?),
+        Command::Produce(produce) => Reply::Produced(produce::produce(rows, now, produce)?),
+        Command::InitProducerId(init) => Reply::Identity(producer_id::init_producer_id(rows, now, init)?),
+        Command::Enrol(enrol) => Reply::Each(transactions::enrol_partitions(rows, now, enrol)?),
+        Command::EnrolGroup { producer, group } => {
+            Reply::Done(transactions::enrol_group(rows, now, producer, group)?)
+        }
+        Command::StageOffsets(stage) => Reply::Each(offsets::stage_offsets(rows, now, stage)?),
+        Command::EndTxn(end) => Reply::Identity(transactions::end_transaction(rows, now, end)?),
+        Command::CommitOffsets { group, offsets } => {
+            Reply::Each(offsets::commit_offsets(rows, now, group, offsets)?)
+        }
+        Command::Expire { transactional_id } => {
+            transactions::expire_transaction(rows, now, transactional_id)?;
+            Reply::Done(Ok(()))
+        }
+    };
+    Ok(Decided { reply, drafted: draft.finish() })
+}

@@ -1,0 +1,208 @@
+//! Idempotent and transactional append (`spec/transactions.md`, "Idempotent append" and "Enrolment").
+
+use super::transactions::{enrolment, find_holder};
+use crate::core::commands::{
+    Appended, BatchFacts, BatchProducer, Now, Produce, ProduceBatch, Protocol, Refusal,
+};
+use crate::core::draft::{Draft, Need};
+use crate::core::events::{BatchAppended, Event, ProducerAppend};
+use crate::core::limits::{OPEN_TRANSACTIONS_PER_PARTITION_MAX, PARTITIONS_PER_TRANSACTION_MAX};
+use crate::core::rows::*;
+use crate::types::*;
+
+/// Stores each batch of a request on its own merits.
+pub(super) fn produce(
+    rows: &mut Draft<'_>,
+    now: Now,
+    produce: &Produce,
+) -> Result<Vec<Result<Appended, Refusal>>, Need> {
+    rows.require(produce.batches.iter().flat_map(|batch| rows_of(produce, batch)))?;
+    let mut answers = Vec::with_capacity(produce.batches.len());
+    for (index, batch) in produce.batches.iter().enumerate() {
+        answers.push(append_batch(rows, now, produce, batch, index)?);
+    }
+    Ok(answers)
+}
+
+/// The rows that a batch is judged by.
+fn rows_of(produce: &Produce, batch: &ProduceBatch) -> Vec<RowKey> {
+    let partition = batch.partition;
+    let mut keys = vec![TopicRow::key(&partition.topic), PartitionRow::key(&partition)];
+    if let Some(producer) = &batch.batch.producer {
+        keys.push(ProducerRow::key(&ProducerKey { partition, producer: producer.identity.id }));
+        if producer.transactional {
+            keys.push(OpenTransactionsRow::key(&partition));
+            keys.extend(produce.transactional_id.as_ref().map(TransactionRow::key));
+        }
+    }
+    keys
+}
+
+/// What a partition makes of a producer's batch.
+enum Verdict {
+    /// It is the next one.
+    Append,
+    /// It is stored, there.
+    Duplicate(RememberedBatch),
+}
+
+fn append_batch(
+    rows: &mut Draft<'_>,
+    now: Now,
+    produce: &Produce,
+    ProduceBatch { partition, batch }: &ProduceBatch,
+    index: usize,
+) -> Result<Result<Appended, Refusal>, Need> {
+    let Some(log_start) = rows.get::<PartitionRow>(partition)?.map(|row| row.log_start) else {
+        return Ok(Err(Refusal::UnknownPartition));
+    };
+    let mut transaction = None;
+    if let Some(producer) = &batch.producer {
+        let row =
+            rows.get::<ProducerRow>(&ProducerKey { partition: *partition, producer: producer.identity.id })?;
+        match judge(row, producer, batch.records, produce.protocol) {
+            Err(refusal) => return Ok(Err(refusal)),
+            Ok(Verdict::Duplicate(batch)) => {
+                let RememberedBatch { base_offset, append_time, .. } = batch;
+                return Ok(Ok(Appended { base_offset, append_time, log_start, duplicate: true }));
+            }
+            Ok(Verdict::Append) => {}
+        }
+        if producer.transactional {
+            match enrol_for_append(rows, now, produce, *partition, producer)? {
+                Ok(number) => transaction = Some(number),
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+        }
+    }
+    let appended = state_append(rows, now, *partition, batch, transaction, index)?;
+    Ok(Ok(Appended { log_start, ..appended }))
+}
+
+/// Judges a batch by what the partition remembers of its producer.
+fn judge(
+    row: Option<&ProducerRow>,
+    producer: &BatchProducer,
+    records: u32,
+    protocol: Protocol,
+) -> Result<Verdict, Refusal> {
+    let sequences = SequenceRange::starting_at(producer.first_sequence, records);
+    let starts = sequences.first == Sequence::FIRST;
+    let Some(row) = row else {
+        // A producer that is not known here may go on where it was (KIP-360): only its id's expiry can have brought
+        // that about. In version 2 each transaction has an epoch of its own, and so starts at 0.
+        let goes_on = !(producer.transactional && protocol == Protocol::V2);
+        return if starts || goes_on { Ok(Verdict::Append) } else { Err(Refusal::OutOfOrderSequence) };
+    };
+    if producer.identity.epoch < row.epoch {
+        return Err(Refusal::StaleEpoch);
+    }
+    if row.open.is_some() && !producer.transactional {
+        return Err(Refusal::TransactionState);
+    }
+    let remembered = if producer.identity.epoch == row.epoch { row.batches.as_slice() } else { &[] };
+    let Some(newest) = remembered.last() else {
+        return if starts { Ok(Verdict::Append) } else { Err(Refusal::OutOfOrderSequence) };
+    };
+    if let Some(same) = remembered.iter().find(|batch| batch.sequences == sequences) {
+        return Ok(Verdict::Duplicate(same.clone()));
+    }
+    if sequences.first == newest.sequences.last.next() {
+        return Ok(Verdict::Append);
+    }
+    Err(if was_stored(row, sequences) { Refusal::DuplicateSequence } else { Refusal::OutOfOrderSequence })
+}
+
+/// Whether `sequences` lie wholly behind the oldest remembered batch and within what this epoch has stored. Clients take
+/// DUPLICATE_SEQUENCE_NUMBER for success: it must never be said of records that were not stored.
+fn was_stored(row: &ProducerRow, sequences: SequenceRange) -> bool {
+    let Some(oldest) = row.batches.first() else { return false };
+    let remembered: u64 = row.batches.iter().map(|batch| u64::from(batch.sequences.records())).sum();
+    let stored_before = row.stored_in_epoch.saturating_sub(remembered);
+    sequences.last.is_behind(oldest.sequences.first)
+        && sequences.first.is_behind(oldest.sequences.first)
+        && u64::from(sequences.first.distance_to(oldest.sequences.first)) <= stored_before
+}
+
+/// Checks that a transactional batch belongs to the open transaction of its transactional id, and in version 2 enrols its
+/// partition. No append without enrolment: so no transaction can hang unseen.
+fn enrol_for_append(
+    rows: &mut Draft<'_>,
+    now: Now,
+    produce: &Produce,
+    partition: PartitionId,
+    producer: &BatchProducer,
+) -> Result<Result<TxnNumber, Refusal>, Need> {
+    let Some(transactional_id) = &produce.transactional_id else {
+        return Ok(Err(Refusal::ProducerIdMapping));
+    };
+    let row = match find_holder(rows, transactional_id, producer.identity)? {
+        Ok(row) => row,
+        Err(Refusal::Fenced) => return Ok(Err(Refusal::StaleEpoch)),
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let enrolled = match &row.state {
+        TransactionState::Ongoing(ongoing) => Some(&ongoing.partitions),
+        _ => None,
+    };
+    let number = row.number;
+    let opened = rows
+        .get::<ProducerRow>(&ProducerKey { partition, producer: producer.identity.id })?
+        .is_some_and(|producer| producer.open.is_some());
+    if !opened && open_transactions(rows, partition)? >= OPEN_TRANSACTIONS_PER_PARTITION_MAX {
+        return Ok(Err(Refusal::TransactionTooLarge));
+    }
+    match (enrolled, produce.protocol) {
+        (Some(partitions), _) if partitions.contains(&partition) => Ok(Ok(number)),
+        (_, Protocol::V1) => Ok(Err(Refusal::NotEnrolled)),
+        (Some(partitions), Protocol::V2) if partitions.len() >= PARTITIONS_PER_TRANSACTION_MAX => {
+            Ok(Err(Refusal::TransactionTooLarge))
+        }
+        (_, Protocol::V2) => {
+            let enrolment = enrolment(transactional_id, row, now);
+            let number = enrolment.number;
+            rows.state(Event::PartitionsEnrolled { enrolment, partitions: vec![partition] })?;
+            Ok(Ok(number))
+        }
+    }
+}
+
+fn open_transactions(rows: &Draft<'_>, partition: PartitionId) -> Result<usize, Need> {
+    Ok(rows.get::<OpenTransactionsRow>(&partition)?.map_or(0, |row| row.by_first_offset.len()))
+}
+
+fn state_append(
+    rows: &mut Draft<'_>,
+    now: Now,
+    partition: PartitionId,
+    batch: &BatchFacts,
+    transaction: Option<TxnNumber>,
+    index: usize,
+) -> Result<Appended, Need> {
+    let base_offset = rows.get::<PartitionRow>(&partition)?.map_or(Offset::ZERO, |row| row.next_offset);
+    let append_time =
+        rows.get::<TopicRow>(&partition.topic)?.is_some_and(TopicRow::stamps_append_time).then_some(now.wall);
+    let producer = batch.producer.map(|producer| ProducerAppend {
+        identity: producer.identity,
+        sequences: SequenceRange::starting_at(producer.first_sequence, batch.records),
+        transaction,
+    });
+    let appended = BatchAppended {
+        partition,
+        base_offset,
+        records: batch.records,
+        max_timestamp: append_time.unwrap_or(batch.max_timestamp),
+        append_time,
+        producer,
+    };
+    rows.state_batch(Event::BatchAppended(appended), index)?;
+    let append_time = append_time.unwrap_or(Timestamp::NONE);
+    Ok(Appended { base_offset, append_time, log_start: Offset::ZERO, duplicate: false })
+}
+
+impl TopicRow {
+    /// Whether records get the time of their append instead of their own.
+    fn stamps_append_time(&self) -> bool {
+        self.config.get("message.timestamp.type").is_some_and(|value| value == "LogAppendTime")
+    }
+}

@@ -1,0 +1,250 @@
+//! Transactions: who holds an id, enrolment, the end (`spec/transactions.md`).
+
+use super::producer_id::take_producer_id;
+use crate::core::commands::{EndTxn, Enrol, Now, Protocol, Refusal, TransactionalProducer};
+use crate::core::draft::{Draft, Need};
+use crate::core::events::{Enrolment, Event, MarkerWritten};
+use crate::core::limits::{GROUPS_PER_TRANSACTION_MAX, PARTITIONS_PER_TRANSACTION_MAX};
+use crate::core::rows::*;
+use crate::types::*;
+use std::collections::BTreeSet;
+
+/// The transactional id's row, if `identity` holds it.
+pub(super) fn find_holder<'r>(
+    rows: &'r Draft<'_>,
+    id: &TransactionalId,
+    identity: Identity,
+) -> Result<Result<&'r TransactionRow, Refusal>, Need> {
+    Ok(match rows.get::<TransactionRow>(id)? {
+        Some(row) if row.holder == identity => Ok(row),
+        Some(row) if row.holder.id == identity.id => Err(Refusal::Fenced),
+        _ => Err(Refusal::ProducerIdMapping),
+    })
+}
+
+/// What an enrolment made now says: it belongs to the open transaction, or begins the next one.
+pub(super) fn enrolment(id: &TransactionalId, row: &TransactionRow, now: Now) -> Enrolment {
+    let transactional_id = id.clone();
+    match &row.state {
+        TransactionState::Ongoing(Ongoing { began, deadline, .. }) => {
+            Enrolment { transactional_id, number: row.number, began: *began, deadline: *deadline }
+        }
+        _ => Enrolment {
+            transactional_id,
+            number: row.number.next(),
+            began: now.wall,
+            deadline: now.served.plus(row.timeout),
+        },
+    }
+}
+
+/// `producer`'s row, if it holds its id, and this connection is the newest that coordinates it. Version-1 requests carry
+/// nothing that tells a delayed one from a new one; the connection does, for as long as it lives.
+pub(super) fn find_coordinated<'r>(
+    rows: &'r mut Draft<'_>,
+    producer: &TransactionalProducer,
+) -> Result<Result<&'r TransactionRow, Refusal>, Need> {
+    let id = &producer.transactional_id;
+    if let Err(refusal) = find_holder(rows, id, producer.identity)? {
+        return Ok(Err(refusal));
+    }
+    let newest = rows.get::<CoordinatorRow>(id)?.map_or(0, |row| row.connection);
+    if producer.connection.0 < newest {
+        return Ok(Err(Refusal::NotCoordinator));
+    }
+    rows.put(id, CoordinatorRow { connection: producer.connection.0 });
+    find_holder(rows, id, producer.identity)
+}
+
+/// `EnrolPartitions`: all of them, or none.
+pub(super) fn enrol_partitions(
+    rows: &mut Draft<'_>,
+    now: Now,
+    enrol: &Enrol,
+) -> Result<Vec<Result<(), Refusal>>, Need> {
+    let all = |refusal| vec![Err(refusal); enrol.partitions.len()];
+    rows.require(enrol.partitions.iter().map(PartitionRow::key))?;
+    let row = match find_coordinated(rows, &enrol.producer)? {
+        Ok(row) => row,
+        Err(refusal) => return Ok(all(refusal)),
+    };
+    let enrolment = enrolment(&enrol.producer.transactional_id, row, now);
+    let mut partitions: BTreeSet<PartitionId> = enrol.partitions.iter().copied().collect();
+    let enrolled = match &row.state {
+        TransactionState::Ongoing(ongoing) => {
+            partitions.retain(|partition| !ongoing.partitions.contains(partition));
+            ongoing.partitions.len()
+        }
+        _ => 0,
+    };
+    if enrolled + partitions.len() > PARTITIONS_PER_TRANSACTION_MAX {
+        return Ok(all(Refusal::TransactionTooLarge));
+    }
+    let mut answers = Vec::with_capacity(enrol.partitions.len());
+    for partition in &enrol.partitions {
+        let known = rows.get::<PartitionRow>(partition)?.is_some();
+        answers.push(if known { Ok(()) } else { Err(Refusal::UnknownPartition) });
+    }
+    if answers.iter().any(Result::is_err) {
+        return Ok(answers.into_iter().map(|answer| answer.and(Err(Refusal::NotAttempted))).collect());
+    }
+    if !partitions.is_empty() {
+        rows.state(Event::PartitionsEnrolled { enrolment, partitions: partitions.into_iter().collect() })?;
+    }
+    Ok(answers)
+}
+
+/// `EnrolGroup`, asked for (version 1).
+pub(super) fn enrol_group(
+    rows: &mut Draft<'_>,
+    now: Now,
+    producer: &TransactionalProducer,
+    group: &GroupId,
+) -> Result<Result<(), Refusal>, Need> {
+    match find_coordinated(rows, producer)? {
+        Ok(_) => state_group(rows, now, producer, group),
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// The group's offsets may travel with the transaction of `producer`, which is its id's holder.
+pub(super) fn state_group(
+    rows: &mut Draft<'_>,
+    now: Now,
+    producer: &TransactionalProducer,
+    group: &GroupId,
+) -> Result<Result<(), Refusal>, Need> {
+    let row = match find_holder(rows, &producer.transactional_id, producer.identity)? {
+        Ok(row) => row,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if let TransactionState::Ongoing(ongoing) = &row.state {
+        if ongoing.groups.contains(group) {
+            return Ok(Ok(()));
+        }
+        if ongoing.groups.len() >= GROUPS_PER_TRANSACTION_MAX {
+            return Ok(Err(Refusal::TransactionTooLarge));
+        }
+    }
+    let enrolment = enrolment(&producer.transactional_id, row, now);
+    rows.state(Event::GroupEnrolled { enrolment, group: group.clone() })?;
+    Ok(Ok(()))
+}
+
+/// `EndTransaction`: commits or aborts, and says with which identity the producer goes on.
+pub(super) fn end_transaction(
+    rows: &mut Draft<'_>,
+    now: Now,
+    end: &EndTxn,
+) -> Result<Result<Identity, Refusal>, Need> {
+    let EndTxn { producer, outcome, protocol } = end;
+    let id = &producer.transactional_id;
+    let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Err(Refusal::ProducerIdMapping)) };
+    if let TransactionState::Complete(ended) = &row.state
+        && ended.by == producer.identity
+        && ended.reason == EndReason::Requested
+    {
+        let raises = *protocol == Protocol::V2 && row.holder == producer.identity;
+        if ended.outcome == *outcome && !raises {
+            return Ok(Ok(row.holder));
+        }
+        if !raises {
+            return Ok(Err(Refusal::TransactionState));
+        }
+    }
+    let found = match protocol {
+        Protocol::V1 => find_coordinated(rows, producer)?,
+        Protocol::V2 => find_holder(rows, id, producer.identity)?,
+    };
+    let row = match found {
+        Ok(row) => row,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    match (&row.state, protocol, outcome) {
+        (TransactionState::Ongoing(_), _, _) => {}
+        // Nothing to abort: but the epoch is raised, so that whatever is still on its way is fenced (KIP-890).
+        (_, Protocol::V2, Outcome::Abort) => {}
+        _ => return Ok(Err(Refusal::TransactionState)),
+    }
+    close(rows, now, id, *outcome, EndReason::Requested, *protocol).map(Ok)
+}
+
+/// `ExpireTransaction`: aborts a transaction whose deadline has passed.
+pub(super) fn expire_transaction(rows: &mut Draft<'_>, now: Now, id: &TransactionalId) -> Result<(), Need> {
+    let expired = match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
+        Some(TransactionState::Ongoing(ongoing)) => ongoing.deadline <= now.served,
+        _ => false,
+    };
+    if expired {
+        close(rows, now, id, Outcome::Abort, EndReason::Expired, Protocol::V2)?;
+    }
+    Ok(())
+}
+
+/// Aborts the open transaction of an id that somebody else is about to hold, if it has one.
+pub(super) fn fence(rows: &mut Draft<'_>, now: Now, id: &TransactionalId) -> Result<Identity, Need> {
+    close(rows, now, id, Outcome::Abort, EndReason::Fenced, Protocol::V2)
+}
+
+/// Ends the newest transaction of an id: outcome, markers and offsets in one decision. The markers carry the raised epoch
+/// (in version 2, and whenever the producer did not ask), so that late appends are refused at the partition.
+fn close(
+    rows: &mut Draft<'_>,
+    now: Now,
+    id: &TransactionalId,
+    outcome: Outcome,
+    reason: EndReason,
+    protocol: Protocol,
+) -> Result<Identity, Need> {
+    let Some(row) = rows.get::<TransactionRow>(id)?.cloned() else {
+        return Ok(Identity { id: ProducerId::NONE, epoch: ProducerEpoch::NONE });
+    };
+    let (partitions, offsets) = match row.state {
+        TransactionState::Ongoing(ongoing) => (ongoing.partitions, ongoing.offsets),
+        _ => Default::default(),
+    };
+    let producer = row.holder.id;
+    let pending =
+        offsets.into_iter().map(|offset| PendingOffsetRow::key(&PendingOffsetKey { offset, producer }));
+    rows.require(partitions.iter().flat_map(|p| rows_of_marker(*p, producer)).chain(pending))?;
+    let (marker_epoch, holder) = match protocol {
+        Protocol::V1 => (row.holder.epoch, row.holder),
+        Protocol::V2 => raised(rows, row.holder)?,
+    };
+    let transactional_id = id.clone();
+    rows.state(Event::TransactionEnded { transactional_id, number: row.number, outcome, reason, holder })?;
+    for partition in partitions {
+        // A partition without a row is a deleted one: partitions and transactions are decided by one shard.
+        let Some(offset) = rows.get::<PartitionRow>(&partition)?.map(|row| row.next_offset) else { continue };
+        let marker = MarkerWritten {
+            partition,
+            offset,
+            producer: Identity { id: producer, epoch: marker_epoch },
+            number: row.number,
+            outcome,
+            timestamp: now.wall,
+        };
+        rows.state(Event::MarkerWritten(marker))?;
+    }
+    Ok(holder)
+}
+
+fn rows_of_marker(partition: PartitionId, producer: ProducerId) -> [RowKey; 3] {
+    [
+        PartitionRow::key(&partition),
+        ProducerRow::key(&ProducerKey { partition, producer }),
+        OpenTransactionsRow::key(&partition),
+    ]
+}
+
+/// The identity after `holder`, and the epoch that fences `holder`. When the epochs of an id are used up, the reserved one
+/// fences it for good, and the holder goes on with a new id, in the same step.
+pub(super) fn raised(rows: &mut Draft<'_>, holder: Identity) -> Result<(ProducerEpoch, Identity), Need> {
+    Ok(match holder.epoch.bumped() {
+        Ok(epoch) => (epoch, Identity { id: holder.id, epoch }),
+        Err(EpochExhausted) => {
+            let id = take_producer_id(rows)?;
+            (ProducerEpoch::FENCED_FOR_GOOD, Identity { id, epoch: ProducerEpoch::FIRST })
+        }
+    })
+}

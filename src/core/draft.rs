@@ -1,0 +1,153 @@
+//! One decision in the making: the rows as they are, and on top of them what the decision has changed so far.
+
+use super::events::Event;
+use super::evolve::evolve;
+use super::rows::{Row, RowKey, RowValue};
+use crate::types::{BlockNumber, ServedTime};
+use std::cell::Cell;
+use std::collections::HashMap;
+
+/// What a view knows of a row.
+#[derive(Clone, Copy, Debug)]
+pub enum Look<'a> {
+    /// The row, or its absence, with the block that made it so.
+    Known(Option<&'a RowValue>, BlockNumber),
+    /// The row has to be fetched first.
+    Unknown,
+}
+
+/// The rows, up to *decided*.
+pub trait View {
+    /// What is known of a row.
+    fn look(&self, key: &RowKey) -> Look<'_>;
+}
+
+/// Rows without which nothing can be decided. The same command is decided again once they are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need(pub Vec<RowKey>);
+
+/// A decision in the making. Dropped, it has changed nothing.
+pub struct Draft<'v> {
+    view: &'v dyn View,
+    changes: HashMap<RowKey, Option<RowValue>>,
+    events: Vec<Event>,
+    /// For each `BatchAppended`, in order: which of the command's batches it stores.
+    batches: Vec<usize>,
+    /// The newest block among the rows read: what is said of them must not be said before it is durable.
+    observed: Cell<BlockNumber>,
+    at: ServedTime,
+}
+
+/// What a finished decision changes.
+pub struct Drafted {
+    /// The facts, in order.
+    pub events: Vec<Event>,
+    /// For each `BatchAppended` among them: which of the command's batches it stores.
+    pub batches: Vec<usize>,
+    /// The rows that change; none is a row that goes.
+    pub changes: HashMap<RowKey, Option<RowValue>>,
+    /// The newest block among the rows read.
+    pub observed: BlockNumber,
+}
+
+impl<'v> Draft<'v> {
+    /// Nothing decided yet, at served time `at`.
+    #[must_use]
+    pub fn new(view: &'v dyn View, at: ServedTime) -> Draft<'v> {
+        Draft {
+            view,
+            changes: HashMap::new(),
+            events: Vec::new(),
+            batches: Vec::new(),
+            observed: Cell::new(BlockNumber::ZERO),
+            at,
+        }
+    }
+
+    /// A row, as this decision sees it.
+    pub fn get<R: Row>(&self, key: &R::Key) -> Result<Option<&R>, Need> {
+        let key = R::key(key);
+        if let Some(changed) = self.changes.get(&key) {
+            return Ok(changed.as_ref().and_then(R::of));
+        }
+        match self.view.look(&key) {
+            Look::Known(row, block) => {
+                self.observed.set(self.observed.get().max(block));
+                Ok(row.and_then(R::of))
+            }
+            Look::Unknown => Err(Need(vec![key])),
+        }
+    }
+
+    /// Asks for all of `keys` in one round.
+    pub fn require(&self, keys: impl IntoIterator<Item = RowKey>) -> Result<(), Need> {
+        let unknown =
+            |key: &RowKey| !self.changes.contains_key(key) && matches!(self.view.look(key), Look::Unknown);
+        let missing: Vec<RowKey> = keys.into_iter().filter(unknown).collect();
+        if missing.is_empty() { Ok(()) } else { Err(Need(missing)) }
+    }
+
+    /// States a fact and lets it take effect.
+    pub fn state(&mut self, event: Event) -> Result<(), Need> {
+        evolve(self, self.at, &event)?;
+        self.events.push(event);
+        Ok(())
+    }
+
+    /// States that the command's batch number `index` is stored.
+    pub fn state_batch(&mut self, event: Event, index: usize) -> Result<(), Need> {
+        self.state(event)?;
+        self.batches.push(index);
+        Ok(())
+    }
+
+    /// Puts a row in place of what is there. For `evolve`, and for volatile rows.
+    pub fn put<R: Row>(&mut self, key: &R::Key, row: R) {
+        self.changes.insert(R::key(key), Some(row.into()));
+    }
+
+    /// Takes a row away.
+    pub fn remove<R: Row>(&mut self, key: &R::Key) {
+        self.changes.insert(R::key(key), None);
+    }
+
+    /// Changes a row in place, from `default` if it is not there.
+    pub fn update<R: Row>(
+        &mut self,
+        key: &R::Key,
+        default: impl FnOnce() -> R,
+        change: impl FnOnce(&mut R),
+    ) -> Result<(), Need> {
+        if self.get::<R>(key)?.is_none() {
+            self.put(key, default());
+        }
+        self.change(key, change)
+    }
+
+    /// Changes a row in place if it is there.
+    pub fn change<R: Row>(&mut self, key: &R::Key, change: impl FnOnce(&mut R)) -> Result<(), Need> {
+        if self.get::<R>(key)?.is_none() {
+            return Ok(());
+        }
+        let row_key = R::key(key);
+        if !self.changes.contains_key(&row_key) {
+            let row = self.get::<R>(key)?.cloned().map(Into::into);
+            self.changes.insert(row_key.clone(), row);
+        }
+        if let Some(row) = self.changes.get_mut(&row_key).and_then(Option::as_mut).and_then(R::of_mut) {
+            change(row);
+        }
+        Ok(())
+    }
+
+    /// What the decision has come to.
+    #[must_use]
+    pub fn finish(self) -> Drafted {
+        Drafted {
+            events: self.events,
+            batches: self.batches,
+            changes: self.changes,
+            observed: self.observed.get(),
+        }
+    }
+}

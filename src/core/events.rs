@@ -1,0 +1,141 @@
+//! The events: facts that have been decided. The log is made of them, and [`evolve`](super::evolve()) folds them into rows.
+//! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
+
+use super::rows::{CommittedOffset, EndReason, GroupOffsetKey, Identity, Outcome, TopicConfig};
+use crate::types::*;
+use crate::{codec, codec_enum};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A fact.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the fields are what their names say; what an event states, its own line says"
+)]
+pub enum Event {
+    /// The cluster has its identity: the first event of every log.
+    ClusterFormed { id: Uuid },
+    /// A topic exists.
+    TopicCreated { id: TopicId, name: TopicName, partitions: u32, config: TopicConfig },
+    /// A topic has more partitions: `partitions` in all.
+    PartitionsAdded { id: TopicId, partitions: u32 },
+    /// A topic and all it held are gone.
+    TopicDeleted { id: TopicId },
+    /// Producer ids below `until` are reserved.
+    ProducerIdsReserved { until: ProducerId },
+    /// A transactional id has a holder, with no transaction.
+    ProducerInitialized {
+        transactional_id: TransactionalId,
+        holder: Identity,
+        recoverable: Option<Identity>,
+        timeout: Duration,
+    },
+    /// Partitions belong to a transaction, and will get its marker. Begins transaction `number` if it is not open yet.
+    PartitionsEnrolled { enrolment: Enrolment, partitions: Vec<PartitionId> },
+    /// A group's offsets may travel with a transaction.
+    GroupEnrolled { enrolment: Enrolment, group: GroupId },
+    /// A record batch is in a partition. The batch itself follows the event in the log.
+    BatchAppended(BatchAppended),
+    /// Offsets wait for their transaction.
+    OffsetsStaged { enrolment: Enrolment, offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
+    /// A transaction has ended: its offsets take effect or vanish. Its markers follow in the same block.
+    TransactionEnded {
+        transactional_id: TransactionalId,
+        number: TxnNumber,
+        outcome: Outcome,
+        reason: EndReason,
+        /// Who holds the id from now on.
+        holder: Identity,
+    },
+    /// A transaction's marker is in a partition. The log writes it as Kafka's control batch.
+    MarkerWritten(MarkerWritten),
+    /// A group's offsets are committed.
+    OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
+}
+
+/// Which transaction something is enrolled in, and what its first enrolment begins it with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Enrolment {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+    /// The transaction.
+    pub number: TxnNumber,
+    /// When it began, in wall time.
+    pub began: Timestamp,
+    /// When it is aborted unless it has ended.
+    pub deadline: ServedTime,
+}
+codec!(Enrolment { transactional_id, number, began, deadline });
+
+/// A record batch is in a partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchAppended {
+    /// Where.
+    pub partition: PartitionId,
+    /// Its first record's offset.
+    pub base_offset: Offset,
+    /// How many offsets it takes.
+    pub records: u32,
+    /// The newest timestamp of its records.
+    pub max_timestamp: Timestamp,
+    /// The time the records get, where the topic wants the time of the append.
+    pub append_time: Option<Timestamp>,
+    /// Its producer, if it has an identity.
+    pub producer: Option<ProducerAppend>,
+}
+codec!(BatchAppended { partition, base_offset, records, max_timestamp, append_time, producer });
+
+impl BatchAppended {
+    /// The offset of the batch's last record.
+    #[must_use]
+    pub fn last_offset(&self) -> Offset {
+        self.base_offset.plus(i64::from(self.records) - 1)
+    }
+}
+
+/// What a batch says of its producer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProducerAppend {
+    /// Who.
+    pub identity: Identity,
+    /// Which of its records.
+    pub sequences: SequenceRange,
+    /// In which transaction, if in one.
+    pub transaction: Option<TxnNumber>,
+}
+codec!(ProducerAppend { identity, sequences, transaction });
+
+/// A transaction's marker is in a partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MarkerWritten {
+    /// Where.
+    pub partition: PartitionId,
+    /// The marker's own offset.
+    pub offset: Offset,
+    /// Whose transaction, with the epoch that the marker carries.
+    pub producer: Identity,
+    /// Which transaction.
+    pub number: TxnNumber,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The marker's timestamp.
+    pub timestamp: Timestamp,
+}
+codec!(MarkerWritten { partition, offset, producer, number, outcome, timestamp });
+
+codec_enum!(Event {
+    1 => ClusterFormed { id },
+    2 => TopicCreated { id, name, partitions, config },
+    3 => PartitionsAdded { id, partitions },
+    4 => TopicDeleted { id },
+    5 => ProducerIdsReserved { until },
+    6 => ProducerInitialized { transactional_id, holder, recoverable, timeout },
+    7 => PartitionsEnrolled { enrolment, partitions },
+    8 => GroupEnrolled { enrolment, group },
+    9 => BatchAppended(batch),
+    10 => OffsetsStaged { enrolment, offsets },
+    11 => TransactionEnded { transactional_id, number, outcome, reason, holder },
+    12 => MarkerWritten(marker),
+    13 => OffsetsCommitted { offsets },
+});

@@ -1,0 +1,32 @@
+//! The limits of the state machine. Each bounds a row or a decision, so that no client can grow either without end.
+
+/// Partitions of one topic. Creating or deleting a topic writes a row for each, in one block.
+pub const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
+
+/// Partitions of all topics together. Each costs a row; names and layouts are answered from memory.
+pub const PARTITIONS_MAX: u32 = 200_000;
+
+/// Partitions that one transaction may write to. Its end writes a marker to each, in one block: about 200 bytes each.
+pub const PARTITIONS_PER_TRANSACTION_MAX: usize = 4_096;
+
+/// Consumed offsets that one transaction may carry; its end moves each, in one block.
+pub const OFFSETS_PER_TRANSACTION_MAX: usize = 16_384;
+
+/// Groups whose offsets one transaction may carry.
+pub const GROUPS_PER_TRANSACTION_MAX: usize = 256;
+
+/// Transactions that may have records in one partition at the same time: the row that orders them is rewritten with
+/// each first append and each marker.
+pub const OPEN_TRANSACTIONS_PER_PARTITION_MAX: usize = 4_096;
+
+/// Producer ids reserved by one event. A restart skips what is left of the block: 2⁶³ ids are enough for that.
+pub const PRODUCER_IDS_PER_RESERVATION: i64 = 1_000;
+
+/// The longest transactional id, in bytes: Kafka's wire format allows 32,767; a row key need not.
+pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1_024;
+
+/// The longest group id, in bytes.
+pub const GROUP_ID_BYTES_MAX: usize = 1_024;
+
+/// The longest metadata text of a committed offset, in bytes (Kafka's `offset.metadata.max.bytes`).
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;

@@ -1,0 +1,385 @@
+//! The rows: semel's state, as the fold of its events. A row is found by its key alone; `decide` reads no ranges.
+
+use crate::types::*;
+use crate::{codec, codec_enum};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A kind of row: its key, and how it stands among all rows.
+pub trait Row: Clone + Into<RowValue> {
+    /// What finds one row of this kind.
+    type Key;
+    /// The key among all rows' keys.
+    fn key(key: &Self::Key) -> RowKey;
+    /// The row, if `value` is of this kind.
+    fn of(value: &RowValue) -> Option<&Self>;
+    /// The row, if `value` is of this kind, to be changed.
+    fn of_mut(value: &mut RowValue) -> Option<&mut Self>;
+}
+
+macro_rules! rows {
+    ($($(#[$doc:meta])* $variant:ident [$key:ty] => $row:ty),* $(,)?) => {
+        /// The key of any row.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum RowKey { $($(#[$doc])* $variant($key)),* }
+
+        /// Any row.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum RowValue { $($(#[$doc])* $variant($row)),* }
+
+        impl RowValue {
+            /// The byte form; which kind it is, the key says.
+            pub fn encode(&self, out: &mut Vec<u8>) {
+                match self { $(RowValue::$variant(row) => codec::Codec::encode(row, out)),* }
+            }
+
+            /// The row that `bytes` are, for this key.
+            pub fn decode(key: &RowKey, bytes: &[u8]) -> Result<RowValue, codec::CodecError> {
+                match key { $(RowKey::$variant(_) => <$row as codec::Codec>::from_bytes(bytes).map(RowValue::$variant)),* }
+            }
+        }
+
+        $(
+            impl From<$row> for RowValue {
+                fn from(row: $row) -> RowValue { RowValue::$variant(row) }
+            }
+            impl Row for $row {
+                type Key = $key;
+                fn key(key: &$key) -> RowKey { RowKey::$variant(key.clone()) }
+                fn of(value: &RowValue) -> Option<&Self> {
+                    match value { RowValue::$variant(row) => Some(row), _ => None }
+                }
+                fn of_mut(value: &mut RowValue) -> Option<&mut Self> {
+                    match value { RowValue::$variant(row) => Some(row), _ => None }
+                }
+            }
+        )*
+    };
+}
+
+rows! {
+    /// What is true of the whole cluster.
+    Cluster[()] => ClusterRow,
+    /// How far producer ids are reserved.
+    ProducerIds[()] => ProducerIdsRow,
+    /// Which topic a name stands for.
+    TopicName[TopicName] => TopicNameRow,
+    /// A topic.
+    Topic[TopicId] => TopicRow,
+    /// A partition.
+    Partition[PartitionId] => PartitionRow,
+    /// The open transactions with records in a partition.
+    OpenTransactions[PartitionId] => OpenTransactionsRow,
+    /// What a partition remembers of a producer.
+    Producer[ProducerKey] => ProducerRow,
+    /// An aborted transaction's range in a partition.
+    Aborted[AbortedKey] => AbortedRow,
+    /// A transactional id.
+    Transaction[TransactionalId] => TransactionRow,
+    /// A group's committed offset.
+    GroupOffset[GroupOffsetKey] => CommittedOffset,
+    /// An offset that waits for its transaction.
+    PendingOffset[PendingOffsetKey] => PendingOffsetRow,
+    /// Volatile: the next producer id to give out.
+    NextProducerId[()] => NextProducerIdRow,
+    /// Volatile: the newest connection that coordinates a transactional id.
+    Coordinator[TransactionalId] => CoordinatorRow,
+}
+
+impl RowKey {
+    /// Whether rows of this kind are never logged and are lost at a crash.
+    #[must_use]
+    pub fn is_volatile(&self) -> bool {
+        matches!(self, RowKey::NextProducerId(()) | RowKey::Coordinator(_))
+    }
+}
+
+/// What is true of the whole cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterRow {
+    /// The cluster's identity, drawn once.
+    pub id: Uuid,
+    /// Partitions of all topics together.
+    pub partitions: u32,
+}
+codec!(ClusterRow { id, partitions });
+
+/// How far producer ids are reserved: ids below `reserved_until` may have been given out, those from it on have not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProducerIdsRow {
+    /// The first id that is not reserved.
+    pub reserved_until: ProducerId,
+}
+codec!(ProducerIdsRow { reserved_until });
+
+/// Which topic a name stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicNameRow {
+    /// The topic.
+    pub id: TopicId,
+}
+codec!(TopicNameRow { id });
+
+/// A topic's own settings, by Kafka's names; those not listed have their defaults.
+pub type TopicConfig = BTreeMap<String, String>;
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicRow {
+    /// Its name.
+    pub name: TopicName,
+    /// How many partitions it has, numbered from 0.
+    pub partitions: u32,
+    /// Its settings.
+    pub config: TopicConfig,
+}
+codec!(TopicRow { name, partitions, config });
+
+/// A partition.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct PartitionRow {
+    /// The first offset that may still be read.
+    pub log_start: Offset,
+    /// The offset of the next record: durable, this is the high watermark.
+    pub next_offset: Offset,
+    /// The first offset of the oldest open transaction, which holds back the last stable offset.
+    pub first_open: Option<Offset>,
+}
+codec!(PartitionRow { log_start, next_offset, first_open });
+
+impl PartitionRow {
+    /// The last stable offset: nothing at or above it is decided yet (`spec/transactions.md`, "Reading").
+    #[must_use]
+    pub fn last_stable_offset(&self) -> Offset {
+        self.first_open.map_or(self.next_offset, |first| first.max(self.log_start))
+    }
+}
+
+/// A producer's identity: an id, and the life under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// The producer id.
+    pub id: ProducerId,
+    /// The producer epoch.
+    pub epoch: ProducerEpoch,
+}
+codec!(Identity { id, epoch });
+
+/// A transaction that has records in a partition and has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenTransaction {
+    /// Whose it is.
+    pub producer: ProducerId,
+    /// Which of its transactional id's transactions it is.
+    pub number: TxnNumber,
+}
+codec!(OpenTransaction { producer, number });
+
+/// The open transactions with records in a partition, by the offset of their first record here. At most
+/// [`OPEN_TRANSACTIONS_PER_PARTITION_MAX`](super::limits::OPEN_TRANSACTIONS_PER_PARTITION_MAX).
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct OpenTransactionsRow {
+    /// First offset → transaction.
+    pub by_first_offset: BTreeMap<Offset, OpenTransaction>,
+}
+codec!(OpenTransactionsRow { by_first_offset });
+
+/// How many of a producer's batches a partition remembers: as many as Kafka's clients keep in flight.
+pub const REMEMBERED_BATCHES: usize = 5;
+
+/// A partition's memory of one producer is found by both.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProducerKey {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The producer.
+    pub producer: ProducerId,
+}
+
+/// A batch that was stored, to be recognised if it comes again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RememberedBatch {
+    /// Its sequences.
+    pub sequences: SequenceRange,
+    /// Its first record's offset.
+    pub base_offset: Offset,
+    /// Its log-append time, if the topic has one.
+    pub append_time: Timestamp,
+}
+codec!(RememberedBatch { sequences, base_offset, append_time });
+
+/// What a partition remembers of a producer. It does not end with retention (`spec/transactions.md`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProducerRow {
+    /// The newest epoch that has reached this partition, by a batch or by a marker.
+    pub epoch: ProducerEpoch,
+    /// How many records this epoch has stored here: what lies behind the remembered batches by less was stored.
+    pub stored_in_epoch: u64,
+    /// The newest batches of this epoch, oldest first; none if a marker has raised the epoch.
+    pub batches: Vec<RememberedBatch>,
+    /// The open transaction's number and first offset here, if it has records here.
+    pub open: Option<(TxnNumber, Offset)>,
+    /// When the producer was last heard of here.
+    pub last_used: ServedTime,
+}
+codec!(ProducerRow { epoch, stored_in_epoch, batches, open, last_used });
+
+/// An aborted range is found by its partition and its marker's offset.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AbortedKey {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The abort marker's offset.
+    pub marker: Offset,
+}
+
+/// Records of an aborted transaction: those of `producer` from `first` up to the marker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AbortedRow {
+    /// Whose they are.
+    pub producer: ProducerId,
+    /// The first one's offset.
+    pub first: Offset,
+}
+codec!(AbortedRow { producer, first });
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// All of it takes effect.
+    Commit,
+    /// None of it does.
+    Abort,
+}
+codec_enum!(Outcome { 0 => Commit, 1 => Abort });
+
+/// Why a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// Its producer said so.
+    Requested,
+    /// Its deadline passed.
+    Expired,
+    /// A new holder of its transactional id came.
+    Fenced,
+}
+codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced });
+
+/// A transactional id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransactionRow {
+    /// Who may use it now.
+    pub holder: Identity,
+    /// The identity from which `holder` was reached, if who has it may still ask for `holder` (KIP-360, KIP-588).
+    pub recoverable: Option<Identity>,
+    /// The number of the newest transaction; 0 if there was none.
+    pub number: TxnNumber,
+    /// How long a transaction may stay open.
+    pub timeout: Duration,
+    /// Where the newest transaction stands.
+    pub state: TransactionState,
+    /// When the id was last heard of.
+    pub last_used: ServedTime,
+}
+codec!(TransactionRow { holder, recoverable, number, timeout, state, last_used });
+
+/// Where a transactional id's newest transaction stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TransactionState {
+    /// No transaction since the id was last initialised.
+    Empty,
+    /// Enrolled somewhere, and not ended.
+    Ongoing(Ongoing),
+    /// Ended, every marker written.
+    Complete(Ended),
+}
+codec_enum!(TransactionState { 0 => Empty, 1 => Ongoing(ongoing), 2 => Complete(ended) });
+
+/// An open transaction.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Ongoing {
+    /// The partitions that will get a marker.
+    pub partitions: BTreeSet<PartitionId>,
+    /// The groups whose offsets it may carry.
+    pub groups: BTreeSet<GroupId>,
+    /// The offsets that it carries.
+    pub offsets: BTreeSet<GroupOffsetKey>,
+    /// When it began, in wall time, for people.
+    pub began: Timestamp,
+    /// When it is aborted.
+    pub deadline: ServedTime,
+}
+codec!(Ongoing { partitions, groups, offsets, began, deadline });
+
+/// How the newest transaction ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: EndReason,
+    /// Whose it was: an exact retry of the request that ended it carries this identity.
+    pub by: Identity,
+}
+codec!(Ended { outcome, reason, by });
+
+/// A group's committed offset is found by group and partition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupOffsetKey {
+    /// The group.
+    pub group: GroupId,
+    /// The partition.
+    pub partition: PartitionId,
+}
+codec!(GroupOffsetKey { group, partition });
+
+/// A group's committed offset in a partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommittedOffset {
+    /// The next record to read.
+    pub offset: Offset,
+    /// The leader epoch of the record before it; −1 if the client did not say.
+    pub leader_epoch: LeaderEpoch,
+    /// The client's own text.
+    pub metadata: String,
+    /// When it was committed, in wall time.
+    pub committed_at: Timestamp,
+}
+codec!(CommittedOffset { offset, leader_epoch, metadata, committed_at });
+
+/// An offset that waits for its transaction: who waits is part of the key, so that readers can see that somebody does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PendingOffsetKey {
+    /// Group and partition.
+    pub offset: GroupOffsetKey,
+    /// Whose transaction carries it.
+    pub producer: ProducerId,
+}
+
+/// An offset that waits for its transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PendingOffsetRow {
+    /// The transaction.
+    pub number: TxnNumber,
+    /// What becomes the committed offset if it commits.
+    pub committed: CommittedOffset,
+}
+codec!(PendingOffsetRow { number, committed });
+
+/// Volatile: the next producer id to give out; lost at a crash together with what is left of its reservation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NextProducerIdRow {
+    /// The id.
+    pub id: ProducerId,
+}
+codec!(NextProducerIdRow { id });
+
+/// Volatile: the newest connection that sent a coordinator request for a transactional id. Version-1 requests carry
+/// nothing that tells an old one from a new one, so only this connection's count (`spec/differences.md`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoordinatorRow {
+    /// The connection.
+    pub connection: u64,
+}
+codec!(CoordinatorRow { connection });
