@@ -1,1 +1,16 @@
-//! The store room.
+//! The rows on disk: the fold of the log, in fjall, off the reply path.
+//!
+//! Comes in: the row changes of durable blocks, in order. Goes out: rows, as of one moment ([`ReadView`]), and how far the
+//! log has been applied. A crash may set the rows back to any earlier prefix of the batches applied, never behind the last
+//! completed checkpoint; the log above it brings them forward again. This room decides nothing and must never hold a row
+//! that is not durable in the log. Formats: `spec/rows.md`.
+
+mod database;
+mod index;
+mod keys;
+mod view;
+
+pub use database::{Applied, Database, StoreError, StoreLimits};
+pub use index::{IndexEntry, IndexKind};
+pub use keys::{encode_index_key, encode_key};
+pub use view::{Layer, LayerBuilder, ReadView};

@@ -75,7 +75,6 @@ impl Sequence {
 
     /// The sequence `records` later, wrapping from 2³¹−1 to 0.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 2^31")]
     pub fn plus(self, records: u32) -> Sequence {
         Sequence(((i64::from(self.0) + i64::from(records)) % SEQUENCE_SPACE) as i32)
     }
@@ -88,11 +87,7 @@ impl Sequence {
 
     /// How many records it is from here forward to `other`: 0..2³¹.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the remainder is in 0..2^31"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is in 0..2^31")]
     pub fn distance_to(self, other: Sequence) -> u32 {
         (i64::from(other.0) - i64::from(self.0)).rem_euclid(SEQUENCE_SPACE) as u32
     }

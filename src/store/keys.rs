@@ -1,0 +1,127 @@
+//! The keys of rows, as bytes that sort as the rows are read: a kind, then the fields, numbers big-endian, texts behind
+//! their length. Kinds are never reused.
+
+use crate::core::{GroupOffsetKey, RowKey};
+use crate::types::*;
+
+/// What kind of row a key belongs to: its first byte.
+pub(super) mod kind {
+    pub const APPLIED: u8 = 0;
+    pub const CLUSTER: u8 = 1;
+    pub const PRODUCER_IDS: u8 = 2;
+    pub const TOPIC_NAME: u8 = 3;
+    pub const TOPIC: u8 = 4;
+    pub const PARTITION: u8 = 5;
+    pub const OPEN_TRANSACTIONS: u8 = 6;
+    pub const PRODUCER: u8 = 7;
+    pub const ABORTED: u8 = 8;
+    pub const TRANSACTION: u8 = 9;
+    pub const GROUP_OFFSET: u8 = 10;
+    pub const PENDING_OFFSET: u8 = 11;
+    pub const INDEX: u8 = 12;
+}
+
+/// A key under construction.
+pub(super) struct KeyBytes(Vec<u8>);
+
+impl KeyBytes {
+    pub(super) fn new(kind: u8) -> KeyBytes {
+        KeyBytes(vec![kind])
+    }
+
+    pub(super) fn text(mut self, text: &str) -> KeyBytes {
+        // Texts in keys are bounded far below 64 KiB (`core::limits`, topic names).
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        self.0.extend_from_slice(&length.to_be_bytes());
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    pub(super) fn topic(mut self, topic: TopicId) -> KeyBytes {
+        self.0.extend_from_slice(topic.0.as_bytes());
+        self
+    }
+
+    pub(super) fn partition(self, partition: PartitionId) -> KeyBytes {
+        let mut key = self.topic(partition.topic);
+        key.0.extend_from_slice(&partition.index.0.to_be_bytes());
+        key
+    }
+
+    /// A number that is never negative: offsets, ids.
+    pub(super) fn number(mut self, number: i64) -> KeyBytes {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    pub(super) fn group_offset(self, key: &GroupOffsetKey) -> KeyBytes {
+        self.text(key.group.as_str()).partition(key.partition)
+    }
+
+    pub(super) fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// The bytes of a row's key; none for a volatile row, which is never stored.
+#[must_use]
+pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
+    let bytes = match key {
+        RowKey::Cluster(()) => KeyBytes::new(kind::CLUSTER),
+        RowKey::ProducerIds(()) => KeyBytes::new(kind::PRODUCER_IDS),
+        RowKey::TopicName(name) => KeyBytes::new(kind::TOPIC_NAME).text(name.as_str()),
+        RowKey::Topic(id) => KeyBytes::new(kind::TOPIC).topic(*id),
+        RowKey::Partition(partition) => KeyBytes::new(kind::PARTITION).partition(*partition),
+        RowKey::OpenTransactions(partition) => KeyBytes::new(kind::OPEN_TRANSACTIONS).partition(*partition),
+        RowKey::Producer(key) => KeyBytes::new(kind::PRODUCER).partition(key.partition).number(key.producer.0),
+        RowKey::Aborted(key) => KeyBytes::new(kind::ABORTED).partition(key.partition).number(key.marker.0),
+        RowKey::Transaction(id) => KeyBytes::new(kind::TRANSACTION).text(id.as_str()),
+        RowKey::GroupOffset(key) => KeyBytes::new(kind::GROUP_OFFSET).group_offset(key),
+        RowKey::PendingOffset(key) => {
+            KeyBytes::new(kind::PENDING_OFFSET).group_offset(&key.offset).number(key.producer.0)
+        }
+        RowKey::NextProducerId(()) | RowKey::Coordinator(_) => return None,
+    };
+    Some(bytes.done())
+}
+
+/// The bytes of an index entry's key: a partition and the batch's last offset, so that the first key at or after
+/// (partition, offset) is the batch that holds the offset.
+#[must_use]
+pub fn encode_index_key(partition: PartitionId, last_offset: Offset) -> Vec<u8> {
+    KeyBytes::new(kind::INDEX).partition(partition).number(last_offset.0).done()
+}
+
+/// Reads a key's fields back.
+pub(super) struct KeyReader<'a>(&'a [u8]);
+
+impl<'a> KeyReader<'a> {
+    /// A reader of the fields behind the kind byte.
+    pub(super) fn new(key: &'a [u8]) -> Option<KeyReader<'a>> {
+        key.split_first().map(|(_, fields)| KeyReader(fields))
+    }
+
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(length)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    pub(super) fn text(&mut self) -> Option<&'a str> {
+        let length = u16::from_be_bytes(self.take(2)?.try_into().ok()?);
+        std::str::from_utf8(self.take(usize::from(length))?).ok()
+    }
+
+    pub(super) fn topic(&mut self) -> Option<TopicId> {
+        uuid::Uuid::from_slice(self.take(16)?).ok().map(TopicId)
+    }
+
+    pub(super) fn partition(&mut self) -> Option<PartitionId> {
+        let topic = self.topic()?;
+        Some(PartitionId::new(topic, PartitionIndex(i32::from_be_bytes(self.take(4)?.try_into().ok()?))))
+    }
+
+    pub(super) fn number(&mut self) -> Option<i64> {
+        self.take(8)?.try_into().ok().map(i64::from_be_bytes)
+    }
+}
