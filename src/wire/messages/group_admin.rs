@@ -1,0 +1,71 @@
+//! Groups as operators see them.
+
+use crate::wire::ErrorCode;
+use crate::wire::primitives::declare::messages;
+use crate::wire::primitives::since;
+use bytes::Bytes;
+
+messages! {
+    request DescribeGroupsRequest: DescribeGroups -> DescribeGroupsResponse {
+        groups: Vec<String> => since(0),
+        include_authorized_operations: bool => since(3),
+    }
+
+    response DescribeGroupsResponse: DescribeGroups {
+        throttle_time_ms: i32 => since(1).ignorable(),
+        groups: Vec<DescribedGroup> => since(0),
+    }
+
+    part DescribedGroup {
+        error_code: ErrorCode => since(0),
+        error_message: Option<String> => since(6).nullable(6),
+        group_id: String => since(0),
+        group_state: String => since(0),
+        protocol_type: String => since(0),
+        protocol_data: String => since(0),
+        members: Vec<DescribedGroupMember> => since(0),
+        authorized_operations: i32 = -2147483648 => since(3),
+    }
+
+    part DescribedGroupMember {
+        member_id: String => since(0),
+        group_instance_id: Option<String> => since(4).nullable(4).ignorable(),
+        client_id: String => since(0),
+        client_host: String => since(0),
+        member_metadata: Bytes => since(0),
+        member_assignment: Bytes => since(0),
+    }
+
+    request ListGroupsRequest: ListGroups -> ListGroupsResponse {
+        states_filter: Vec<String> => since(4),
+        types_filter: Vec<String> => since(5),
+    }
+
+    response ListGroupsResponse: ListGroups {
+        throttle_time_ms: i32 => since(1).ignorable(),
+        error_code: ErrorCode => since(0),
+        groups: Vec<ListedGroup> => since(0),
+    }
+
+    part ListedGroup {
+        group_id: String => since(0),
+        protocol_type: String => since(0),
+        group_state: String => since(4).ignorable(),
+        group_type: String => since(5).ignorable(),
+    }
+
+    request DeleteGroupsRequest: DeleteGroups -> DeleteGroupsResponse {
+        groups_names: Vec<String> => since(0),
+    }
+
+    response DeleteGroupsResponse: DeleteGroups {
+        throttle_time_ms: i32 => since(0),
+        results: Vec<DeletableGroupResult> => since(0),
+    }
+
+    part DeletableGroupResult {
+        group_id: String => since(0),
+        error_code: ErrorCode => since(0),
+        error_message: Option<String> => since(3).nullable(3).ignorable(),
+    }
+}

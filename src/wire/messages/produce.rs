@@ -1,0 +1,84 @@
+//! Appending record batches.
+
+use crate::types::TopicId;
+use crate::wire::ErrorCode;
+use crate::wire::primitives::declare::messages;
+use crate::wire::primitives::{Records, between, since};
+
+messages! {
+    request ProduceRequest: Produce -> ProduceResponse {
+        transactional_id: Option<String> => since(3).nullable(3),
+        acks: i16 => since(0),
+        timeout_ms: i32 => since(0),
+        topic_data: Vec<ProduceTopic> => since(0),
+    }
+
+    part ProduceTopic {
+        name: String => between(0, 12).ignorable(),
+        topic_id: TopicId => since(13).ignorable(),
+        partition_data: Vec<ProducePartition> => since(0),
+    }
+
+    part ProducePartition {
+        index: i32 => since(0),
+        records: Option<Records> => since(0).nullable(0),
+    }
+
+    response ProduceResponse: Produce {
+        responses: Vec<ProduceTopicResponse> => since(0),
+        throttle_time_ms: i32 => since(1).ignorable(),
+        node_endpoints: Vec<ProduceNodeEndpoint> => since(10).tagged(0),
+    }
+
+    part ProduceTopicResponse {
+        name: String => between(0, 12).ignorable(),
+        topic_id: TopicId => since(13).ignorable(),
+        partition_responses: Vec<ProducePartitionResponse> => since(0),
+    }
+
+    part ProduceNodeEndpoint {
+        node_id: i32 => since(10),
+        host: String => since(10),
+        port: i32 => since(10),
+        rack: Option<String> => since(10).nullable(10),
+    }
+
+    part ProducePartitionResponse {
+        index: i32 => since(0),
+        error_code: ErrorCode => since(0),
+        base_offset: i64 => since(0),
+        log_append_time_ms: i64 = -1 => since(2).ignorable(),
+        log_start_offset: i64 = -1 => since(5).ignorable(),
+        record_errors: Vec<ProduceRecordError> => since(8).ignorable(),
+        error_message: Option<String> => since(8).nullable(8).ignorable(),
+        current_leader: ProduceLeaderIdAndEpoch => since(10).tagged(0),
+    }
+
+    part ProduceRecordError {
+        batch_index: i32 => since(8),
+        batch_index_error_message: Option<String> => since(8).nullable(8),
+    }
+
+    part ProduceLeaderIdAndEpoch {
+        leader_id: i32 = -1 => since(10),
+        leader_epoch: i32 = -1 => since(10),
+    }
+
+    request InitProducerIdRequest: InitProducerId -> InitProducerIdResponse {
+        transactional_id: Option<String> => since(0).nullable(0),
+        transaction_timeout_ms: i32 => since(0),
+        producer_id: i64 = -1 => since(3),
+        producer_epoch: i16 = -1 => since(3),
+        enable_two_pc: bool => since(6),
+        keep_prepared_txn: bool => since(6),
+    }
+
+    response InitProducerIdResponse: InitProducerId {
+        throttle_time_ms: i32 => since(0).ignorable(),
+        error_code: ErrorCode => since(0),
+        producer_id: i64 = -1 => since(0),
+        producer_epoch: i16 => since(0),
+        ongoing_txn_producer_id: i64 = -1 => since(6),
+        ongoing_txn_producer_epoch: i16 = -1 => since(6),
+    }
+}
