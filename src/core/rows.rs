@@ -77,6 +77,8 @@ rows! {
     Aborted[AbortedKey] => AbortedRow,
     /// A transactional id.
     Transaction[TransactionalId] => TransactionRow,
+    /// The deadline of an open transaction.
+    Deadline[TransactionalId] => DeadlineRow,
     /// A group's committed offset.
     GroupOffset[GroupOffsetKey] => CommittedOffset,
     /// An offset that waits for its transaction.
@@ -311,6 +313,15 @@ pub struct Ongoing {
     pub deadline: ServedTime,
 }
 codec!(Ongoing { partitions, groups, offsets, began, deadline });
+
+/// The deadline of an open transaction, apart from the transaction so that a start finds the open ones without reading
+/// all transactional ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadlineRow {
+    /// When it is aborted.
+    pub deadline: ServedTime,
+}
+codec!(DeadlineRow { deadline });
 
 /// How the newest transaction ended.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,6 +16,7 @@ pub struct IndexEntry {
     /// What it is.
     pub kind: IndexKind,
 }
+codec!(Place { segment, position, length });
 codec!(IndexEntry { base_offset, place, max_timestamp, kind });
 
 /// What a batch is, to a reader.

@@ -19,6 +19,7 @@ pub(super) mod kind {
     pub const GROUP_OFFSET: u8 = 10;
     pub const PENDING_OFFSET: u8 = 11;
     pub const INDEX: u8 = 12;
+    pub const DEADLINE: u8 = 13;
 }
 
 /// A key under construction.
@@ -76,6 +77,7 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         RowKey::Producer(key) => KeyBytes::new(kind::PRODUCER).partition(key.partition).number(key.producer.0),
         RowKey::Aborted(key) => KeyBytes::new(kind::ABORTED).partition(key.partition).number(key.marker.0),
         RowKey::Transaction(id) => KeyBytes::new(kind::TRANSACTION).text(id.as_str()),
+        RowKey::Deadline(id) => KeyBytes::new(kind::DEADLINE).text(id.as_str()),
         RowKey::GroupOffset(key) => KeyBytes::new(kind::GROUP_OFFSET).group_offset(key),
         RowKey::PendingOffset(key) => {
             KeyBytes::new(kind::PENDING_OFFSET).group_offset(&key.offset).number(key.producer.0)
