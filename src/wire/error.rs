@@ -75,6 +75,7 @@ macro_rules! class {
     };
 }
 
+#[expect(clippy::derivable_impls, reason = "the variants come from a table, which cannot mark one")]
 impl Default for ErrorCode {
     fn default() -> ErrorCode {
         ErrorCode::None

@@ -1,0 +1,219 @@
+//! Judging a produced batch.
+
+use super::compression::{Compression, Expander};
+use super::header::{BatchHeader, BatchProducer, TimestampType, exactly_one, rewrite_max_timestamp};
+use super::record::{ReadFault, RecordParts};
+use super::{BatchError, HEADER_SIZE, RecordFault};
+use crate::types::Timestamp;
+use bytes::{Bytes, BytesMut};
+use std::io::BufRead;
+
+/// What a batch may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// The largest batch as it travels, in bytes (`max.message.bytes`).
+    pub batch_bytes_max: usize,
+    /// The most bytes its records may expand to.
+    pub expanded_bytes_max: u64,
+    /// How many times its compressed size they may expand to, once that is beyond `expanded_bytes_free`.
+    pub expansion_ratio_max: u64,
+    /// How many bytes any batch may expand to, whatever the ratio: very regular small batches compress a thousandfold.
+    pub expanded_bytes_free: u64,
+    /// The most headers of one record.
+    pub record_headers_max: u32,
+}
+
+impl Default for BatchLimits {
+    /// Kafka's default batch size, and what a second of a core's decompression comes to.
+    fn default() -> BatchLimits {
+        BatchLimits {
+            batch_bytes_max: 1024 * 1024 + 12,
+            expanded_bytes_max: 128 * 1024 * 1024,
+            expansion_ratio_max: 1_000,
+            expanded_bytes_free: 4 * 1024 * 1024,
+            record_headers_max: 10_000,
+        }
+    }
+}
+
+impl BatchLimits {
+    /// How many bytes the records of a batch may expand to.
+    pub(super) fn expansion_of(&self, compressed: usize) -> u64 {
+        let by_ratio = self.expansion_ratio_max.saturating_mul(compressed as u64);
+        by_ratio.max(self.expanded_bytes_free).min(self.expanded_bytes_max)
+    }
+}
+
+/// A produced batch that may be appended, and what the state machine needs to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedBatch {
+    /// The batch. It is what was sent, except that a wrong maximum timestamp in the header has been put right, as
+    /// Kafka does.
+    pub bytes: Bytes,
+    /// Its header.
+    pub header: BatchHeader,
+    /// Whose it is.
+    pub producer: BatchProducer,
+    /// How many records it has; at least one.
+    pub record_count: u32,
+    /// The largest timestamp of its records; [`Timestamp::NONE`] if they have none.
+    pub max_timestamp: Timestamp,
+    /// How many records have no key, which a compacted topic refuses.
+    pub records_without_key: u32,
+    /// How many bytes its records take when expanded.
+    pub expanded_bytes: u64,
+}
+
+impl CheckedBatch {
+    /// How the records are compressed.
+    #[must_use]
+    pub fn compression(&self) -> Compression {
+        self.header.compression
+    }
+}
+
+/// Checks that `bytes` are exactly one batch that a client may produce: format, length, checksum, attributes, producer
+/// fields, and every record, expanding compressed ones as a stream. Takes time linear in the expanded size.
+pub fn check_produced(bytes: &Bytes, limits: &BatchLimits) -> Result<CheckedBatch, BatchError> {
+    let header = exactly_one(bytes)?;
+    if header.size > limits.batch_bytes_max {
+        return Err(BatchError::TooLarge { size: header.size, limit: limits.batch_bytes_max });
+    }
+    header.check_crc(bytes)?;
+    let record_count = check_header(&header)?;
+    let producer = header.producer(record_count)?;
+    let walked = walk(&header, bytes, limits)?;
+    let mut checked = CheckedBatch {
+        bytes: bytes.clone(),
+        header,
+        producer,
+        record_count,
+        max_timestamp: walked.max_timestamp,
+        records_without_key: walked.without_key,
+        expanded_bytes: walked.expanded_bytes,
+    };
+    if header.max_timestamp != walked.max_timestamp {
+        let mut corrected = BytesMut::from(&bytes[..]);
+        rewrite_max_timestamp(&mut corrected, walked.max_timestamp);
+        checked.bytes = corrected.freeze();
+        checked.header = BatchHeader::parse(&checked.bytes)?;
+    }
+    Ok(checked)
+}
+
+/// The header's fields by themselves. Returns the record count.
+fn check_header(header: &BatchHeader) -> Result<u32, BatchError> {
+    if header.control {
+        return Err(BatchError::ControlFromClient);
+    }
+    if header.timestamp_type == TimestampType::LogAppendTime {
+        return Err(BatchError::BrokerAttribute("log append time"));
+    }
+    if header.delete_horizon {
+        return Err(BatchError::BrokerAttribute("a delete horizon"));
+    }
+    check_timestamp(header.base_timestamp.0)?;
+    let count = u32::try_from(header.record_count).ok().filter(|count| *count > 0);
+    match count {
+        Some(count) if header.last_offset_delta == header.record_count - 1 => Ok(count),
+        _ => Err(BatchError::InvalidCount {
+            declared: header.record_count,
+            last_offset_delta: header.last_offset_delta,
+        }),
+    }
+}
+
+/// −1 is "none"; nothing else below zero is a time.
+fn check_timestamp(timestamp: i64) -> Result<(), BatchError> {
+    if timestamp >= Timestamp::NONE.0 { Ok(()) } else { Err(BatchError::InvalidTimestamp(timestamp)) }
+}
+
+/// What one pass over the records found.
+struct Walked {
+    max_timestamp: Timestamp,
+    without_key: u32,
+    expanded_bytes: u64,
+}
+
+fn walk(header: &BatchHeader, batch: &[u8], limits: &BatchLimits) -> Result<Walked, BatchError> {
+    let records = batch.get(HEADER_SIZE..).unwrap_or_default();
+    if header.compression == Compression::None {
+        // The common case without the stream's indirection.
+        let mut rest = records;
+        let mut walked = walk_records(header, &mut rest, limits, |_| BatchError::Empty)?;
+        walked.expanded_bytes = records.len() as u64;
+        return if rest.is_empty() {
+            Ok(walked)
+        } else {
+            Err(BatchError::TrailingRecords(header.record_count))
+        };
+    }
+    let limit = limits.expansion_of(records.len());
+    let failed = |error: &std::io::Error| Expander::error(header.compression, limit, error);
+    let mut expander = Expander::new(header.compression, records, limit).map_err(|error| failed(&error))?;
+    let mut walked = walk_records(header, &mut expander, limits, failed)?;
+    walked.expanded_bytes = expander.expanded();
+    match expander.at_end().map_err(|error| failed(&error))? {
+        true => Ok(walked),
+        false => Err(BatchError::TrailingRecords(header.record_count)),
+    }
+}
+
+fn walk_records<R: BufRead>(
+    header: &BatchHeader,
+    from: &mut R,
+    limits: &BatchLimits,
+    source_error: impl Fn(&std::io::Error) -> BatchError,
+) -> Result<Walked, BatchError> {
+    let mut walked = Walked { max_timestamp: Timestamp::NONE, without_key: 0, expanded_bytes: 0 };
+    for index in 0..header.record_count {
+        let facts = walk_record(from, index, limits).map_err(|fault| match fault {
+            ReadFault::Record(fault) => BatchError::InvalidRecord { index: index.cast_unsigned(), fault },
+            ReadFault::Source(error) => source_error(&error),
+        })?;
+        let timestamp = header
+            .base_timestamp
+            .0
+            .checked_add(facts.timestamp_delta)
+            .ok_or(BatchError::InvalidTimestamp(facts.timestamp_delta))?;
+        check_timestamp(timestamp)?;
+        walked.max_timestamp = walked.max_timestamp.max(Timestamp(timestamp));
+        walked.without_key += u32::from(!facts.has_key);
+    }
+    Ok(walked)
+}
+
+struct RecordFacts {
+    timestamp_delta: i64,
+    has_key: bool,
+}
+
+fn walk_record<R: BufRead>(from: &mut R, index: i32, limits: &BatchLimits) -> Result<RecordFacts, ReadFault> {
+    let mut record = RecordParts::begin(from)?;
+    record.byte()?; // attributes: none is defined
+    let timestamp_delta = record.varlong()?;
+    let offset_delta = record.varint()?;
+    if offset_delta != index {
+        return Err(RecordFault::OffsetDelta(offset_delta).into());
+    }
+    let key = record.nullable_length()?;
+    record.skip(key.unwrap_or(0))?;
+    let value = record.nullable_length()?;
+    record.skip(value.unwrap_or(0))?;
+    let headers = record.varint()?;
+    // Each header takes at least two bytes, so the count is bounded by the record's length as well.
+    let within = u32::try_from(headers).is_ok_and(|headers| headers <= limits.record_headers_max);
+    if !within {
+        return Err(RecordFault::TooManyHeaders(headers).into());
+    }
+    for _ in 0..headers {
+        let name = record.length()?;
+        record.skip(name)?;
+        let value = record.nullable_length()?;
+        record.skip(value.unwrap_or(0))?;
+    }
+    match record.left() {
+        0 => Ok(RecordFacts { timestamp_delta, has_key: key.is_some() }),
+        left => Err(RecordFault::TrailingBytes(left).into()),
+    }
+}
