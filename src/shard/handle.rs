@@ -82,12 +82,32 @@ impl Shard {
     /// their calls of `ask` were made, so the next call must not begin before this one has returned. `batches` holds one
     /// record batch for each batch of a `Produce`, and is empty otherwise. The reply comes later, through the answer;
     /// dropping the answer does not undo the command.
-    pub async fn ask(&self, origin: &Origin, command: Command, batches: Vec<Bytes>) -> Result<Answer, ShardStopped> {
+    pub async fn ask(
+        &self,
+        origin: &Origin,
+        command: Command,
+        batches: Vec<Bytes>,
+    ) -> Result<Answer, ShardStopped> {
         let (reply, answer) = oneshot::channel();
         let life = Arc::downgrade(&origin.life);
         let ask = Ask { connection: origin.connection, life, command, batches, reply, rounds: 0 };
         self.asks.send(ask).await.map_err(|_| ShardStopped)?;
         Ok(Answer(answer))
+    }
+
+    /// Queues a command whose reply nobody needs, in a queue that has room.
+    pub(super) fn ask_first(&self, origin: &Origin, command: Command) {
+        let (reply, _) = oneshot::channel();
+        let life = Arc::downgrade(&origin.life);
+        // The queue is new, so there is room.
+        let _ = self.asks.try_send(Ask {
+            connection: origin.connection,
+            life,
+            command,
+            batches: Vec::new(),
+            reply,
+            rounds: 0,
+        });
     }
 
     /// The rows as of the last durable block. Everything read from one view belongs together.

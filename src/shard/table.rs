@@ -100,7 +100,11 @@ impl Table {
             let Some(key) = self.queue.pop_front() else { return };
             let stays = match self.entries.get(&key) {
                 None => continue,
-                Some(Entry::Loading) | Some(Entry::Known { .. }) if matches!(key, RowKey::NextProducerId(())) => true,
+                Some(Entry::Loading) | Some(Entry::Known { .. })
+                    if matches!(key, RowKey::NextProducerId(())) =>
+                {
+                    true
+                }
                 Some(Entry::Loading) => true,
                 Some(Entry::Known { block, used, .. }) => used.replace(false) || *block > applied,
             };

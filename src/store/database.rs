@@ -116,7 +116,9 @@ impl Database {
     /// How far the log is in the rows.
     pub fn applied(&self) -> Result<Applied, StoreError> {
         match self.rows.get([kind::APPLIED])? {
-            Some(row) => Applied::from_bytes(&row).map_err(|source| StoreError::damaged(&[kind::APPLIED], source)),
+            Some(row) => {
+                Applied::from_bytes(&row).map_err(|source| StoreError::damaged(&[kind::APPLIED], source))
+            }
             None => Ok(Applied::NOTHING),
         }
     }
@@ -124,7 +126,11 @@ impl Database {
     /// Puts the changes of blocks up to `applied` into the rows, all of them or none. Not durable before [`persist`].
     ///
     /// [`persist`]: Database::persist
-    pub fn apply<'l>(&self, layers: impl IntoIterator<Item = &'l Arc<Layer>>, applied: Applied) -> Result<(), StoreError> {
+    pub fn apply<'l>(
+        &self,
+        layers: impl IntoIterator<Item = &'l Arc<Layer>>,
+        applied: Applied,
+    ) -> Result<(), StoreError> {
         let mut batch = self.fjall.batch();
         for layer in layers {
             for (key, row) in layer.changes() {
@@ -154,7 +160,9 @@ impl Database {
     pub fn look(&self, key: &RowKey) -> Result<Option<RowValue>, StoreError> {
         let Some(bytes) = encode_key(key) else { return Ok(None) };
         match self.rows.get(&bytes)? {
-            Some(row) => RowValue::decode(key, &row).map(Some).map_err(|source| StoreError::damaged(&bytes, source)),
+            Some(row) => {
+                RowValue::decode(key, &row).map(Some).map_err(|source| StoreError::damaged(&bytes, source))
+            }
             None => Ok(None),
         }
     }

@@ -74,7 +74,9 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         RowKey::Topic(id) => KeyBytes::new(kind::TOPIC).topic(*id),
         RowKey::Partition(partition) => KeyBytes::new(kind::PARTITION).partition(*partition),
         RowKey::OpenTransactions(partition) => KeyBytes::new(kind::OPEN_TRANSACTIONS).partition(*partition),
-        RowKey::Producer(key) => KeyBytes::new(kind::PRODUCER).partition(key.partition).number(key.producer.0),
+        RowKey::Producer(key) => {
+            KeyBytes::new(kind::PRODUCER).partition(key.partition).number(key.producer.0)
+        }
         RowKey::Aborted(key) => KeyBytes::new(kind::ABORTED).partition(key.partition).number(key.marker.0),
         RowKey::Transaction(id) => KeyBytes::new(kind::TRANSACTION).text(id.as_str()),
         RowKey::Deadline(id) => KeyBytes::new(kind::DEADLINE).text(id.as_str()),

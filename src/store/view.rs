@@ -97,7 +97,10 @@ pub struct ReadView {
 
 impl std::fmt::Debug for ReadView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReadView").field("durable", &self.durable).field("layers", &self.layers.len()).finish()
+        f.debug_struct("ReadView")
+            .field("durable", &self.durable)
+            .field("layers", &self.layers.len())
+            .finish()
     }
 }
 
@@ -161,14 +164,17 @@ impl ReadView {
     pub fn look(&self, key: &RowKey) -> Result<Option<RowValue>, StoreError> {
         let Some(bytes) = encode_key(key) else { return Ok(None) };
         match self.bytes(&bytes)? {
-            Some(row) => RowValue::decode(key, &row).map(Some).map_err(|source| StoreError::damaged(&bytes, source)),
+            Some(row) => {
+                RowValue::decode(key, &row).map(Some).map_err(|source| StoreError::damaged(&bytes, source))
+            }
             None => Ok(None),
         }
     }
 
     /// The rows with keys from `from` up to, but not including, `to`, in order.
     fn range(&self, from: Vec<u8>, to: Vec<u8>) -> Range<'_> {
-        let layers = self.layers.iter().rev().map(|layer| layer.rows.range(from.clone()..to.clone()).peekable());
+        let layers =
+            self.layers.iter().rev().map(|layer| layer.rows.range(from.clone()..to.clone()).peekable());
         let layers = layers.collect();
         let stored: fjall::Iter = self.snapshot.range(self.keyspace(&from), from.clone()..to);
         Range { layers, stored, next_stored: None, done: false }
@@ -194,7 +200,8 @@ impl ReadView {
         partition: PartitionId,
         offset: Offset,
     ) -> impl Iterator<Item = Result<(Offset, IndexEntry), StoreError>> + '_ {
-        let range = self.range(encode_index_key(partition, offset), encode_index_key(partition, Offset(i64::MAX)));
+        let range =
+            self.range(encode_index_key(partition, offset), encode_index_key(partition, Offset(i64::MAX)));
         range.map(|entry| {
             let (key, row) = entry?;
             let last = KeyReader::new(&key).and_then(|mut key| key.partition().and_then(|_| key.number()));
@@ -229,7 +236,9 @@ impl ReadView {
     }
 
     /// All transactional ids, in the order of their lengths and names.
-    pub fn transactions(&self) -> impl Iterator<Item = Result<(TransactionalId, TransactionRow), StoreError>> + '_ {
+    pub fn transactions(
+        &self,
+    ) -> impl Iterator<Item = Result<(TransactionalId, TransactionRow), StoreError>> + '_ {
         self.prefix(KeyBytes::new(kind::TRANSACTION)).map(|entry| {
             let (key, row) = entry?;
             let id = KeyReader::new(&key).and_then(|mut key| key.text().and_then(TransactionalId::new));
@@ -269,14 +278,18 @@ impl ReadView {
         self.prefix(KeyBytes::new(kind::GROUP_OFFSET).text(group.as_str())).map(|entry| {
             let (key, row) = entry?;
             let partition = KeyReader::new(&key).and_then(|mut key| key.text().and_then(|_| key.partition()));
-            let row = CommittedOffset::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            let row =
+                CommittedOffset::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
             Ok((partition.ok_or_else(|| StoreError::damaged_key(&key))?, row))
         })
     }
 
     /// Whether an open transaction carries an offset of this group and partition.
     pub fn has_pending_offset(&self, key: &GroupOffsetKey) -> Result<bool, StoreError> {
-        self.prefix(KeyBytes::new(kind::PENDING_OFFSET).group_offset(key)).next().transpose().map(|row| row.is_some())
+        self.prefix(KeyBytes::new(kind::PENDING_OFFSET).group_offset(key))
+            .next()
+            .transpose()
+            .map(|row| row.is_some())
     }
 }
 
@@ -308,7 +321,8 @@ impl Range<'_> {
     /// The next key's newest row; inner none where it is gone.
     fn step(&mut self) -> Result<Option<(Vec<u8>, Option<Bytes>)>, StoreError> {
         self.fill_stored()?;
-        let in_layers = self.layers.iter_mut().filter_map(|layer| layer.peek().map(|(key, _)| key.as_slice()));
+        let in_layers =
+            self.layers.iter_mut().filter_map(|layer| layer.peek().map(|(key, _)| key.as_slice()));
         let least = in_layers.chain(self.next_stored.as_ref().map(|(key, _)| key.as_slice())).min();
         let Some(least) = least.map(<[u8]>::to_vec) else { return Ok(None) };
         let mut newest = None;
