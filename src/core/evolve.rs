@@ -202,8 +202,8 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
     let Some((_, first)) = closed else { return Ok(()) };
     if marker.outcome == Outcome::Abort {
         rows.put(
-            &AbortedKey { partition, marker: marker.offset },
-            AbortedRow { producer: marker.producer.id, first },
+            &AbortedKey { partition, producer: marker.producer.id, marker: marker.offset },
+            AbortedRow { first },
         );
     }
     transaction_closed(rows, partition, first)

@@ -227,24 +227,25 @@ pub struct ProducerRow {
 }
 codec!(ProducerRow { epoch, stored_in_epoch, batches, open, last_used });
 
-/// An aborted range is found by its partition and its marker's offset.
+/// An aborted range is found by its partition, its producer and its marker's offset: so a reader who has a batch asks
+/// once for its producer's next abort, however many others have aborted since.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AbortedKey {
     /// The partition.
     pub partition: PartitionId,
+    /// Whose records they are.
+    pub producer: ProducerId,
     /// The abort marker's offset.
     pub marker: Offset,
 }
 
-/// Records of an aborted transaction: those of `producer` from `first` up to the marker.
+/// Records of an aborted transaction: those of its producer from `first` up to the marker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AbortedRow {
-    /// Whose they are.
-    pub producer: ProducerId,
     /// The first one's offset.
     pub first: Offset,
 }
-codec!(AbortedRow { producer, first });
+codec!(AbortedRow { first });
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

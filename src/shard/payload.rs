@@ -62,7 +62,7 @@ pub(super) fn index_entry(event: &Event, place: Place) -> Option<(PartitionId, O
             Some((batch.partition, batch.last_offset(), entry))
         }
         Event::MarkerWritten(marker) => {
-            let kind = IndexKind::Marker;
+            let kind = IndexKind::Marker { producer: marker.producer.id, outcome: marker.outcome };
             let entry =
                 IndexEntry { base_offset: marker.offset, place, max_timestamp: marker.timestamp, kind };
             Some((marker.partition, marker.offset, entry))

@@ -1,5 +1,6 @@
 //! The index: where a partition's batches lie in the log, and what a reader must know to skip one without reading it.
 
+use crate::core::Outcome;
 use crate::log::Place;
 use crate::types::*;
 use crate::{codec, codec_enum};
@@ -29,7 +30,12 @@ pub enum IndexKind {
         /// Whose.
         producer: ProducerId,
     },
-    /// A marker.
-    Marker,
+    /// The end of this producer's transaction here. Readers of committed records get a word on each abort.
+    Marker {
+        /// Whose.
+        producer: ProducerId,
+        /// How it ended.
+        outcome: Outcome,
+    },
 }
-codec_enum!(IndexKind { 0 => Plain, 1 => Transactional { producer }, 2 => Marker });
+codec_enum!(IndexKind { 0 => Plain, 1 => Transactional { producer }, 2 => Marker { producer, outcome } });

@@ -1,7 +1,7 @@
 //! The keys of rows, as bytes that sort as the rows are read: a kind, then the fields, numbers big-endian, texts behind
 //! their length. Kinds are never reused.
 
-use crate::core::{GroupOffsetKey, RowKey};
+use crate::core::{AbortedKey, GroupOffsetKey, RowKey};
 use crate::types::*;
 
 /// What kind of row a key belongs to: its first byte.
@@ -77,7 +77,9 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         RowKey::Producer(key) => {
             KeyBytes::new(kind::PRODUCER).partition(key.partition).number(key.producer.0)
         }
-        RowKey::Aborted(key) => KeyBytes::new(kind::ABORTED).partition(key.partition).number(key.marker.0),
+        RowKey::Aborted(AbortedKey { partition, producer, marker }) => {
+            KeyBytes::new(kind::ABORTED).partition(*partition).number(producer.0).number(marker.0)
+        }
         RowKey::Transaction(id) => KeyBytes::new(kind::TRANSACTION).text(id.as_str()),
         RowKey::Deadline(id) => KeyBytes::new(kind::DEADLINE).text(id.as_str()),
         RowKey::GroupOffset(key) => KeyBytes::new(kind::GROUP_OFFSET).group_offset(key),

@@ -210,19 +210,24 @@ impl ReadView {
         })
     }
 
-    /// A partition's aborted ranges whose marker is at `offset` or after it, as (marker's offset, range).
-    pub fn aborted(
+    /// The first aborted range of a producer in a partition whose marker is at `offset` or after it: (first offset,
+    /// marker's offset).
+    pub fn next_aborted(
         &self,
         partition: PartitionId,
+        producer: ProducerId,
         offset: Offset,
-    ) -> impl Iterator<Item = Result<(Offset, AbortedRow), StoreError>> + '_ {
-        let key = |offset: Offset| KeyBytes::new(kind::ABORTED).partition(partition).number(offset.0).done();
-        self.range(key(offset), key(Offset(i64::MAX))).map(|entry| {
-            let (key, row) = entry?;
-            let marker = KeyReader::new(&key).and_then(|mut key| key.partition().and_then(|_| key.number()));
-            let row = AbortedRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
-            Ok((Offset(marker.ok_or_else(|| StoreError::damaged_key(&key))?), row))
-        })
+    ) -> Result<Option<(Offset, Offset)>, StoreError> {
+        let key = |offset: i64| {
+            KeyBytes::new(kind::ABORTED).partition(partition).number(producer.0).number(offset).done()
+        };
+        let Some((key, row)) = self.range(key(offset.0), key(i64::MAX)).next().transpose()? else {
+            return Ok(None);
+        };
+        let marker = KeyReader::new(&key)
+            .and_then(|mut key| key.partition().and_then(|_| key.number()).and_then(|_| key.number()));
+        let row = AbortedRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+        Ok(Some((row.first, Offset(marker.ok_or_else(|| StoreError::damaged_key(&key))?))))
     }
 
     /// All topics, in the order of their ids.
