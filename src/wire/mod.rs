@@ -13,6 +13,9 @@ pub mod frame;
 pub mod messages;
 pub mod primitives;
 
+#[cfg(test)]
+mod tests;
+
 pub use api::{ApiKey, VersionRange};
 pub use error::ErrorCode;
 pub use frame::{
