@@ -107,3 +107,18 @@ fn unknown_tagged_fields_are_skipped() {
     let error = HeartbeatResponse::decode(Bytes::copy_from_slice(&disordered), 4).unwrap_err();
     assert_eq!(error.fault, DecodeFault::TagOutOfOrder(3));
 }
+
+#[test]
+fn no_text_is_longer_than_the_plain_encoding_can_say() {
+    use crate::wire::messages::HeartbeatRequest;
+    let with = |length: usize| HeartbeatRequest { member_id: "m".repeat(length), ..Default::default() };
+    for version in ApiKey::Heartbeat.versions().iter() {
+        assert_eq!(HeartbeatRequest::decode(encoded(&with(32_767), version), version), Ok(with(32_767)));
+        let refused = with(32_768).encode(version, &mut Encoder::new());
+        assert_eq!(refused, Err(EncodeError::TooLong { length: 32_768, max: 32_767 }));
+    }
+    // group id "", generation 0, and a member id of 32 768 bytes in the compact encoding.
+    let compact = [&[1, 0, 0, 0, 0, 0x81, 0x80, 0x02][..], &[b'm'; 32_768], &[0, 0]].concat();
+    let error = HeartbeatRequest::decode(compact.into(), 4).unwrap_err();
+    assert_eq!((error.field, error.fault), ("member_id", DecodeFault::InvalidLength(32_768)));
+}

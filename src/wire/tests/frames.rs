@@ -1,13 +1,13 @@
 //! Frames: headers, length prefix, chunks.
 
-use crate::wire::frame::{decode_response, peek_correlation_id};
 use crate::wire::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FetchPartitionResponse, FetchResponse, FetchTopicResponse,
     ProduceRequest,
 };
 use crate::wire::primitives::CHUNK_SHARED_MIN;
 use crate::wire::{
-    ApiKey, ErrorCode, HeaderError, Message, Records, RequestHeader, encode_request, encode_response,
+    ApiKey, ErrorCode, HeaderError, Message, Records, RequestHeader, decode_response, encode_request,
+    encode_response, peek_correlation_id,
 };
 use bytes::{Bytes, BytesMut};
 

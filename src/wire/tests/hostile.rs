@@ -112,10 +112,10 @@ fn a_hundred_thousand_unknown_tags_are_skipped_and_a_lying_count_ends() {
     let mut frame = vec![0; 6];
     let put = |frame: &mut Vec<u8>, mut value: u32| {
         while value >= 0x80 {
-            frame.push((value & 0x7f) as u8 | 0x80);
+            frame.push(value.to_le_bytes()[0] | 0x80);
             value >>= 7;
         }
-        frame.push(value as u8);
+        frame.push(value.to_le_bytes()[0]);
     };
     put(&mut frame, 100_000);
     for tag in 0..100_000 {

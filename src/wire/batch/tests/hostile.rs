@@ -16,7 +16,7 @@ fn read_everything(bytes: Bytes) {
             assert_eq!(read.len(), checked.record_count as usize);
         }
     }
-    Batches::new(bytes).for_each(|batch| drop(batch));
+    Batches::new(bytes).for_each(drop);
 }
 
 fn any_compression() -> impl Strategy<Value = Compression> {
