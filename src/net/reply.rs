@@ -69,6 +69,8 @@ pub(super) trait Sink: Send {
     fn flush(&mut self) -> impl Future<Output = io::Result<()>> + Send;
     /// Tells the peer that nothing follows, and waits until it has everything as far as the transport can tell.
     fn finish(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+    /// Ends when the peer has said that it will read no further reply, if the transport can tell.
+    fn gone(&self) -> impl Future<Output = ()> + Send + 'static;
     /// Gives up: what is unsent is lost, and the peer sees an error where the transport has one.
     fn abandon(&mut self, code: u32);
 }
@@ -104,6 +106,10 @@ impl<W: AsyncWrite + Unpin + Send> Sink for TlsSink<W> {
         self.0.shutdown().await
     }
 
+    fn gone(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::pending()
+    }
+
     fn abandon(&mut self, _code: u32) {}
 }
 
@@ -128,6 +134,14 @@ impl Sink for LaneSink {
             self.0.stopped().await.map_err(io::Error::other)?;
         }
         Ok(())
+    }
+
+    fn gone(&self) -> impl Future<Output = ()> + Send + 'static {
+        let stopped = self.0.stopped();
+        async move {
+            // A code or a lost connection: gone is gone.
+            let _ = stopped.await;
+        }
     }
 
     fn abandon(&mut self, code: u32) {

@@ -35,6 +35,10 @@ const FINISH: Duration = Duration::from_secs(5);
 pub(super) enum Ending {
     #[error("the peer closed the connection")]
     EndOfStream,
+    #[error("the peer is gone: {0}")]
+    Gone(io::Error),
+    #[error("the peer stopped reading its replies")]
+    Unread,
     #[error("the broker is stopping")]
     Stopping,
     #[error("no request came for {limit:?} (limit: idle)")]
@@ -72,7 +76,7 @@ impl Ending {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::NotConnected => Ending::EndOfStream,
+            | io::ErrorKind::NotConnected => Ending::Gone(error),
             _ => Ending::Broken(error),
         }
     }
@@ -80,7 +84,7 @@ impl Ending {
     /// The application error code that a QUIC lane is reset with (`spec/transport-quic.md`, "Error codes").
     pub(super) fn code(&self) -> u32 {
         match self {
-            Ending::EndOfStream | Ending::Stopping => code::NONE,
+            Ending::EndOfStream | Ending::Gone(_) | Ending::Unread | Ending::Stopping => code::NONE,
             Ending::Idle { .. } => code::IDLE,
             Ending::SlowFrame { .. } | Ending::SlowReply { .. } => code::SLOW,
             Ending::FrameTooLong { .. } => code::LIMIT,
@@ -94,7 +98,8 @@ impl Ending {
 
     fn kind(&self) -> Option<Kind> {
         match self {
-            Ending::EndOfStream | Ending::Stopping | Ending::Idle { .. } | Ending::Broken(_) => None,
+            Ending::EndOfStream | Ending::Gone(_) | Ending::Unread | Ending::Broken(_) => None,
+            Ending::Stopping | Ending::Idle { .. } => None,
             Ending::Refused(_) | Ending::ReplyTooLong(_) => Some(Kind::Refused),
             Ending::SlowFrame { .. } | Ending::SlowReply { .. } => Some(Kind::Slow),
             _ => Some(Kind::Frame),
@@ -168,6 +173,7 @@ where
         // The sender lives as long as the server; its end is a stop too.
         let _ = stop.wait_for(|phase| phase.is_stopping()).await;
     });
+    let mut gone = pin!(sink.gone());
     let mut reader = pin!(read(shared, session, source, queue, &stopping));
     let mut writer = pin!(write(sink, replies, &shared.limits));
     let mut read_ended: Option<Ending> = None;
@@ -175,6 +181,7 @@ where
         tokio::select! {
             biased;
             () = &mut stop, if !stopping.is_set() => stopping.set(),
+            () = &mut gone => return Ending::Unread,
             written = &mut writer => {
                 return match written {
                     Err(ending) => ending,
