@@ -8,6 +8,7 @@ mod identities;
 mod lanes;
 mod peers;
 mod sessions;
+mod splices;
 mod stops;
 mod toy;
 
