@@ -39,7 +39,14 @@ pub struct Budgets {
 struct Account {
     capacity: usize,
     free: Arc<Semaphore>,
+    /// What large frames may hold of it while they are being read.
+    for_large: Arc<Semaphore>,
 }
+
+/// Frames above this are large: ordinary producers send at most 1 MiB (`max.request.size`) and a little.
+const LARGE_FRAME_BYTES: usize = (1 << 20) + (64 << 10);
+/// The part of a budget that large frames may hold while they are being read.
+const LARGE_SHARE: usize = 2;
 
 /// Why bytes cannot be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +94,19 @@ impl Budgets {
         }
     }
 
+    /// Reserves the bytes of a frame that is about to be read. While it is read, large frames together hold at most
+    /// half of the budget: peers that announce much and send little can hold up each other, but not the rest.
+    pub(super) async fn reserve_frame(&self, budget: Budget, bytes: usize) -> Result<FramePermit, ReserveError> {
+        let account = self.account(budget);
+        let large = if bytes > LARGE_FRAME_BYTES {
+            let count = account.count(budget, bytes.min(account.capacity / LARGE_SHARE))?;
+            Arc::clone(&account.for_large).acquire_many_owned(count).await.ok()
+        } else {
+            None
+        };
+        Ok(FramePermit { permit: self.reserve(budget, bytes).await?, _large: large })
+    }
+
     /// Reserves bytes if they are free now and nobody waits for them.
     pub fn try_reserve(&self, budget: Budget, bytes: usize) -> Result<Permit, ReserveError> {
         let account = self.account(budget);
@@ -124,7 +144,11 @@ impl Budgets {
 impl Account {
     fn new(bytes: usize) -> Account {
         let capacity = bytes.min(Semaphore::MAX_PERMITS);
-        Account { capacity, free: Arc::new(Semaphore::new(capacity)) }
+        Account {
+            capacity,
+            free: Arc::new(Semaphore::new(capacity)),
+            for_large: Arc::new(Semaphore::new(capacity / LARGE_SHARE)),
+        }
     }
 
     fn count(&self, budget: Budget, bytes: usize) -> Result<u32, ReserveError> {
@@ -173,6 +197,20 @@ impl Permit {
     /// dropped, which is when it has been written (over QUIC: when the peer has acknowledged it).
     pub fn attach(self, chunk: Bytes) -> Bytes {
         Bytes::from_owner(Held { chunk, _permit: self })
+    }
+}
+
+/// The reservation of a frame that is being read.
+#[derive(Debug)]
+pub(super) struct FramePermit {
+    permit: Permit,
+    _large: Option<OwnedSemaphorePermit>,
+}
+
+impl FramePermit {
+    /// The frame is there.
+    pub(super) fn read(self) -> Permit {
+        self.permit
     }
 }
 

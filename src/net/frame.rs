@@ -61,7 +61,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let pace = Pace::start(rules.limits.slow_frame, rules.limits.rate_min);
         let length = self.length(rules, &pace).await?;
         let budget = self.budget(rules, &pace, length).await?;
-        let reservation = rules.budgets.reserve(budget, length.saturating_add(FRAME_OVERHEAD_BYTES));
+        let reservation = rules.budgets.reserve_frame(budget, length.saturating_add(FRAME_OVERHEAD_BYTES));
         let permit = rules.stopping.guard(reservation).await?.map_err(|_| Ending::FrameTooLong {
             announced: length,
             limit: rules.budgets.capacity(budget),
@@ -70,7 +70,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         // The time spent waiting for memory is not the peer's fault.
         let pace = Pace::start(rules.limits.slow_frame, rules.limits.rate_min);
         let body = self.body(rules.stopping, &pace, length).await?;
-        Ok(Frame { body, permit })
+        Ok(Frame { body, permit: permit.read() })
     }
 
     async fn first_byte<F>(&mut self, rules: &FrameRules<'_, F>) -> Result<(), Ending> {

@@ -115,8 +115,8 @@ async fn a_silent_handshake_is_given_up() {
 }
 
 #[tokio::test]
-async fn many_who_announce_much_and_send_little_take_no_memory_and_stop_no_commit() {
-    let limits = Limits { slow_frame: Duration::from_millis(300), ..Limits::default() };
+async fn many_who_announce_much_and_send_little_take_no_memory_and_stop_nobody_else() {
+    let limits = Limits { slow_frame: 2 * PATIENCE, ..Limits::default() };
     let announced = limits.frame_bytes;
     let world = World::with(limits).await;
     let start = u32::try_from(announced).unwrap().to_be_bytes();
@@ -126,18 +126,24 @@ async fn many_who_announce_much_and_send_little_take_no_memory_and_stop_no_commi
         peer.send(&start).await;
         silent.push(peer);
     }
-    // Those who also say "produce" get in line for memory; only as many are let through as it holds.
+    // Those who also say "produce" get in line for memory, but only for the part that large frames may have.
     for peer in &mut silent[..50] {
-        peer.try_send(&PRODUCE.to_be_bytes()).await;
+        peer.send(&PRODUCE.to_be_bytes()).await;
     }
     let mut honest = world.connect(Transport::Tcp).await;
-    honest.send(&toy::echo(1, b"commit")).await;
-    assert_eq!(honest.receive().await, toy::answer(1, b"commit"));
-    assert!(world.budgets().in_use(Budget::Produce) <= world.budgets().capacity(Budget::Produce));
-    assert_eq!(world.budgets().in_use(Budget::Fetch), 0);
-    for peer in &mut silent {
-        peer.closed().await;
+    let payload = vec![1; 1 << 20];
+    for round in 1..5 {
+        world.toy.open(round);
+        honest.send(&toy::echo(round, b"commit")).await;
+        assert_eq!(honest.receive().await, toy::answer(round, b"commit"));
+        honest.send(&toy::held(PRODUCE, round, &payload)).await;
+        assert!(honest.receive().await == toy::answer(round, &payload));
     }
+    let reserved = world.budgets().in_use(Budget::Produce);
+    assert!(reserved >= announced, "one of them is being waited for");
+    assert!(reserved <= world.budgets().capacity(Budget::Produce) / 2 + (1 << 20), "{reserved}");
+    assert_eq!(world.budgets().in_use(Budget::Fetch), 0);
+    drop(silent);
     world.all_free(Budget::Produce).await;
 }
 
