@@ -96,7 +96,11 @@ impl Budgets {
 
     /// Reserves the bytes of a frame that is about to be read. While it is read, large frames together hold at most
     /// half of the budget: peers that announce much and send little can hold up each other, but not the rest.
-    pub(super) async fn reserve_frame(&self, budget: Budget, bytes: usize) -> Result<FramePermit, ReserveError> {
+    pub(super) async fn reserve_frame(
+        &self,
+        budget: Budget,
+        bytes: usize,
+    ) -> Result<FramePermit, ReserveError> {
         let account = self.account(budget);
         let large = if bytes > LARGE_FRAME_BYTES {
             let count = account.count(budget, bytes.min(account.capacity / LARGE_SHARE))?;
