@@ -179,3 +179,92 @@ fn judge(
         Err(Interrupted::Stopping) => Err(Ending::Stopping),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use tokio::io::ReadBuf;
+
+    /// A stream that gives its bytes in pieces, and says "not yet" between them.
+    struct Pieces {
+        pieces: VecDeque<Vec<u8>>,
+        ready: bool,
+    }
+
+    impl Pieces {
+        fn cut(mut bytes: &[u8], lengths: &[usize]) -> Pieces {
+            let mut pieces = VecDeque::new();
+            let mut lengths = lengths.iter().cycle();
+            while !bytes.is_empty() {
+                let (piece, rest) = bytes.split_at((*lengths.next().unwrap()).min(bytes.len()));
+                pieces.push_back(piece.to_vec());
+                bytes = rest;
+            }
+            Pieces { pieces, ready: false }
+        }
+    }
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.ready = !self.ready;
+            if self.ready {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if let Some(mut piece) = self.pieces.pop_front() {
+                let rest = piece.split_off(into.remaining().min(piece.len()));
+                into.put_slice(&piece);
+                if !rest.is_empty() {
+                    self.pieces.push_front(rest);
+                }
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_the_stream_is_cut(
+            frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 8..40_000), 0..8),
+            lengths in prop::collection::vec(1usize..20_000, 1..6),
+            lost in 0usize..12,
+        ) {
+            let mut bytes = Vec::new();
+            for frame in &frames {
+                bytes.extend(i32::try_from(frame.len()).unwrap().to_be_bytes());
+                bytes.extend(frame);
+            }
+            bytes.truncate(bytes.len().saturating_sub(lost));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let limits = Limits::default();
+                let (budgets, stopping) = (Budgets::new(&limits), Stopping::default());
+                let budget = |key: i16| if key < 0 { Budget::Produce } else { Budget::Control };
+                let rules = FrameRules { limits: &limits, budgets: &budgets, stopping: &stopping, budget };
+                let mut reader = FrameReader::new(Pieces::cut(&bytes, &lengths), limits.idle);
+                let whole = if lost > 0 { frames.len().saturating_sub(1) } else { frames.len() };
+                for frame in &frames[..whole] {
+                    let read = reader.next(&rules).await.map_err(|ending| ending.to_string()).unwrap();
+                    assert_eq!(&read.body[..], &frame[..]);
+                    let bytes = read.permit.bytes();
+                    assert_eq!(bytes, frame.len() + FRAME_OVERHEAD_BYTES);
+                    assert_eq!(bytes, budgets.in_use(Budget::Produce) + budgets.in_use(Budget::Control));
+                }
+                match reader.next(&rules).await {
+                    Err(Ending::EndOfStream) => assert!(lost == 0 || frames.is_empty()),
+                    Err(Ending::TruncatedFrame { .. }) => assert!(lost > 0),
+                    other => panic!("{:?}", other.map(|frame| frame.body)),
+                }
+                assert_eq!(budgets.in_use(Budget::Produce) + budgets.in_use(Budget::Control), 0);
+            });
+        }
+    }
+}

@@ -145,7 +145,10 @@ async fn serve<V: Service>(
     window: Window,
     unproved: Option<OwnedSemaphorePermit>,
 ) {
-    let greeted = greet(&shared, incoming).await;
+    let greeted = tokio::select! {
+        greeted = greet(&shared, incoming) => greeted,
+        _ = shared.stopping() => return,
+    };
     drop(unproved);
     let (connection, principal) = match greeted {
         Ok(greeted) => greeted,

@@ -29,10 +29,11 @@ pub trait Session: Send + 'static {
     ///
     /// Returns when the request is accepted; the reply may come later. Until it returns, nothing more is read from
     /// this connection (that is how the broker pushes back); replies of earlier requests go on. A refusal closes the
-    /// connection.
+    /// connection. If the connection goes meanwhile, the future is dropped where it waits.
     fn handle(&mut self, frame: Bytes) -> impl Future<Output = Result<Reply, Refusal>> + Send;
 
     /// The connection is gone: requests of it that wait somewhere are to be dropped. Its replies are dropped already.
+    /// Called once, however the connection ends. Must not block.
     fn disconnected(self);
 }
 

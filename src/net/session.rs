@@ -98,8 +98,10 @@ impl Ending {
 
     fn kind(&self) -> Option<Kind> {
         match self {
-            Ending::EndOfStream | Ending::Gone(_) | Ending::Unread | Ending::Broken(_) => None,
+            Ending::EndOfStream | Ending::Gone(_) | Ending::Unread => None,
             Ending::Stopping | Ending::Idle { .. } => None,
+            // What is not a network's ordinary failure is bytes that are no TLS.
+            Ending::Broken(error) => (error.kind() == io::ErrorKind::InvalidData).then_some(Kind::Frame),
             Ending::Refused(_) | Ending::ReplyTooLong(_) => Some(Kind::Refused),
             Ending::SlowFrame { .. } | Ending::SlowReply { .. } => Some(Kind::Slow),
             _ => Some(Kind::Frame),
@@ -139,11 +141,14 @@ where
     R: AsyncRead + Unpin + Send,
     W: Sink,
 {
-    let mut session = shared.service.connected(connection.clone());
+    let mut session = Attached(Some(shared.service.connected(connection.clone())));
     tracing::debug!(peer = %connection.peer, transport = %connection.transport, connection = %connection.id,
         principal = %connection.principal, "connected");
-    let ending = converse(&shared, &connection, &mut session, source, &mut sink).await;
-    session.disconnected();
+    let ending = match &mut session.0 {
+        Some(session) => converse(&shared, &connection, session, source, &mut sink).await,
+        None => Ending::Stopping,
+    };
+    drop(session);
     report(&shared, &connection, &ending);
     match ending {
         Ending::EndOfStream | Ending::Stopping | Ending::Idle { .. } => {
@@ -151,6 +156,17 @@ where
             let _ = tokio::time::timeout(FINISH, sink.finish()).await;
         }
         other => sink.abandon(other.code()),
+    }
+}
+
+/// The broker's side of a session. However the session ends, be it cut in the middle of a wait, the broker hears of it.
+struct Attached<S: Session>(Option<S>);
+
+impl<S: Session> Drop for Attached<S> {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            session.disconnected();
+        }
     }
 }
 

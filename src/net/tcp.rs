@@ -75,7 +75,11 @@ async fn refused_by_system<V>(shared: &Shared<V>, error: &io::Error) {
 }
 
 async fn serve<V: Service>(shared: Arc<Shared<V>>, stream: TcpStream, peer: SocketAddr, _seat: Seat) {
-    let (stream, principal) = match greet(&shared, stream).await {
+    let greeted = tokio::select! {
+        greeted = greet(&shared, stream) => greeted,
+        _ = shared.stopping() => return,
+    };
+    let (stream, principal) = match greeted {
         Ok(greeted) => greeted,
         Err(refused) => return report(&shared, peer, &refused),
     };

@@ -71,3 +71,39 @@ async fn futures_pending(task: &mut tokio::task::JoinHandle<()>) -> bool {
     }
     !task.is_finished()
 }
+
+#[tokio::test]
+async fn neither_idle_connections_nor_unfinished_handshakes_delay_a_stop() {
+    let mut world = World::new().await;
+    let mut idle = [world.connect(Transport::Tcp).await, world.connect(Transport::Quic).await];
+    // The broker has heard of the lane only when it has seen a byte of it.
+    for peer in &mut idle {
+        peer.send(&toy::echo(1, b"")).await;
+        assert_eq!(peer.receive().await, toy::answer(1, b""));
+    }
+    let _silent = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    soon("the seat of the silent one", async {
+        while world.server.as_ref().unwrap().connections() < 4 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let stop = tokio::spawn(world.server.take().unwrap().stop(100 * PATIENCE));
+    for peer in &mut idle {
+        assert_eq!(peer.closed().await, b"");
+    }
+    drop(idle);
+    soon("the server to stop", stop).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_is_cut_is_reported_to_the_service() {
+    for transport in BOTH {
+        let mut world = World::new().await;
+        let mut peer = world.connect(transport).await;
+        peer.send(&toy::held(PRODUCE, 1, b"")).await;
+        assert_eq!(world.toy.handled(1).await, [1]);
+        drop(world.server.take());
+        world.toy.disconnected().await;
+    }
+}
