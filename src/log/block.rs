@@ -222,7 +222,7 @@ impl Block {
     fn frames_are_in_order(&self) -> bool {
         let mut frames = self.frames();
         let mut ordinal = 0;
-        while let Some(frame) = frames.next() {
+        for frame in frames.by_ref() {
             if frame.header.ordinal != ordinal || frame.header.block != self.header.number {
                 return false;
             }

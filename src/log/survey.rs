@@ -87,7 +87,13 @@ impl Survey {
         survey.mark = mark::read(disk, dir, marked)?;
         survey.check_mark(options, applied)?;
         numbers.sort_unstable();
+        let mut next = applied.at.segment;
         for number in numbers {
+            // Files are made in order, and taken away from below the checkpoint or from the end.
+            if number != next {
+                return Err(survey.gap(dir, next, applied, Evidence::Missing).into());
+            }
+            next = next.next();
             survey.classify(SegmentFile::open(disk, dir, number)?, options, applied)?;
         }
         survey.check_beginning(dir, applied)?;
@@ -150,7 +156,7 @@ impl Survey {
         let expected =
             self.started.last().map_or(applied.at.segment, |started: &Started| started.file.number.next());
         if file.number != expected {
-            return Err(self.gap(&options.dir, expected, applied).into());
+            return Err(self.gap(&options.dir, expected, applied, Evidence::FileHeader).into());
         }
         let header_state = HeaderState::Written { length: header.length };
         self.started.push(Started { file, first_block: header.first_block, header: header_state });
@@ -158,9 +164,7 @@ impl Survey {
     }
 
     /// The segment `missing` is not there as one in use, but a later one is.
-    fn gap(&self, dir: &Path, missing: SegmentNumber, applied: Checkpoint) -> Corruption {
-        let there = self.unused.iter().any(|file| file.number == missing);
-        let evidence = if there { Evidence::FileHeader } else { Evidence::Missing };
+    fn gap(&self, dir: &Path, missing: SegmentNumber, applied: Checkpoint, evidence: Evidence) -> Corruption {
         let last = self.started.last().map_or(BlockNumber::ZERO, |started| started.first_block);
         let block = last.max(applied.block).next();
         Corruption { path: segment_path(dir, missing), position: 0, block, evidence }
