@@ -92,11 +92,11 @@ pub enum Evidence {
     #[error("the file's header is damaged or that of another segment")]
     FileHeader,
     /// The file lost its end.
-    #[error("the file is only {length} bytes long, of {written} that it had")]
+    #[error("the file is only {length} bytes long, of at least {written} that it had")]
     TooShort {
         /// How long it is.
         length: u32,
-        /// How long its header says it was made.
+        /// How long it was made, at least.
         written: u32,
     },
     /// The file is not there.

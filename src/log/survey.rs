@@ -4,7 +4,7 @@ use super::corruption::{Corruption, Evidence, RecoverError};
 use super::disk::{Disk, DiskError, DiskFile, Tried};
 use super::format::{FILE_HEADER_LENGTH, FileHeader, FileHeaderRead, Identity};
 use super::mark::{self, MarkRead};
-use super::options::LogOptions;
+use super::options::{LogOptions, SEGMENT_LENGTH_MIN};
 use super::place::{Checkpoint, SegmentNumber};
 use super::segment::{FileKind, segment_path};
 use crate::types::BlockNumber;
@@ -130,10 +130,7 @@ impl Survey {
             FileHeaderRead::UnknownVersion(version) => {
                 return Err(RecoverError::UnknownVersion { path: file.path, version });
             }
-            FileHeaderRead::Invalid => {
-                self.unused.push(file);
-                return Ok(());
-            }
+            FileHeaderRead::Invalid => return self.add_unused(file, applied),
         };
         let wrong = |evidence| Corruption {
             path: file.path.clone(),
@@ -150,8 +147,7 @@ impl Survey {
         }
         if header.segment < file.number {
             // An earlier life of the file.
-            self.unused.push(file);
-            return Ok(());
+            return self.add_unused(file, applied);
         }
         let expected =
             self.started.last().map_or(applied.at.segment, |started: &Started| started.file.number.next());
@@ -160,6 +156,18 @@ impl Survey {
         }
         let header_state = HeaderState::Written { length: header.length };
         self.started.push(Started { file, first_block: header.first_block, header: header_state });
+        Ok(())
+    }
+
+    /// A file gets its length before it gets its name, so a short one has been cut by somebody else, with whatever
+    /// blocks it had.
+    fn add_unused(&mut self, file: SegmentFile, applied: Checkpoint) -> Result<(), RecoverError> {
+        if file.length < SEGMENT_LENGTH_MIN {
+            let evidence = Evidence::TooShort { length: file.length, written: SEGMENT_LENGTH_MIN };
+            let block = applied.block.next();
+            return Err(Corruption { path: file.path, position: file.length, block, evidence }.into());
+        }
+        self.unused.push(file);
         Ok(())
     }
 

@@ -124,6 +124,14 @@ impl Damaged {
         damaged.map(|placed| placed.block.number().0).collect()
     }
 
+    /// The last segment, if it has lost its end.
+    fn cut_segment(&self, damage: &Damage) -> Option<SegmentNumber> {
+        let Damage::Truncate { at } = damage else { return None };
+        let path = &self.paths[self.locate(at).0];
+        let last = self.written.last()?.at.segment;
+        (*path == super::super::segment::segment_path(&self.options.dir, last)).then_some(last)
+    }
+
     /// Whether anything is other than it was.
     fn is_changed(&self) -> bool {
         let names = self.disk.list(&self.options.dir).unwrap();
@@ -156,6 +164,7 @@ proptest! {
         let mark_is_there = log.disk.list(&log.options.dir).unwrap().contains(&"clean".to_owned());
         let last = appends.len() as u64;
         let changed = log.is_changed();
+        let cut = log.cut_segment(&damage).is_some_and(|segment| segment >= checkpoint.at.segment);
         let disk: Arc<dyn Disk> = Arc::new(log.disk.clone());
         let unchanged = log.disk.fork();
         match open(&disk, &log.options, checkpoint) {
@@ -163,6 +172,7 @@ proptest! {
                 for (placed, written) in blocks.iter().zip(&log.written[applied..]) {
                     prop_assert_eq!(&placed.block, &written.block);
                 }
+                prop_assert!(!cut, "a file that was cut off has lost its blocks");
                 let first_damaged = damaged.first().copied().unwrap_or(last + 1);
                 prop_assert_eq!(opened.last.0, first_damaged - 1, "only what is damaged is cut");
                 let durable = if clean && mark_is_there { last } else { applied as u64 };

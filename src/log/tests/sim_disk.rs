@@ -123,7 +123,7 @@ impl Inode {
                 1 => range,
                 // The page is torn: new up to a sector, old from there, or the other way round.
                 _ => {
-                    let at = range.start + (1 + choose.choose(7) as usize) * SECTOR;
+                    let at = range.start + usize::try_from(1 + choose.choose(7)).unwrap() * SECTOR;
                     let at = at.min(range.end);
                     if choose.choose(2) == 0 { range.start..at } else { at..range.end }
                 }
