@@ -221,12 +221,11 @@ impl Block {
 
     fn frames_are_in_order(&self) -> bool {
         let mut frames = self.frames();
-        let mut ordinal = 0;
-        while let Some(frame) = frames.next() {
-            if frame.header.ordinal != ordinal || frame.header.block != self.header.number {
-                return false;
-            }
-            ordinal += 1;
+        let all_ours = (0..).zip(frames.by_ref()).all(|(ordinal, frame)| {
+            (frame.header.ordinal, frame.header.block) == (ordinal, self.header.number)
+        });
+        if !all_ours {
+            return false;
         }
         frames.left == 0 && frames.position - BLOCK_HEADER_LENGTH == self.header.frames_length
     }

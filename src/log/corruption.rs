@@ -91,6 +91,14 @@ pub enum Evidence {
     /// The file's header is neither that of this segment nor one of an earlier life of the file.
     #[error("the file's header is damaged or that of another segment")]
     FileHeader,
+    /// The file lost its end.
+    #[error("the file is only {length} bytes long, of at least {written} that it had")]
+    TooShort {
+        /// How long it is.
+        length: u32,
+        /// How long it was made, at least.
+        written: u32,
+    },
     /// The file is not there.
     #[error("the file is missing")]
     Missing,

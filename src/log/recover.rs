@@ -191,7 +191,8 @@ impl Recovery {
             other => other,
         };
         let (current, length) = self.current(&mut supply)?;
-        while let Some(file) = self.walk.unused.pop_front() {
+        // The highest first: a crash in between leaves no gap.
+        while let Some(file) = self.walk.unused.pop_back() {
             if file.number > current.segment {
                 supply.recycle(file.number)?;
             }
@@ -215,9 +216,11 @@ impl Recovery {
                 if lost_header.is_some() {
                     return Err(self.walk.corruption(Evidence::FileHeader).into());
                 }
+                self.walk.check_length()?;
                 return Ok(Left::Stopped);
             }
         }
+        self.walk.check_length()?;
         self.walk.check_end()?;
         Ok(if self.walk.started.is_empty() { Left::New } else { Left::Crashed })
     }

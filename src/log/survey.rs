@@ -4,7 +4,7 @@ use super::corruption::{Corruption, Evidence, RecoverError};
 use super::disk::{Disk, DiskError, DiskFile, Tried};
 use super::format::{FILE_HEADER_LENGTH, FileHeader, FileHeaderRead, Identity};
 use super::mark::{self, MarkRead};
-use super::options::LogOptions;
+use super::options::{LogOptions, SEGMENT_LENGTH_MIN};
 use super::place::{Checkpoint, SegmentNumber};
 use super::segment::{FileKind, segment_path};
 use crate::types::BlockNumber;
@@ -87,7 +87,13 @@ impl Survey {
         survey.mark = mark::read(disk, dir, marked)?;
         survey.check_mark(options, applied)?;
         numbers.sort_unstable();
+        let mut next = applied.at.segment;
         for number in numbers {
+            // Files are made in order, and taken away from below the checkpoint or from the end.
+            if number != next {
+                return Err(survey.gap(dir, next, applied, Evidence::Missing).into());
+            }
+            next = next.next();
             survey.classify(SegmentFile::open(disk, dir, number)?, options, applied)?;
         }
         survey.check_beginning(dir, applied)?;
@@ -124,10 +130,7 @@ impl Survey {
             FileHeaderRead::UnknownVersion(version) => {
                 return Err(RecoverError::UnknownVersion { path: file.path, version });
             }
-            FileHeaderRead::Invalid => {
-                self.unused.push(file);
-                return Ok(());
-            }
+            FileHeaderRead::Invalid => return self.add_unused(file, applied),
         };
         let wrong = |evidence| Corruption {
             path: file.path.clone(),
@@ -144,23 +147,32 @@ impl Survey {
         }
         if header.segment < file.number {
             // An earlier life of the file.
-            self.unused.push(file);
-            return Ok(());
+            return self.add_unused(file, applied);
         }
         let expected =
             self.started.last().map_or(applied.at.segment, |started: &Started| started.file.number.next());
         if file.number != expected {
-            return Err(self.gap(&options.dir, expected, applied).into());
+            return Err(self.gap(&options.dir, expected, applied, Evidence::FileHeader).into());
         }
         let header_state = HeaderState::Written { length: header.length };
         self.started.push(Started { file, first_block: header.first_block, header: header_state });
         Ok(())
     }
 
+    /// A file gets its length before it gets its name, so a short one has been cut by somebody else, with whatever
+    /// blocks it had.
+    fn add_unused(&mut self, file: SegmentFile, applied: Checkpoint) -> Result<(), RecoverError> {
+        if file.length < SEGMENT_LENGTH_MIN {
+            let evidence = Evidence::TooShort { length: file.length, written: SEGMENT_LENGTH_MIN };
+            let block = applied.block.next();
+            return Err(Corruption { path: file.path, position: file.length, block, evidence }.into());
+        }
+        self.unused.push(file);
+        Ok(())
+    }
+
     /// The segment `missing` is not there as one in use, but a later one is.
-    fn gap(&self, dir: &Path, missing: SegmentNumber, applied: Checkpoint) -> Corruption {
-        let there = self.unused.iter().any(|file| file.number == missing);
-        let evidence = if there { Evidence::FileHeader } else { Evidence::Missing };
+    fn gap(&self, dir: &Path, missing: SegmentNumber, applied: Checkpoint, evidence: Evidence) -> Corruption {
         let last = self.started.last().map_or(BlockNumber::ZERO, |started| started.first_block);
         let block = last.max(applied.block).next();
         Corruption { path: segment_path(dir, missing), position: 0, block, evidence }

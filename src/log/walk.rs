@@ -94,6 +94,17 @@ impl Walk {
         Ok(true)
     }
 
+    /// Space is set aside before a segment is begun, and given back only when a later one is: a last segment that is
+    /// shorter than its header says has been cut by somebody else, with whatever blocks it had.
+    pub(super) fn check_length(&self) -> Result<(), RecoverError> {
+        match self.started.front() {
+            Some(Started { file, header: HeaderState::Written { length }, .. }) if file.length < *length => {
+                Err(self.corruption(Evidence::TooShort { length: file.length, written: *length }).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes sure that nothing newer than the end of the log is intact anywhere behind it: then the end is what a crash
     /// left, or nothing at all.
     pub(super) fn check_end(&self) -> Result<(), RecoverError> {

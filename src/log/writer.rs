@@ -171,6 +171,7 @@ impl Writer {
     /// Takes a segment out of the log and keeps its file for later use. The segment must lie below the last completed
     /// checkpoint, nothing may point into it any more, and the reader must have let go of it
     /// ([`super::Reader::retire`]), which the token proves.
+    #[expect(clippy::needless_pass_by_value, reason = "the token is spent")]
     pub fn recycle(&mut self, retired: super::reader::Retired) -> Result<(), StopError> {
         match self.state {
             State::Failed => Err(StopError::Failed),

@@ -191,9 +191,7 @@ impl<P: Ports> Engine<P> {
         while self.takes_commands()
             && let Some(ask) = self.waiting.next()
         {
-            let connection = ask.connection;
             self.decide(ask);
-            self.waiting.done(connection);
         }
     }
 
@@ -202,9 +200,11 @@ impl<P: Ports> Engine<P> {
         self.open.as_ref().map_or_else(|| self.ports.now(), |block| block.now)
     }
 
-    fn decide(&mut self, mut ask: Ask) {
+    /// Decides the first command of its connection, or lets it wait.
+    fn decide(&mut self, ask: Ask) {
+        let connection = ask.connection;
         if is_of_connection(&ask.command) && ask.life.strong_count() == 0 {
-            return;
+            return self.waiting.done(connection);
         }
         if self.full {
             return self.waiting.retry(ask);
@@ -212,29 +212,33 @@ impl<P: Ports> Engine<P> {
         let now = self.now();
         match decide(&self.table, now, &ask.command) {
             Ok(decided) => self.take(ask, decided, now),
-            Err(Need(rows)) => {
-                ask.rounds += 1;
-                if ask.rounds > self.limits.rounds {
-                    // The connection is closed: its owner sees that, and the log says why.
-                    tracing::error!(command = ?ask.command, "a command needs rows without end; this is a defect");
-                    return;
-                }
-                self.waiting.wait(ask, &rows);
-                let rows = self.table.begin_loading(rows);
-                if !rows.is_empty() {
-                    self.ports.load(rows);
-                }
-            }
+            Err(Need(rows)) => self.need(ask, rows),
+        }
+    }
+
+    fn need(&mut self, mut ask: Ask, rows: Vec<RowKey>) {
+        ask.rounds += 1;
+        if ask.rounds > self.limits.rounds {
+            // Whoever asked sees that no reply comes; the log says why.
+            tracing::error!(command = ?ask.command, ?rows, "a command needs rows without end; this is a defect");
+            return self.waiting.done(ask.connection);
+        }
+        self.waiting.wait(ask, &rows);
+        let rows = self.table.begin_loading(rows);
+        if !rows.is_empty() {
+            self.ports.load(rows);
         }
     }
 
     /// Takes a decision into the open block, or holds its reply until what it speaks of is durable.
     fn take(&mut self, ask: Ask, decided: Decided, now: Now) {
+        let connection = ask.connection;
         let Decided { reply, drafted } = decided;
         if drafted.events.is_empty() {
             let observed = drafted.observed;
             self.take_rows(drafted, BlockNumber::ZERO);
-            return self.reply_after(observed, ask.reply, reply);
+            self.reply_after(observed, ask.reply, reply);
+            return self.waiting.done(connection);
         }
         match self.open_block(now).push(&drafted, &ask.batches) {
             Ok(()) => {
@@ -246,12 +250,13 @@ impl<P: Ports> Engine<P> {
             }
             Err(PushError::Full) => {
                 self.full = true;
-                self.waiting.retry(ask);
+                return self.waiting.retry(ask);
             }
             Err(error) => {
-                tracing::error!(command = ?ask.command, %error, "a decision cannot be logged; this is a defect")
+                tracing::error!(command = ?ask.command, %error, "a decision cannot be logged; this is a defect");
             }
         }
+        self.waiting.done(connection);
     }
 
     fn take_rows(&mut self, drafted: Drafted, block: BlockNumber) {

@@ -17,6 +17,9 @@ mod table;
 mod waiting;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use handle::{Answer, Origin, Shard, ShardStopped};
 pub use limits::ShardLimits;
 pub use start::{Running, StartError, StopReason, start};

@@ -1,8 +1,8 @@
 //! A shard's start (lock, store, log, replay, loop), its loop, and its stop.
 
-use super::applier::{Apply, Signal, Signals, apply_layers, load_rows, write_blocks};
+use super::applier::{Apply, Signal, apply_layers, load_rows, write_blocks};
 use super::engine::{Begin, Engine, Ports};
-use super::handle::{Ask, Origin, Shard, ShardStopped};
+use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
 use super::replay::replay;
 use super::watch::Watchers;
@@ -112,8 +112,7 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: ShardLimits) -> Result<Run
     let lock = DirectoryLock::take(dir)?;
     let store = Database::open(&dir.join("rows"), limits.store)?;
     let Applied { checkpoint, served } = store.applied()?;
-    let mut options =
-        LogOptions::new(dir.join("log"), ShardNumber(0), LogId(uuid::Uuid::new_v4().into_bytes()));
+    let mut options = LogOptions::new(dir.join("log"), ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
     options.segment_length = limits.segment_bytes;
     options.recent_bytes_max = limits.recent_bytes;
     let limits = ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits };

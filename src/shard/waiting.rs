@@ -57,7 +57,8 @@ impl Waiting {
         }
     }
 
-    /// The next command that may be decided again.
+    /// The next command that may be decided again. It is then decided ([`done`](Waiting::done)), or waits once more
+    /// ([`wait`](Waiting::wait), [`retry`](Waiting::retry)).
     pub(super) fn next(&mut self) -> Option<Ask> {
         while let Some(connection) = self.ready.pop_front() {
             if let Some(ask) = self.queues.get_mut(&connection).and_then(VecDeque::pop_front) {
@@ -67,7 +68,7 @@ impl Waiting {
         None
     }
 
-    /// A command taken with [`next`](Waiting::next) has been decided: the one behind it comes next.
+    /// The connection's first command has been decided: the one behind it comes next.
     pub(super) fn done(&mut self, connection: ConnectionId) {
         match self.queues.get(&connection).map(VecDeque::is_empty) {
             Some(true) => drop(self.queues.remove(&connection)),

@@ -65,7 +65,7 @@ impl Default for StoreLimits {
 /// How far the log is in the rows. Written in the same batch as the rows themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// The last block whose changes are in the rows, and where the log goes on behind it.
+    /// The last block whose changes are in the rows, and where it lies.
     pub checkpoint: Checkpoint,
     /// That block's served time.
     pub served: ServedTime,
@@ -73,7 +73,7 @@ pub struct Applied {
 
 codec!(SegmentNumber(u64));
 codec!(At { segment, position });
-codec!(Checkpoint { block, end });
+codec!(Checkpoint { block, at });
 codec!(Applied { checkpoint, served });
 
 impl Applied {

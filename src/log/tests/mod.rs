@@ -1,6 +1,9 @@
 //! Tests of the log as a whole: on the system's disk, and on one that crashes and fails as the test wishes.
 
+mod crash;
+mod damage;
 mod real;
+mod sim_disk;
 
 use super::*;
 use crate::types::{BlockNumber, LeaderEpoch, ServedTime};
@@ -17,22 +20,22 @@ fn small_options(dir: &Path) -> LogOptions {
     options
 }
 
-/// The frames of block `number`: content that belongs to no other block, `payload_length` bytes altogether.
-fn frames_of(number: u64, payload_length: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// The frames of a block: content that belongs to no other `seed`, `payload_length` bytes altogether.
+fn frames_of(seed: u64, payload_length: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
     let filler = |ordinal: u8, length: usize| -> Vec<u8> {
-        let seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
-        (0..length).map(|i| seed[i % 8] ^ ordinal ^ u8::try_from(i / 8 % 251).unwrap()).collect()
+        let pattern = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        (0..length).map(|i| pattern[i % 8] ^ ordinal ^ u8::try_from(i / 8 % 251).unwrap()).collect()
     };
     let half = payload_length / 2;
     vec![
-        (format!("first {number}").into_bytes(), filler(1, half)),
-        (format!("second {number}").into_bytes(), filler(2, payload_length - half)),
-        (format!("no payload {number}").into_bytes(), Vec::new()),
+        (format!("first {seed}").into_bytes(), filler(1, half)),
+        (format!("second {seed}").into_bytes(), filler(2, payload_length - half)),
+        (format!("no payload {seed}").into_bytes(), Vec::new()),
     ]
 }
 
-/// Block `number`, built as the shard builds it.
-fn block(identity: Identity, number: u64, payload_length: usize) -> Block {
+/// Block `number` with the frames of `seed`, built as the shard builds it.
+fn block(identity: Identity, number: u64, seed: u64, payload_length: usize) -> Block {
     let stamp = BlockStamp {
         identity,
         term: LeaderEpoch(0),
@@ -41,7 +44,7 @@ fn block(identity: Identity, number: u64, payload_length: usize) -> Block {
         served_time: ServedTime(number * 10),
     };
     let mut builder = BlockBuilder::new(stamp, SEGMENT_LENGTH_MIN / 4);
-    for (event, payload) in frames_of(number, payload_length) {
+    for (event, payload) in frames_of(seed, payload_length) {
         builder.push(&event, &payload).unwrap();
     }
     builder.finish()
@@ -57,12 +60,22 @@ fn payloads(reader: &Reader, placed: &PlacedBlock) -> Vec<Result<Bytes, ReadErro
     placed.frames().map(|(_, place)| reader.read(place)).collect()
 }
 
-/// Gives a block its place and writes it.
-fn append(log: &mut Log, number: u64, payload_length: usize) -> Result<PlacedBlock, WriteError> {
-    let block = block(log.writer.identity(), number, payload_length);
+/// Gives block `number`, with the frames of `seed`, its place and writes it.
+fn append_seeded(
+    log: &mut Log,
+    number: u64,
+    seed: u64,
+    payload_length: usize,
+) -> Result<PlacedBlock, WriteError> {
+    let block = block(log.writer.identity(), number, seed, payload_length);
     let at = log.cursor.assign(block.length()).unwrap();
     let placed = PlacedBlock { block, at };
     log.writer.write(&placed).map(|()| placed)
+}
+
+/// The same, with the frames that are the block's own.
+fn append(log: &mut Log, number: u64, payload_length: usize) -> Result<PlacedBlock, WriteError> {
+    append_seeded(log, number, number, payload_length)
 }
 
 /// Every block above `applied`, and the log.
