@@ -6,17 +6,15 @@
 //! `tests/outside/`; what the operations take and give is said there, in `python/actor.py`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::broker::Broker;
-use super::process::{Process, text_of};
+use super::process::{Heard, Process};
 use super::tools;
 
 /// No operation of a healthy client takes longer, not on a machine whose cores are all busy either.
@@ -26,8 +24,7 @@ pub struct Actor {
     name: &'static str,
     process: Mutex<Process>,
     producers: AtomicU64,
-    errors: PathBuf,
-    _scratch: TempDir,
+    heard: Arc<Heard>,
 }
 
 /// What a client reports when an operation fails: the name of the error in its own words, and its message.
@@ -99,11 +96,10 @@ impl Actor {
     }
 
     fn spawn(name: &'static str, mut command: Command, broker: &Broker) -> Actor {
-        let scratch = tempfile::tempdir().unwrap();
-        let errors = scratch.path().join("errors.log");
+        let heard = Arc::new(Heard::default());
         command.arg(access(broker).to_string());
-        let process = Mutex::new(Process::spawn(name, command, &errors));
-        Actor { name, process, producers: AtomicU64::new(0), errors, _scratch: scratch }
+        let process = Mutex::new(Process::spawn(name, command, &heard));
+        Actor { name, process, producers: AtomicU64::new(0), heard }
     }
 
     pub fn name(&self) -> &'static str {
@@ -112,7 +108,7 @@ impl Actor {
 
     /// All that the client logged so far.
     pub fn log(&self) -> String {
-        text_of(&self.errors)
+        self.heard.text()
     }
 
     pub fn ask(&self, request: &Value) -> Result<Value, Failure> {
@@ -217,7 +213,7 @@ impl Producer<'_> {
 
     fn must(&self, op: &str, further: Value) -> Value {
         self.ask(op, further).unwrap_or_else(|failure| {
-            panic!("{}: {op}: {failure:?}\n{}", self.actor.name, text_of(&self.actor.errors))
+            panic!("{}: {op}: {failure:?}\n{}", self.actor.name, self.actor.heard.text())
         })
     }
 
@@ -228,7 +224,7 @@ impl Producer<'_> {
     /// Sends records and waits until all are acknowledged; their offsets in the same order.
     pub fn send(&self, topic: &str, records: &[Record<'_>]) -> Vec<i64> {
         self.try_send(topic, records).unwrap_or_else(|failure| {
-            panic!("{}: send: {failure:?}\n{}", self.actor.name, text_of(&self.actor.errors))
+            panic!("{}: send: {failure:?}\n{}", self.actor.name, self.actor.heard.text())
         })
     }
 

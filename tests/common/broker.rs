@@ -10,17 +10,18 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::process::{Process, Said};
+use super::process::{Heard, Process, Said};
 use super::tools::{inner_cargo, lock, target_dir};
 
 /// semel needs a fraction of a second; a busy machine, or Kafka in its place, needs more.
 const READY_DEADLINE: Duration = Duration::from_secs(90);
+const LOG_DEADLINE: Duration = Duration::from_secs(20);
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -30,6 +31,7 @@ pub struct Broker {
     address: SocketAddr,
     ready_after: Duration,
     options: Vec<String>,
+    heard: Arc<Heard>,
     home: TempDir,
 }
 
@@ -56,9 +58,16 @@ impl Broker {
     pub fn start_with(options: &[&str]) -> Broker {
         let home = scratch();
         let options = options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
-        let (process, address, ready_after) = launch(home.path(), ANY_PORT, &options)
+        let heard = Arc::new(Heard::default());
+        let (process, address, ready_after) = launch(&data_dir(home.path()), ANY_PORT, &options, &heard)
             .unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
-        Broker { process, address, ready_after, options, home }
+        Broker { process, address, ready_after, options, heard, home }
+    }
+
+    /// Whether it is semel that runs here, and not another program in its place, whose logs and memory are its own.
+    pub fn runs_semel() -> bool {
+        env::var_os("SEMEL_TEST_BINARY")
+            .is_none_or(|other| Path::new(&other).file_name() == Some("semel".as_ref()))
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -71,11 +80,6 @@ impl Broker {
 
     pub fn tls(&self, file: &str) -> PathBuf {
         self.data_dir().join("tls").join(file)
-    }
-
-    /// A place beside the data directory, gone with the broker.
-    pub fn scratch(&self, file: &str) -> PathBuf {
-        self.home.path().join(file)
     }
 
     /// How long the last start took from exec to `ready`.
@@ -103,16 +107,15 @@ impl Broker {
     pub fn try_restart(&mut self) -> Result<(), Refused> {
         assert!(self.process.wait(Duration::ZERO).is_some(), "restart of a broker that still runs");
         let listen = self.address.to_string();
-        let (process, address, ready_after) = launch(self.home.path(), &listen, &self.options)?;
+        let (process, address, ready_after) = launch(&self.data_dir(), &listen, &self.options, &self.heard)?;
         assert_eq!(address, self.address, "a restart keeps the port");
         (self.process, self.ready_after) = (process, ready_after);
         Ok(())
     }
 
-    /// Tries to start a second process with this broker's data directory or port.
-    pub fn try_second(data_dir: &Path, listen: &str) -> Result<(), Refused> {
-        let scratch = scratch();
-        launch_in(data_dir, scratch.path(), listen, &[]).map(|_| ())
+    /// Tries to start one that is expected to refuse.
+    pub fn try_start(data_dir: &Path, listen: &str) -> Result<(), Refused> {
+        launch(data_dir, listen, &[], &Arc::new(Heard::default())).map(|_| ())
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -121,7 +124,13 @@ impl Broker {
 
     /// All that the broker logged, over its restarts.
     pub fn log(&self) -> String {
-        self.process.errors()
+        self.heard.text()
+    }
+
+    /// Waits until the broker has logged something; fails the test when it does not in time.
+    pub fn wait_for_log(&self, what: &str, wanted: impl Fn(&str) -> bool) {
+        let logged = self.heard.wait(LOG_DEADLINE, wanted);
+        assert!(logged, "the broker did not log {what}\n{}", self.process.report());
     }
 
     pub fn resident_kib(&self) -> u64 {
@@ -141,22 +150,23 @@ fn data_dir(home: &Path) -> PathBuf {
 
 type Launched = (Process, SocketAddr, Duration);
 
-fn launch(home: &Path, listen: &str, options: &[String]) -> Result<Launched, Refused> {
-    launch_in(&data_dir(home), home, listen, options)
-}
-
-fn launch_in(data_dir: &Path, home: &Path, listen: &str, options: &[String]) -> Result<Launched, Refused> {
+fn launch(
+    data_dir: &Path,
+    listen: &str,
+    options: &[String],
+    heard: &Arc<Heard>,
+) -> Result<Launched, Refused> {
     let mut command = Command::new(binary());
     command.arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", listen]).args(options);
     // A stray `semel.toml` or SEMEL_* setting of the machine must not decide a test.
-    command.current_dir(home);
+    command.current_dir(env::temp_dir());
     for (name, _) in
         env::vars().filter(|(name, _)| name.starts_with("SEMEL_") && !name.starts_with("SEMEL_TEST_"))
     {
         command.env_remove(name);
     }
     let started = Instant::now();
-    let mut process = Process::spawn("the broker", command, &home.join("broker.log"));
+    let mut process = Process::spawn("the broker", command, heard);
     let mut said = String::new();
     loop {
         match process.next(READY_DEADLINE.saturating_sub(started.elapsed())) {
@@ -170,7 +180,7 @@ fn launch_in(data_dir: &Path, home: &Path, listen: &str, options: &[String]) -> 
             Said::Nothing => {
                 let status =
                     process.wait(STOP_DEADLINE).expect("it closed its standard output but did not end");
-                return Err(Refused { status, stdout: said, stderr: process.errors() });
+                return Err(Refused { status, stdout: said, stderr: heard.text() });
             }
             Said::Late => {
                 panic!("not ready after {READY_DEADLINE:?}; it said:\n{said}\n{}", process.report())

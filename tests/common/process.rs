@@ -1,11 +1,12 @@
 //! A child process that is watched line by line, always with a deadline, and never outlives its test.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -32,24 +33,44 @@ pub struct Process {
     lines: Receiver<String>,
     exit: Receiver<ExitStatus>,
     exited: Option<ExitStatus>,
-    errors: PathBuf,
+    heard: Arc<Heard>,
+}
+
+/// What a process, or one after the other in its place, wrote to standard error.
+#[derive(Default)]
+pub struct Heard {
+    text: Mutex<String>,
+    more: Condvar,
+}
+
+impl Heard {
+    pub fn text(&self) -> String {
+        self.lock().clone()
+    }
+
+    /// Waits until `wanted` holds of the text; `false` when it does not within the deadline.
+    pub fn wait(&self, deadline: Duration, wanted: impl Fn(&str) -> bool) -> bool {
+        let waited = self.more.wait_timeout_while(self.lock(), deadline, |text| !wanted(text));
+        !waited.unwrap_or_else(|poisoned| poisoned.into_inner()).1.timed_out()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, String> {
+        self.text.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 impl Process {
-    /// Starts `command`; what it writes to standard error is appended to the file `errors`.
-    pub fn spawn(name: &str, mut command: Command, errors: &Path) -> Process {
-        let sink = File::options().create(true).append(true).open(errors).unwrap();
+    pub fn spawn(name: &str, mut command: Command, heard: &Arc<Heard>) -> Process {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(sink)
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name}: cannot start {command:?}: {error}"));
-        let pid = Pid::from_child(&child);
-        let stdin = child.stdin.take();
-        let lines = watch_lines(&mut child);
-        let exit = watch_exit(child);
-        Process { name: name.to_owned(), pid, stdin, lines, exit, exited: None, errors: errors.to_owned() }
+        let (pid, stdin) = (Pid::from_child(&child), child.stdin.take());
+        let (lines, listener) = (watch_lines(&mut child), watch_errors(&mut child, heard));
+        let exit = watch_exit(child, listener);
+        Process { name: name.to_owned(), pid, stdin, lines, exit, exited: None, heard: Arc::clone(heard) }
     }
 
     pub fn name(&self) -> &str {
@@ -126,14 +147,9 @@ impl Process {
         assert!(self.wait(KILL_DEADLINE).is_some(), "{} survived SIGKILL", self.name);
     }
 
-    /// All it wrote to standard error.
-    pub fn errors(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.errors).unwrap_or_default()).into_owned()
-    }
-
     /// The end of what it wrote to standard error, for a person.
     pub fn report(&self) -> String {
-        let text = self.errors();
+        let text = self.heard.text();
         let from = text.len().saturating_sub(REPORT_BYTES_MAX);
         let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         format!("--- {} wrote to standard error:\n{}\n---", self.name, &text[from..])
@@ -165,10 +181,25 @@ fn watch_lines(child: &mut Child) -> Receiver<String> {
     lines
 }
 
-fn watch_exit(mut child: Child) -> Receiver<ExitStatus> {
+fn watch_errors(child: &mut Child, heard: &Arc<Heard>) -> JoinHandle<()> {
+    let heard = Arc::clone(heard);
+    let mut stderr = child.stderr.take().unwrap();
+    thread::spawn(move || {
+        let mut some = [0; 8192];
+        while let Ok(length @ 1..) = stderr.read(&mut some) {
+            heard.lock().push_str(&String::from_utf8_lossy(&some[..length]));
+            heard.more.notify_all();
+        }
+    })
+}
+
+/// The end is told after all that was written to standard error has been heard.
+fn watch_exit(mut child: Child, listener: JoinHandle<()>) -> Receiver<ExitStatus> {
     let (sender, exit) = channel();
     thread::spawn(move || {
-        let _ = sender.send(child.wait().unwrap());
+        let status = child.wait().unwrap();
+        let _ = listener.join();
+        let _ = sender.send(status);
     });
     exit
 }
@@ -187,9 +218,10 @@ pub fn run(command: &mut Command) -> Result<String, String> {
     Err(format!("{command:?} failed ({}):\n{stdout}{stderr}", output.status))
 }
 
-/// Feeds `input` to a command and returns its standard output, within a deadline.
-pub fn pipe(name: &str, command: Command, input: &[u8], errors: &Path, deadline: Duration) -> Piped {
-    let mut process = Process::spawn(name, command, errors);
+/// Feeds `input` to a command and hears it out, within a deadline.
+pub fn pipe(name: &str, command: Command, input: &[u8], deadline: Duration) -> Piped {
+    let heard = Arc::new(Heard::default());
+    let mut process = Process::spawn(name, command, &heard);
     if let Some(mut stdin) = process.stdin.take() {
         // A command that ends before it has read everything breaks the pipe; its status tells why.
         let _ = stdin.write_all(input);
@@ -197,7 +229,7 @@ pub fn pipe(name: &str, command: Command, input: &[u8], errors: &Path, deadline:
     let lines = process.rest(deadline);
     let status = process.wait(deadline);
     let Some(status) = status else { panic!("{name} still runs after {deadline:?}\n{}", process.report()) };
-    Piped { status, lines, errors: process.errors() }
+    Piped { status, lines, errors: heard.text() }
 }
 
 pub struct Piped {
@@ -208,8 +240,5 @@ pub struct Piped {
 
 /// Reads a whole file as text, with the path in the failure.
 pub fn text_of(path: &Path) -> String {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|mut file| file.read_to_string(&mut text));
-    read.unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
-    text
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }

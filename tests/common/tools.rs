@@ -64,11 +64,15 @@ fn or_skip<'a, T>(what: &str, tool: &'a Result<T, String>) -> Option<&'a T> {
             panic!("REQUIRE_ALL=1 but no {what}: {reason}")
         }
         Err(reason) => {
-            // Past the test harness, which hides what a passing test prints.
-            writeln!(std::io::stderr(), "SKIPPED: {what}: {reason}").unwrap();
+            announce(&format!("SKIPPED: {what}: {reason}"));
             None
         }
     }
+}
+
+/// Tells a person, past the test harness, which hides what a passing test prints.
+pub fn announce(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn set_up_python() -> Result<PathBuf, String> {
@@ -152,7 +156,7 @@ fn set_up(
     let _ = fs::remove_file(&done);
     let _ = fs::remove_dir_all(&home);
     fs::create_dir_all(&home).unwrap();
-    writeln!(std::io::stderr(), "setting up {} (once)", home.display()).unwrap();
+    announce(&format!("setting up {} (once)", home.display()));
     build(&home)?;
     fs::write(done, pins).unwrap();
     Ok(home)

@@ -18,7 +18,7 @@ fn kcat(program: &Path, broker: &Broker, words: &[&str], input: &str) -> Vec<Str
         command.arg("-X").arg(format!("ssl.{setting}.location={}", broker.tls(file).display()));
     }
     command.args(words);
-    let told = pipe("kcat", command, input.as_bytes(), &broker.scratch("kcat.log"), DEADLINE);
+    let told = pipe("kcat", command, input.as_bytes(), DEADLINE);
     assert!(told.status.success(), "kcat {words:?}: {}\n{}", told.status, told.errors);
     told.lines
 }
