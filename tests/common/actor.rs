@@ -6,6 +6,7 @@
 //! `tests/outside/`; what the operations take and give is said there, in `python/actor.py`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,44 @@ use super::tools;
 
 /// No operation of a healthy client takes longer, not on a machine whose cores are all busy either.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Makes Apache Kafka's client log each request that it sends, with its version.
+const LOG_REQUESTS: &str = "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.clients.NetworkClient=debug";
+
+/// Where the broker is and how to be let in: what each program gets as its only argument.
+#[derive(Clone, Debug)]
+pub struct Access {
+    pub bootstrap: String,
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// The settings that the broker itself wrote for Java clients.
+    pub properties: PathBuf,
+}
+
+impl From<&Broker> for Access {
+    fn from(broker: &Broker) -> Access {
+        Access {
+            bootstrap: broker.address().to_string(),
+            ca: broker.tls("ca.pem"),
+            cert: broker.tls("client.pem"),
+            key: broker.tls("client.key"),
+            properties: broker.data_dir().join("client.properties"),
+        }
+    }
+}
+
+impl Access {
+    pub fn to_json(&self) -> Value {
+        json!({
+            "bootstrap": self.bootstrap,
+            "ca": self.ca,
+            "cert": self.cert,
+            "key": self.key,
+            "properties": self.properties,
+        })
+    }
+}
 
 pub struct Actor {
     name: &'static str,
@@ -65,39 +104,40 @@ pub type Record<'a> = (i32, Option<&'a str>, &'a str);
 
 impl Actor {
     /// librdkafka, through confluent-kafka for Python.
-    pub fn librdkafka(broker: &Broker) -> Option<Actor> {
-        Actor::python(broker, "librdkafka", "librdkafka.py")
+    pub fn librdkafka(access: impl Into<Access>) -> Option<Actor> {
+        Actor::python(access.into(), "librdkafka", "librdkafka.py")
     }
 
-    pub fn aiokafka(broker: &Broker) -> Option<Actor> {
-        Actor::python(broker, "aiokafka", "aio.py")
+    pub fn aiokafka(access: impl Into<Access>) -> Option<Actor> {
+        Actor::python(access.into(), "aiokafka", "aio.py")
     }
 
-    pub fn kafka_python(broker: &Broker) -> Option<Actor> {
-        Actor::python(broker, "kafka-python", "pure.py")
+    pub fn kafka_python(access: impl Into<Access>) -> Option<Actor> {
+        Actor::python(access.into(), "kafka-python", "pure.py")
     }
 
-    fn python(broker: &Broker, name: &'static str, program: &str) -> Option<Actor> {
+    fn python(access: Access, name: &'static str, program: &str) -> Option<Actor> {
         let mut command = Command::new(tools::python()?);
         // Nothing but the sources in the source tree.
         command.env("PYTHONDONTWRITEBYTECODE", "1").arg("-u").arg(tools::programs("python").join(program));
-        Some(Actor::spawn(name, command, broker))
+        Some(Actor::spawn(name, command, &access))
     }
 
     /// Apache Kafka's own client, as `DIR/client.properties` configures it.
-    pub fn java(broker: &Broker) -> Option<Actor> {
-        Some(Actor::spawn("kafka-clients", tools::java()?.command("Actor"), broker))
+    pub fn java(access: impl Into<Access>) -> Option<Actor> {
+        let command = tools::java()?.command(&[LOG_REQUESTS], "Actor");
+        Some(Actor::spawn("kafka-clients", command, &access.into()))
     }
 
-    pub fn kafkajs(broker: &Broker) -> Option<Actor> {
+    pub fn kafkajs(access: impl Into<Access>) -> Option<Actor> {
         let mut command = Command::new("node");
         command.arg(tools::node()?.join("actor.js"));
-        Some(Actor::spawn("kafkajs", command, broker))
+        Some(Actor::spawn("kafkajs", command, &access.into()))
     }
 
-    fn spawn(name: &'static str, mut command: Command, broker: &Broker) -> Actor {
+    fn spawn(name: &'static str, mut command: Command, access: &Access) -> Actor {
         let heard = Arc::new(Heard::default());
-        command.arg(access(broker).to_string());
+        command.arg(access.to_json().to_string());
         let process = Mutex::new(Process::spawn(name, command, &heard));
         Actor { name, process, producers: AtomicU64::new(0), heard }
     }
@@ -254,15 +294,4 @@ impl Producer<'_> {
     pub fn close(self) {
         self.must("close", json!({}));
     }
-}
-
-/// Where the broker is and how to be let in: what each program gets as its only argument.
-pub fn access(broker: &Broker) -> Value {
-    json!({
-        "bootstrap": broker.address().to_string(),
-        "ca": broker.tls("ca.pem"),
-        "cert": broker.tls("client.pem"),
-        "key": broker.tls("client.key"),
-        "properties": broker.data_dir().join("client.properties"),
-    })
 }

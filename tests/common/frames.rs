@@ -42,6 +42,14 @@ impl Identity {
     }
 }
 
+/// What a fetch of one partition gave.
+pub struct Fetched {
+    pub error: i16,
+    pub high_watermark: i64,
+    pub last_stable_offset: i64,
+    pub records: Vec<u8>,
+}
+
 /// One TLS connection that carries frames.
 pub struct Connection {
     stream: StreamOwned<ClientConnection, TcpStream>,
@@ -134,19 +142,19 @@ impl Connection {
         (answer.i16(), answer.i64())
     }
 
-    /// Fetches from an offset without waiting: the error code, the high watermark, and what record bytes there are.
-    pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> (i16, i64, Vec<u8>) {
+    /// Fetches from an offset, read uncommitted, without waiting.
+    pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> Fetched {
         const MAX_BYTES: i32 = 64 << 20;
         let request = Bytes::new().i32(-1).i32(0).i32(0).i32(MAX_BYTES).i8(0);
         let request = request.i32(1).string(topic).i32(1).i32(partition).i64(offset).i32(MAX_BYTES);
         let answer = self.ask(FETCH, 4, &request.done()).expect("an answer");
         let mut answer = Parse(&answer);
         (answer.i32(), answer.i32(), answer.string(), answer.i32(), answer.i32());
-        let (error, high_watermark, _last_stable) = (answer.i16(), answer.i64(), answer.i64());
+        let (error, high_watermark, last_stable_offset) = (answer.i16(), answer.i64(), answer.i64());
         for _ in 0..answer.i32() {
             (answer.i64(), answer.i64());
         }
-        (error, high_watermark, answer.bytes())
+        Fetched { error, high_watermark, last_stable_offset, records: answer.bytes() }
     }
 
     /// All that a partition holds, as the offsets and values of its (uncompressed) records.
@@ -154,13 +162,17 @@ impl Connection {
         let mut rows = Vec::new();
         loop {
             let next = rows.last().map_or(0, |(offset, _)| offset + 1);
-            let (error, high_watermark, records) = self.fetch(topic, partition, next);
-            assert_eq!(error, NONE, "fetch of {topic}-{partition} at {next}");
-            if next >= high_watermark {
+            let fetched = self.fetch(topic, partition, next);
+            assert_eq!(fetched.error, NONE, "fetch of {topic}-{partition} at {next}");
+            if next >= fetched.high_watermark {
                 return rows;
             }
-            let more = records_of(&records);
-            assert!(!more.is_empty(), "no records at {next} below the high watermark {high_watermark}");
+            let more = records_of(&fetched.records);
+            assert!(
+                !more.is_empty(),
+                "no records at {next} below the high watermark {}",
+                fetched.high_watermark
+            );
             rows.extend(more.into_iter().filter(|(offset, _)| *offset >= next));
         }
     }

@@ -18,21 +18,16 @@ pub struct Java {
 }
 
 impl Java {
-    /// A virtual machine that starts fast and stays small: the machine's few cores belong to the broker.
-    pub fn command(&self, class: &str) -> Command {
+    /// A virtual machine that starts fast and stays small: the machine's few cores belong to the broker. Its client
+    /// logs warnings to standard error.
+    pub fn command(&self, options: &[&str], class: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-Xshare:auto"]);
-        command.args(["-cp", &self.class_path]).args(QUIET_BUT_REQUESTS).arg(class);
+        command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
+        command.args(options).args(["-cp", &self.class_path]).arg(class);
         command
     }
 }
-
-/// The client's log on standard error: warnings, and each request that it sends with its version.
-const QUIET_BUT_REQUESTS: [&str; 3] = [
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.clients.NetworkClient=debug",
-];
 
 /// A Python with confluent-kafka, aiokafka and kafka-python.
 pub fn python() -> Option<PathBuf> {
