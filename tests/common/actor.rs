@@ -105,22 +105,22 @@ pub type Record<'a> = (i32, Option<&'a str>, &'a str);
 impl Actor {
     /// librdkafka, through confluent-kafka for Python.
     pub fn librdkafka(access: impl Into<Access>) -> Option<Actor> {
-        Actor::python(access.into(), "librdkafka", "librdkafka.py")
+        Actor::python(&access.into(), "librdkafka", "librdkafka.py")
     }
 
     pub fn aiokafka(access: impl Into<Access>) -> Option<Actor> {
-        Actor::python(access.into(), "aiokafka", "aio.py")
+        Actor::python(&access.into(), "aiokafka", "aio.py")
     }
 
     pub fn kafka_python(access: impl Into<Access>) -> Option<Actor> {
-        Actor::python(access.into(), "kafka-python", "pure.py")
+        Actor::python(&access.into(), "kafka-python", "pure.py")
     }
 
-    fn python(access: Access, name: &'static str, program: &str) -> Option<Actor> {
+    fn python(access: &Access, name: &'static str, program: &str) -> Option<Actor> {
         let mut command = Command::new(tools::python()?);
         // Nothing but the sources in the source tree.
         command.env("PYTHONDONTWRITEBYTECODE", "1").arg("-u").arg(tools::programs("python").join(program));
-        Some(Actor::spawn(name, command, &access))
+        Some(Actor::spawn(name, command, access))
     }
 
     /// Apache Kafka's own client, as `DIR/client.properties` configures it.

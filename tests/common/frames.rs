@@ -130,7 +130,8 @@ impl Connection {
         let topics = Bytes::new().i32(1).string(topic).i32(partitions).i16(1).i32(0).i32(0);
         let answer = self.ask(CREATE_TOPICS, 2, &topics.i32(30_000).i8(0).done()).expect("an answer");
         let mut answer = Parse(&answer);
-        (answer.i32(), answer.i32(), answer.string()); // throttle time, one topic, its name
+        answer.skip(4 + 4); // throttle time, one topic
+        answer.string();
         answer.i16()
     }
 
@@ -138,7 +139,9 @@ impl Connection {
     pub fn produce(&mut self, topic: &str, partition: i32, records: &[u8]) -> (i16, i64) {
         let answer = self.ask(PRODUCE, 3, &produce_request(topic, partition, records)).expect("an answer");
         let mut answer = Parse(&answer);
-        (answer.i32(), answer.string(), answer.i32(), answer.i32()); // one topic, its name, one partition, its index
+        answer.skip(4); // one topic
+        answer.string();
+        answer.skip(4 + 4); // one partition, its index
         (answer.i16(), answer.i64())
     }
 
@@ -149,10 +152,12 @@ impl Connection {
         let request = request.i32(1).string(topic).i32(1).i32(partition).i64(offset).i32(MAX_BYTES);
         let answer = self.ask(FETCH, 4, &request.done()).expect("an answer");
         let mut answer = Parse(&answer);
-        (answer.i32(), answer.i32(), answer.string(), answer.i32(), answer.i32());
+        answer.skip(4 + 4); // throttle time, one topic
+        answer.string();
+        answer.skip(4 + 4); // one partition, its index
         let (error, high_watermark, last_stable_offset) = (answer.i16(), answer.i64(), answer.i64());
         for _ in 0..answer.i32() {
-            (answer.i64(), answer.i64());
+            answer.skip(8 + 8); // an aborted transaction: its producer, its first offset
         }
         Fetched { error, high_watermark, last_stable_offset, records: answer.bytes() }
     }
@@ -273,6 +278,10 @@ impl<'a> Parse<'a> {
         taken
     }
 
+    pub fn skip(&mut self, length: usize) {
+        self.take(length);
+    }
+
     pub fn i8(&mut self) -> i8 {
         i8::from_be_bytes(self.take(1).try_into().unwrap())
     }
@@ -385,7 +394,9 @@ fn records_of(mut set: &[u8]) -> Vec<(i64, Vec<u8>)> {
         assert_eq!(batch[22] & 0b10_0111, 0, "an uncompressed batch that is no marker");
         let mut records = Parse(&batch[HEADER..]);
         while !records.0.is_empty() {
-            (records.varint(), records.i8(), records.varint());
+            records.varint(); // the record's length
+            records.skip(1); // attributes
+            records.varint(); // timestamp delta
             let offset = base + records.varint();
             let key_length = usize::try_from(records.varint()).unwrap_or(0);
             records.take(key_length);
