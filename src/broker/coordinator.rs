@@ -39,7 +39,7 @@ fn found(cx: &Context, key: String, known: bool) -> FoundCoordinator {
             ..Default::default()
         };
     }
-    let at = cx.broker.advertised();
+    let at = cx.node.advertised();
     let (host, port) = (at.host.clone(), at.port.into());
     FoundCoordinator { key, node_id: NODE.0, host, port, ..Default::default() }
 }

@@ -162,8 +162,8 @@ struct BrokerSetting {
 }
 
 fn broker_settings(cx: &Context) -> Vec<BrokerSetting> {
-    let config = &cx.broker.config;
-    let at = cx.broker.advertised();
+    let config = &cx.node.config;
+    let at = cx.node.advertised();
     let setting = |name, value_type, value: String, documentation| BrokerSetting {
         name,
         value,

@@ -22,7 +22,7 @@ pub(super) async fn answer(
         return Err(Failure::protocol("the cursor of DescribeTopicPartitions has a negative partition"));
     }
     let operations = topic_operations(cx.caller.connection.authority);
-    cx.broker.scan(move |view| describe(&view, request, operations)).await
+    cx.node.scan(move |view| describe(&view, request, operations)).await
 }
 
 /// What the client asked for, from the cursor on: a name, and the topic if there is one.

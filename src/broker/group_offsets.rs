@@ -14,6 +14,9 @@ use crate::wire::{ApiKey, ErrorCode};
 use std::collections::BTreeMap;
 use std::future::Future;
 
+/// Offsets that are looked up where the request is; more are looked up on a thread of their own.
+const INLINE_MAX: usize = 256;
+
 /// The member that a request says it speaks for.
 pub(super) struct Member<'a> {
     pub(super) generation: i32,
@@ -174,12 +177,17 @@ pub(super) async fn answer_fetch(
         let topics = group.topics.iter().flatten();
         1 + topics.map(|topic| 1 + topic.partition_indexes.len()).sum::<usize>()
     };
-    cx.check_listed(groups.iter().map(listed).sum())?;
+    let count = groups.iter().map(listed).sum();
+    cx.check_listed(count)?;
+    let few = count <= INLINE_MAX && groups.iter().all(|group| group.topics.is_some());
     let (api, version) = (cx.api, cx.version);
     let read = move |view: &ReadView| -> Result<Vec<OffsetFetchResponseGroup>, Failure> {
         groups.into_iter().map(|group| fetch_group(view, (api, version), group, require_stable)).collect()
     };
-    let groups = cx.broker.scan(move |view| read(&view)).await?;
+    let groups = match few {
+        true => read(&cx.view())?,
+        false => cx.node.scan(move |view| read(&view)).await?,
+    };
     Ok(match several {
         true => OffsetFetchResponse { groups, ..Default::default() },
         false => single_response(groups),

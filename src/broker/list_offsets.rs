@@ -72,7 +72,7 @@ pub(super) async fn answer(cx: Context, request: ListOffsetsRequest) -> Result<L
                 None => Err(ErrorCode::UnknownTopicOrPartition),
                 Some(partition) => find(&cx, partition, &asked, committed).await?,
             };
-            partitions.push(partition_response(index, found));
+            partitions.push(partition_response(cx.version, index, found));
         }
         topics.push(ListOffsetsTopicResponse { name, partitions });
     }
@@ -82,7 +82,11 @@ pub(super) async fn answer(cx: Context, request: ListOffsetsRequest) -> Result<L
 /// A place that was found: its offset, and its record's timestamp where it was found by one.
 type Found = Option<(Offset, Timestamp)>;
 
-fn partition_response(partition_index: i32, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
+fn partition_response(
+    version: i16,
+    partition_index: i32,
+    found: Result<Found, ErrorCode>,
+) -> ListOffsetsPartitionResponse {
     match found {
         Err(error_code) => ListOffsetsPartitionResponse { partition_index, error_code, ..Default::default() },
         Ok(None) => ListOffsetsPartitionResponse { partition_index, ..Default::default() },
@@ -90,11 +94,14 @@ fn partition_response(partition_index: i32, found: Result<Found, ErrorCode>) -> 
             partition_index,
             timestamp: timestamp.0,
             offset: offset.0,
-            leader_epoch: LEADER_EPOCH,
+            leader_epoch: if version >= LEADER_EPOCHS { LEADER_EPOCH } else { -1 },
             ..Default::default()
         },
     }
 }
+
+/// The first version of ListOffsets whose answers have leader epochs.
+const LEADER_EPOCHS: i16 = 4;
 
 async fn find(
     cx: &Context,
@@ -132,7 +139,7 @@ async fn find_newest(
     start: Offset,
     end: Offset,
 ) -> Result<Result<Found, ErrorCode>, Failure> {
-    let newest = cx.broker.scan(move |view| newest_batch(&view, partition, start, end)).await?;
+    let newest = cx.node.scan(move |view| newest_batch(&view, partition, start, end)).await?;
     match newest {
         Some((timestamp, place)) if timestamp >= Timestamp(0) => {
             first_record(cx, place, start, end, timestamp).await
@@ -168,7 +175,7 @@ async fn find_since(
     end: Offset,
     timestamp: Timestamp,
 ) -> Result<Result<Found, ErrorCode>, Failure> {
-    let place = cx.broker.scan(move |view| first_batch(&view, partition, start, end, timestamp)).await?;
+    let place = cx.node.scan(move |view| first_batch(&view, partition, start, end, timestamp)).await?;
     match place {
         Some(place) => first_record(cx, place, start, end, timestamp).await,
         None => Ok(Ok(None)),
@@ -203,7 +210,7 @@ async fn first_record(
     end: Offset,
     timestamp: Timestamp,
 ) -> Result<Result<Found, ErrorCode>, Failure> {
-    let read = match cx.broker.shard.read(vec![place]).await {
+    let read = match cx.node.shard.read(vec![place]).await {
         Ok(read) => read,
         Err(error) => {
             tracing::error!(%error, "a batch cannot be read to find a record by its time");
@@ -217,7 +224,7 @@ async fn first_record(
         }
         Ok(records.into_iter().next())
     };
-    Ok(match cx.broker.scan(find).await? {
+    Ok(match cx.node.scan(find).await? {
         Some(Ok(found)) => Ok(found.filter(|(offset, _)| *offset < end)),
         None => Ok(None),
         Some(Err(error)) => {

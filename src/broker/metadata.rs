@@ -46,7 +46,7 @@ async fn create_missing(
     asked: &[MetadataRequestTopic],
 ) -> Result<HashMap<String, Answer>, Failure> {
     let mut created = HashMap::new();
-    if !cx.broker.config.auto_create_topics || !cx.may(Operation::CreateTopics) {
+    if !cx.node.config.auto_create_topics || !cx.may(Operation::CreateTopics) {
         return Ok(created);
     }
     let view = cx.view();
@@ -60,7 +60,7 @@ async fn create_missing(
         {
             continue;
         }
-        let topic = topics::automatic(valid, cx.broker.config.partitions_default);
+        let topic = topics::automatic(valid, cx.node.config.partitions_default);
         let answer = cx.ask(Command::CreateTopic { topic, validate_only: false }).await?;
         created.insert(name.clone(), answer);
     }
@@ -92,19 +92,19 @@ async fn answer(
         refused,
     };
     let topics = match request.topics {
-        None => cx.broker.scan(move |view| look_up.all(&view)).await?,
+        None => cx.node.scan(move |view| look_up.all(&view)).await?,
         Some(asked) if asked.is_empty() && cx.version == 0 => {
-            cx.broker.scan(move |view| look_up.all(&view)).await?
+            cx.node.scan(move |view| look_up.all(&view)).await?
         }
         Some(asked) if asked.len() <= INLINE_MAX => look_up.each(&cx.view(), &asked)?,
-        Some(asked) => cx.broker.scan(move |view| look_up.each(&view, &asked)).await?,
+        Some(asked) => cx.node.scan(move |view| look_up.each(&view, &asked)).await?,
     };
-    let at = cx.broker.advertised();
+    let at = cx.node.advertised();
     let node =
         MetadataResponseBroker { node_id: NODE.0, host: at.host.clone(), port: at.port.into(), rack: None };
     Ok(MetadataResponse {
         brokers: vec![node],
-        cluster_id: cx.broker.cluster_id(&cx.view())?,
+        cluster_id: cx.node.cluster_id(&cx.view())?,
         controller_id: NODE.0,
         topics,
         cluster_authorized_operations: operations_of_cluster(
@@ -222,7 +222,7 @@ pub(super) async fn answer_cluster(
             ..Default::default()
         });
     }
-    let at = cx.broker.advertised();
+    let at = cx.node.advertised();
     let node = DescribeClusterBroker {
         broker_id: NODE.0,
         host: at.host.clone(),
@@ -230,7 +230,7 @@ pub(super) async fn answer_cluster(
         ..Default::default()
     };
     Ok(DescribeClusterResponse {
-        cluster_id: cx.broker.cluster_id(&cx.view())?.unwrap_or_default(),
+        cluster_id: cx.node.cluster_id(&cx.view())?.unwrap_or_default(),
         controller_id: NODE.0,
         brokers: vec![node],
         cluster_authorized_operations: operations_of_cluster(

@@ -51,7 +51,7 @@ fn check(cx: &Context, request: &InitProducerIdRequest) -> Result<InitProducerId
     let id = TransactionalId::new(id).ok_or(ErrorCode::InvalidRequest)?;
     let timeout = u64::try_from(request.transaction_timeout_ms).map(Duration::from_millis);
     let timeout = timeout.map_err(|_| ErrorCode::InvalidTransactionTimeout)?;
-    if timeout.is_zero() || timeout > cx.broker.config.transaction_timeout_max {
+    if timeout.is_zero() || timeout > cx.node.config.transaction_timeout_max {
         return Err(ErrorCode::InvalidTransactionTimeout);
     }
     let connection = cx.caller.connection.id;

@@ -1,4 +1,4 @@
-//! The broker: what all connections share.
+//! The broker: what all connections share, and how the network reaches it.
 
 use super::config::{BrokerConfig, Endpoint};
 use super::failure::Failure;
@@ -18,9 +18,13 @@ use tokio::sync::Semaphore;
 /// The only node.
 pub(super) const NODE: NodeId = NodeId(0);
 
-/// The broker, as the network serves it: `Server::bind(config, broker.service())`.
+/// The broker, as the network serves it. Cheap to clone: all clones are one broker.
+#[derive(Clone, Debug)]
+pub struct Broker(Arc<Node>);
+
+/// What all connections share.
 #[derive(Debug)]
-pub struct Broker {
+pub(super) struct Node {
     pub(super) config: BrokerConfig,
     pub(super) shard: Shard,
     pub(super) budgets: Budgets,
@@ -33,31 +37,26 @@ impl Broker {
     /// A broker in front of `shard`. `budgets` are those of the network: large answers take their memory from them.
     #[must_use]
     pub fn new(shard: Shard, budgets: Budgets, config: BrokerConfig) -> Broker {
-        Broker {
+        Broker(Arc::new(Node {
             config,
             shard,
             budgets,
             sessions: FetchSessions::new(),
             advertised: OnceLock::new(),
             scans: Arc::new(Semaphore::new(SCANS_MAX)),
-        }
+        }))
     }
 
     /// Says where clients reach this node, once that is known. Only the first call counts.
     pub fn advertise(&self, endpoint: Endpoint) {
-        let _ = self.advertised.set(endpoint);
+        let _ = self.0.advertised.set(endpoint);
     }
+}
 
+impl Node {
     /// Where clients reach this node.
-    #[must_use]
-    pub fn advertised(&self) -> &Endpoint {
+    pub(super) fn advertised(&self) -> &Endpoint {
         self.advertised.get().unwrap_or(&self.config.advertised)
-    }
-
-    /// What the network serves.
-    #[must_use]
-    pub fn service(self: &Arc<Self>) -> Arc<BrokerService> {
-        Arc::new(BrokerService(Arc::clone(self)))
     }
 
     /// The cluster's identity as clients see it; none before the cluster has been formed.
@@ -96,11 +95,7 @@ pub(super) async fn reply_to(answer: Answer) -> Result<Reply, Failure> {
     Ok(answer.await?)
 }
 
-/// [`Broker`] as the network's service: connections share it.
-#[derive(Clone, Debug)]
-pub struct BrokerService(Arc<Broker>);
-
-impl Service for BrokerService {
+impl Service for Broker {
     type Session = Session;
 
     fn connected(&self, connection: Connection) -> Session {

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::fetch::Skips;
 use super::limits::{LISTED_MAX, UNRESERVED_ANSWER_BYTES};
-use super::service::Broker;
+use super::service::Node;
 use super::{
     api_versions, authorise, coordinator, describe_configs, describe_topics, enrolment, fetch, group_offsets,
     list_offsets, metadata, produce, producer_id, topics, transaction_admin, transactions, txn_offsets,
@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// What the broker keeps for one connection.
 #[derive(Debug)]
 pub struct Session {
-    broker: Arc<Broker>,
+    node: Arc<Node>,
     caller: Arc<Caller>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Caller {
 /// A request that is being answered.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
-    pub(super) broker: Arc<Broker>,
+    pub(super) node: Arc<Node>,
     pub(super) caller: Arc<Caller>,
     pub(super) api: ApiKey,
     pub(super) version: i16,
@@ -43,9 +43,9 @@ pub(super) struct Context {
 }
 
 impl Session {
-    pub(super) fn new(broker: Arc<Broker>, connection: Connection) -> Session {
+    pub(super) fn new(node: Arc<Node>, connection: Connection) -> Session {
         let origin = Origin::new(connection.id);
-        Session { broker, caller: Arc::new(Caller { connection, origin, skips: Skips::default() }) }
+        Session { node, caller: Arc::new(Caller { connection, origin, skips: Skips::default() }) }
     }
 
     async fn accept(&mut self, frame: Bytes) -> Result<Reply, Failure> {
@@ -62,8 +62,8 @@ impl Session {
             return Err(Failure::VersionNotServed { api: header.api, version: header.version });
         }
         let RequestHeader { api, version, correlation_id, .. } = header;
-        let (broker, caller) = (Arc::clone(&self.broker), Arc::clone(&self.caller));
-        dispatch(Context { broker, caller, api, version, correlation_id }, body).await
+        let (node, caller) = (Arc::clone(&self.node), Arc::clone(&self.caller));
+        dispatch(Context { node, caller, api, version, correlation_id }, body).await
     }
 }
 
@@ -158,7 +158,7 @@ impl Context {
         if bytes >= UNRESERVED_ANSWER_BYTES
             && let Some(last) = chunks.last_mut()
         {
-            let permit = self.broker.budgets.reserve(Budget::Control, bytes).await?;
+            let permit = self.node.budgets.reserve(Budget::Control, bytes).await?;
             *last = permit.attach(std::mem::take(last));
         }
         Ok(chunks)
@@ -176,12 +176,12 @@ impl Context {
 
     /// Queues a command with the record batches it speaks of.
     pub(super) async fn ask_with(&self, command: Command, batches: Vec<Bytes>) -> Result<Answer, Failure> {
-        self.broker.ask(&self.caller.origin, command, batches).await
+        self.node.ask(&self.caller.origin, command, batches).await
     }
 
     /// The rows as of the last durable block.
     pub(super) fn view(&self) -> Arc<ReadView> {
-        self.broker.shard.view()
+        self.node.shard.view()
     }
 
     /// Whether whoever asks may do that.

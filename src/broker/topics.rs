@@ -93,7 +93,7 @@ fn check_new(cx: &Context, topic: &CreatableTopic) -> Result<NewTopic, Refused> 
     let name = TopicName::new(&topic.name)
         .map_err(|error| Refused::new(ErrorCode::InvalidTopicException, error.to_string()))?;
     let partitions = match topic.assignments.as_slice() {
-        [] => partitions_of(topic, cx.broker.config.partitions_default)?,
+        [] => partitions_of(topic, cx.node.config.partitions_default)?,
         assignments => partitions_assigned(topic, assignments)?,
     };
     let settings = topic.configs.iter().map(|config| (config.name.as_str(), config.value.as_deref()));

@@ -56,7 +56,7 @@ pub(super) async fn answer_list(
     }
     let filter =
         Filter { states, producers: producer_id_filters, began_before: began_before(duration_filter) };
-    let transaction_states = cx.broker.scan(move |view| list(&view, &filter)).await?;
+    let transaction_states = cx.node.scan(move |view| list(&view, &filter)).await?;
     Ok(ListTransactionsResponse { unknown_state_filters: unknown, transaction_states, ..Default::default() })
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn answer_describe(
     let ids = request.transactional_ids;
     cx.check_listed(ids.len())?;
     let describe = |view: &ReadView| ids.into_iter().map(|id| describe(view, id)).collect();
-    let transaction_states = cx.broker.scan(move |view| describe(&view)).await?;
+    let transaction_states = cx.node.scan(move |view| describe(&view)).await?;
     Ok(DescribeTransactionsResponse { transaction_states, ..Default::default() })
 }
 
@@ -173,7 +173,7 @@ pub(super) async fn answer_producers(
     request: DescribeProducersRequest,
 ) -> Result<DescribeProducersResponse, Failure> {
     cx.check_listed(request.topics.iter().map(|topic| 1 + topic.partition_indexes.len()).sum())?;
-    let topics = cx.broker.scan(move |view| producers(&view, request.topics)).await?;
+    let topics = cx.node.scan(move |view| producers(&view, request.topics)).await?;
     Ok(DescribeProducersResponse { topics, ..Default::default() })
 }
 

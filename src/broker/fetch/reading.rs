@@ -3,6 +3,7 @@
 
 use super::Wanted;
 use super::plan::{Halt, Room, Rows, Scan};
+use crate::broker::errors::names_topics_by_id;
 use crate::broker::failure::Failure;
 use crate::broker::limits::FETCH_SLICE_ENTRIES;
 use crate::broker::list_offsets::check_leader_epoch;
@@ -48,9 +49,9 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
         let view = cx.view();
         for found in &mut found {
             if let Ok(reading) = found
-                && let Err(code) = reading.advance(&view, terms.committed, &mut room)?
+                && !reading.advance(&view, terms.committed, &mut room)?
             {
-                *found = Err(code);
+                *found = Err(deleted(cx));
             }
         }
         if is_enough(&found, &room, terms.bytes_min) || Instant::now() >= terms.deadline {
@@ -63,7 +64,7 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
         }
         match &watch {
             // What changes from here on wakes; what has changed before is looked at once more.
-            None => watch = Some(cx.broker.shard.watch(readings().map(|reading| reading.partition))),
+            None => watch = Some(cx.node.shard.watch(readings().map(|reading| reading.partition))),
             Some(watch) => tokio::select! {
                 () = watch.changed() => {}
                 () = sleep_until(terms.deadline) => {}
@@ -74,6 +75,14 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
         reading.leave_word(cx);
     }
     Ok(found)
+}
+
+/// What a partition answers that was deleted after its topic had been found.
+fn deleted(cx: &Context) -> ErrorCode {
+    match names_topics_by_id(ApiKey::Fetch, cx.version) {
+        true => ErrorCode::UnknownTopicId,
+        false => ErrorCode::UnknownTopicOrPartition,
+    }
 }
 
 fn is_enough(found: &[Found], room: &Room, bytes_min: usize) -> bool {
@@ -120,7 +129,7 @@ impl Reading {
             return Ok(Err(code));
         }
         let Some(row) = view.get::<PartitionRow>(&partition)? else {
-            return Ok(Err(ErrorCode::UnknownTopicOrPartition));
+            return Ok(Err(deleted(cx)));
         };
         let asked = Offset(wanted.fetch_offset);
         if asked < row.log_start || asked > row.next_offset {
@@ -132,20 +141,13 @@ impl Reading {
         Ok(Ok(Reading { partition, row, scan, asked, halt: Halt::Slice, seen: None }))
     }
 
-    /// Goes on with a newer view.
-    fn advance(
-        &mut self,
-        view: &ReadView,
-        committed: bool,
-        room: &mut Room,
-    ) -> Result<Result<(), ErrorCode>, Failure> {
-        let Some(row) = view.get::<PartitionRow>(&self.partition)? else {
-            return Ok(Err(ErrorCode::UnknownTopicOrPartition));
-        };
+    /// Goes on with a newer view. False if the partition is no more.
+    fn advance(&mut self, view: &ReadView, committed: bool, room: &mut Room) -> Result<bool, Failure> {
+        let Some(row) = view.get::<PartitionRow>(&self.partition)? else { return Ok(false) };
         self.row = row;
         let end = if committed { self.row.last_stable_offset() } else { self.row.next_offset };
         if self.halt == Halt::Full || self.seen == Some(end) {
-            return Ok(Ok(()));
+            return Ok(true);
         }
         let rows = PartitionRows { view, partition: self.partition };
         self.halt = match self.scan.next < end {
@@ -153,7 +155,7 @@ impl Reading {
             false => Halt::End,
         };
         self.seen = (self.halt == Halt::End).then_some(end);
-        Ok(Ok(()))
+        Ok(true)
     }
 
     /// Tells the next fetch how far this one came without finding anything to answer with.

@@ -20,15 +20,16 @@ use tokio::time::Instant;
 pub(super) async fn serve(cx: Context, request: FetchRequest) -> Result<Vec<Bytes>, Failure> {
     let principal = &cx.caller.connection.principal;
     let terms = terms(&cx, &request);
-    let Opened { wanted, then } = match cx.broker.sessions.open(&request, cx.version, principal) {
-        Ok(opened) => opened,
-        Err(error_code) => return cx.encode(&FetchResponse { error_code, ..Default::default() }),
-    };
+    let Opened { wanted, then } =
+        match cx.node.sessions.open(&request, cx.version, principal, Instant::now().into_std()) {
+            Ok(opened) => opened,
+            Err(error_code) => return cx.encode(&FetchResponse { error_code, ..Default::default() }),
+        };
     let (found, mut permit) = read(&cx, &wanted, terms).await?;
-    let mut partitions: Vec<_> = wanted.into_iter().zip(found).map(|(wanted, read)| (wanted, read)).collect();
+    let mut partitions: Vec<_> = wanted.into_iter().zip(found).collect();
     let session_id = match then {
         Then::Nothing => 0,
-        Then::Begin => cx.broker.sessions.begin(cx.version, principal, &partitions),
+        Then::Begin => cx.node.sessions.begin(cx.version, principal, &partitions, Instant::now().into_std()),
         Then::GoOn(session) => session.report(&mut partitions),
     };
     let response = FetchResponse { session_id, responses: topics(partitions), ..Default::default() };
@@ -43,7 +44,7 @@ pub(super) async fn serve(cx: Context, request: FetchRequest) -> Result<Vec<Byte
 fn terms(cx: &Context, request: &FetchRequest) -> Terms {
     let bytes = |number: i32| usize::try_from(number).unwrap_or(0);
     // Half of the budget, so that two large answers can be made at a time.
-    let affordable = cx.broker.budgets.capacity(Budget::Fetch) / 2;
+    let affordable = cx.node.budgets.capacity(Budget::Fetch) / 2;
     let bytes_max = bytes(request.max_bytes).min(FETCH_ANSWER_BYTES_MAX).min(affordable);
     let wait = u64::try_from(request.max_wait_ms).map_or(Duration::ZERO, Duration::from_millis);
     Terms {
@@ -89,13 +90,13 @@ async fn read_found(
     gone: Gone,
 ) -> Result<Option<(Vec<FetchPartitionResponse>, Permit)>, Failure> {
     let bytes = found.iter().flatten().map(|reading| reading.scan.kept_bytes).sum();
-    let permit = cx.broker.budgets.reserve(Budget::Fetch, bytes).await?;
+    let permit = cx.node.budgets.reserve(Budget::Fetch, bytes).await?;
     let places = found.iter().flatten().flat_map(|reading| reading.scan.kept.iter().map(|kept| kept.place));
     let places: Vec<_> = places.collect();
     // All at once, since nearly always all is well; if not, one by one, to find out whose fault it is.
     let together = match places.is_empty() {
         true => Ok(Vec::new()),
-        false => cx.broker.shard.read(places).await,
+        false => cx.node.shard.read(places).await,
     };
     let mut batches = match together {
         Ok(batches) => Some(batches.into_iter()),
@@ -113,7 +114,7 @@ async fn read_found(
         };
         let own = match &mut batches {
             Some(batches) => Ok(batches.by_ref().take(reading.scan.kept.len()).collect()),
-            None => cx.broker.shard.read(reading.scan.kept.iter().map(|kept| kept.place).collect()).await,
+            None => cx.node.shard.read(reading.scan.kept.iter().map(|kept| kept.place).collect()).await,
         };
         answers.push(match own {
             Ok(batches) => answered(wanted, &reading, batches, committed),

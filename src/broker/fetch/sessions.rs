@@ -8,7 +8,7 @@ use crate::wire::messages::{FetchPartitionResponse, FetchRequest};
 use crate::wire::{ApiKey, ErrorCode};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::time::Instant;
+use std::time::Instant;
 use uuid::Uuid;
 
 /// The epoch of a request that begins a session.
@@ -127,6 +127,7 @@ impl FetchSessions {
         request: &FetchRequest,
         version: i16,
         principal: &Principal,
+        now: Instant,
     ) -> Result<Opened, ErrorCode> {
         let FetchRequest { session_id, session_epoch, .. } = *request;
         if session_epoch == FIRST || session_epoch == LAST {
@@ -134,7 +135,8 @@ impl FetchSessions {
             let then = if session_epoch == FIRST { Then::Begin } else { Then::Nothing };
             return Ok(Opened { wanted: wanted(request).collect(), then });
         }
-        let session = self.use_session(session_id, principal).ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        let session =
+            self.use_session(session_id, principal, now).ok_or(ErrorCode::FetchSessionIdNotFound)?;
         let mut locked = session.lock().unwrap_or_else(PoisonError::into_inner);
         if locked.epoch != session_epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
@@ -162,10 +164,10 @@ impl FetchSessions {
     }
 
     /// The session, if it is this principal's.
-    fn use_session(&self, id: i32, principal: &Principal) -> Option<Arc<Mutex<Session>>> {
+    fn use_session(&self, id: i32, principal: &Principal, now: Instant) -> Option<Arc<Mutex<Session>>> {
         let mut cache = self.lock();
         let entry = cache.sessions.get_mut(&id).filter(|entry| entry.owner == *principal)?;
-        entry.used = Instant::now();
+        entry.used = now;
         Some(Arc::clone(&entry.session))
     }
 
@@ -188,8 +190,8 @@ impl FetchSessions {
         version: i16,
         principal: &Principal,
         answers: &[(Wanted, FetchPartitionResponse)],
+        now: Instant,
     ) -> i32 {
-        let now = Instant::now();
         let mut cache = self.lock();
         if answers.is_empty() || !cache.make_room(answers.len(), now) {
             return 0;
