@@ -108,8 +108,10 @@ fn enrolled(
     change: impl FnOnce(&mut Ongoing),
 ) -> Result<(), Need> {
     let id = &enrolment.transactional_id;
-    if rows.get::<TransactionRow>(id)?.is_none() {
-        return Ok(());
+    match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
+        None => return Ok(()),
+        Some(TransactionState::Ongoing(_)) => {}
+        Some(_) => rows.put(id, DeadlineRow { deadline: enrolment.deadline }),
     }
     rows.change(id, |row: &mut TransactionRow| {
         row.last_used = at;
@@ -200,8 +202,8 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
     let Some((_, first)) = closed else { return Ok(()) };
     if marker.outcome == Outcome::Abort {
         rows.put(
-            &AbortedKey { partition, marker: marker.offset },
-            AbortedRow { producer: marker.producer.id, first },
+            &AbortedKey { partition, producer: marker.producer.id, marker: marker.offset },
+            AbortedRow { first },
         );
     }
     transaction_closed(rows, partition, first)
@@ -238,6 +240,7 @@ fn transaction_ended(
     let by = row.holder;
     let ended = TransactionState::Complete(Ended { outcome, reason, by });
     if let TransactionState::Ongoing(ongoing) = std::mem::replace(&mut row.state, ended) {
+        rows.remove::<DeadlineRow>(id);
         for offset in ongoing.offsets {
             let key = PendingOffsetKey { offset, producer: by.id };
             let pending = rows.get::<PendingOffsetRow>(&key)?.cloned();

@@ -77,6 +77,8 @@ rows! {
     Aborted[AbortedKey] => AbortedRow,
     /// A transactional id.
     Transaction[TransactionalId] => TransactionRow,
+    /// The deadline of an open transaction.
+    Deadline[TransactionalId] => DeadlineRow,
     /// A group's committed offset.
     GroupOffset[GroupOffsetKey] => CommittedOffset,
     /// An offset that waits for its transaction.
@@ -225,24 +227,25 @@ pub struct ProducerRow {
 }
 codec!(ProducerRow { epoch, stored_in_epoch, batches, open, last_used });
 
-/// An aborted range is found by its partition and its marker's offset.
+/// An aborted range is found by its partition, its producer and its marker's offset: so a reader who has a batch asks
+/// once for its producer's next abort, however many others have aborted since.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AbortedKey {
     /// The partition.
     pub partition: PartitionId,
+    /// Whose records they are.
+    pub producer: ProducerId,
     /// The abort marker's offset.
     pub marker: Offset,
 }
 
-/// Records of an aborted transaction: those of `producer` from `first` up to the marker.
+/// Records of an aborted transaction: those of its producer from `first` up to the marker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AbortedRow {
-    /// Whose they are.
-    pub producer: ProducerId,
     /// The first one's offset.
     pub first: Offset,
 }
-codec!(AbortedRow { producer, first });
+codec!(AbortedRow { first });
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -311,6 +314,15 @@ pub struct Ongoing {
     pub deadline: ServedTime,
 }
 codec!(Ongoing { partitions, groups, offsets, began, deadline });
+
+/// The deadline of an open transaction, apart from the transaction so that a start finds the open ones without reading
+/// all transactional ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadlineRow {
+    /// When it is aborted.
+    pub deadline: ServedTime,
+}
+codec!(DeadlineRow { deadline });
 
 /// How the newest transaction ended.
 #[derive(Clone, Debug, PartialEq)]

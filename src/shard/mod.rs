@@ -1,1 +1,26 @@
-//! The shard room.
+//! The loop that makes decisions real: queue → decide → log → publish → release → evolve into the store.
+//!
+//! Comes in: commands, each from a connection, in that connection's order. Goes out: replies, none before what it speaks
+//! of is durable, and one view of the rows as of the last durable block, which every reader shares. One block is written
+//! at a time; what arrives meanwhile is decided into the next one. This room must never answer or show anything that a
+//! power cut could undo, must never decide anything itself (that is `core`), and ends when a write or a sync fails.
+
+mod applier;
+mod block;
+mod engine;
+mod handle;
+mod limits;
+mod payload;
+mod replay;
+mod start;
+mod table;
+mod waiting;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use handle::{Answer, Origin, Shard, ShardStopped};
+pub use limits::ShardLimits;
+pub use start::{Running, StartError, StopReason, start};
+pub use watch::Watch;

@@ -1,5 +1,6 @@
 //! The index: where a partition's batches lie in the log, and what a reader must know to skip one without reading it.
 
+use crate::core::Outcome;
 use crate::log::Place;
 use crate::types::*;
 use crate::{codec, codec_enum};
@@ -16,6 +17,7 @@ pub struct IndexEntry {
     /// What it is.
     pub kind: IndexKind,
 }
+codec!(Place { segment, position, length });
 codec!(IndexEntry { base_offset, place, max_timestamp, kind });
 
 /// What a batch is, to a reader.
@@ -28,7 +30,12 @@ pub enum IndexKind {
         /// Whose.
         producer: ProducerId,
     },
-    /// A marker.
-    Marker,
+    /// The end of this producer's transaction here. Readers of committed records get a word on each abort.
+    Marker {
+        /// Whose.
+        producer: ProducerId,
+        /// How it ended.
+        outcome: Outcome,
+    },
 }
-codec_enum!(IndexKind { 0 => Plain, 1 => Transactional { producer }, 2 => Marker });
+codec_enum!(IndexKind { 0 => Plain, 1 => Transactional { producer }, 2 => Marker { producer, outcome } });

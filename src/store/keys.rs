@@ -1,7 +1,7 @@
 //! The keys of rows, as bytes that sort as the rows are read: a kind, then the fields, numbers big-endian, texts behind
 //! their length. Kinds are never reused.
 
-use crate::core::{GroupOffsetKey, RowKey};
+use crate::core::{AbortedKey, GroupOffsetKey, RowKey};
 use crate::types::*;
 
 /// What kind of row a key belongs to: its first byte.
@@ -19,6 +19,7 @@ pub(super) mod kind {
     pub const GROUP_OFFSET: u8 = 10;
     pub const PENDING_OFFSET: u8 = 11;
     pub const INDEX: u8 = 12;
+    pub const DEADLINE: u8 = 13;
 }
 
 /// A key under construction.
@@ -73,9 +74,14 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         RowKey::Topic(id) => KeyBytes::new(kind::TOPIC).topic(*id),
         RowKey::Partition(partition) => KeyBytes::new(kind::PARTITION).partition(*partition),
         RowKey::OpenTransactions(partition) => KeyBytes::new(kind::OPEN_TRANSACTIONS).partition(*partition),
-        RowKey::Producer(key) => KeyBytes::new(kind::PRODUCER).partition(key.partition).number(key.producer.0),
-        RowKey::Aborted(key) => KeyBytes::new(kind::ABORTED).partition(key.partition).number(key.marker.0),
+        RowKey::Producer(key) => {
+            KeyBytes::new(kind::PRODUCER).partition(key.partition).number(key.producer.0)
+        }
+        RowKey::Aborted(AbortedKey { partition, producer, marker }) => {
+            KeyBytes::new(kind::ABORTED).partition(*partition).number(producer.0).number(marker.0)
+        }
         RowKey::Transaction(id) => KeyBytes::new(kind::TRANSACTION).text(id.as_str()),
+        RowKey::Deadline(id) => KeyBytes::new(kind::DEADLINE).text(id.as_str()),
         RowKey::GroupOffset(key) => KeyBytes::new(kind::GROUP_OFFSET).group_offset(key),
         RowKey::PendingOffset(key) => {
             KeyBytes::new(kind::PENDING_OFFSET).group_offset(&key.offset).number(key.producer.0)

@@ -13,10 +13,13 @@ pub mod frame;
 pub mod messages;
 pub mod primitives;
 
+#[cfg(test)]
+mod tests;
+
 pub use api::{ApiKey, VersionRange};
 pub use error::ErrorCode;
 pub use frame::{
-    HeaderError, Message, Request, RequestHeader, Response, decode_response_header, encode_request,
-    encode_response,
+    HeaderError, Message, Request, RequestHeader, Response, decode_response, encode_request, encode_response,
+    peek_correlation_id,
 };
 pub use primitives::{DecodeError, DecodeFault, EncodeError, Records};

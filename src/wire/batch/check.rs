@@ -189,6 +189,19 @@ struct RecordFacts {
 }
 
 fn walk_record<R: BufRead>(from: &mut R, index: i32, limits: &BatchLimits) -> Result<RecordFacts, ReadFault> {
+    // A record that lies wholly in the buffer is walked there, without asking the stream for each byte. What fails here
+    // is walked again below: at the buffer's end once, or because it is wrong, which ends the walk.
+    let present = from.fill_buf().map_err(ReadFault::Source)?;
+    let mut rest = present;
+    if let Ok(facts) = walk_parts(&mut rest, index, limits) {
+        let used = present.len() - rest.len();
+        from.consume(used);
+        return Ok(facts);
+    }
+    walk_parts(from, index, limits)
+}
+
+fn walk_parts<R: BufRead>(from: &mut R, index: i32, limits: &BatchLimits) -> Result<RecordFacts, ReadFault> {
     let mut record = RecordParts::begin(from)?;
     record.byte()?; // attributes: none is defined
     let timestamp_delta = record.varlong()?;

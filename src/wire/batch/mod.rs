@@ -1,7 +1,7 @@
 //! Record batches, format version 2 (KIP-98): the unit in which records are produced, stored and fetched.
 //!
 //! [`check_produced`] judges what a producer sent, in one pass and without holding the decompressed records;
-//! [`BatchHeader`] and [`Batches`] read stored batches; [`Records`](records::RecordReader) opens one for a consumer;
+//! [`BatchHeader`] and [`Batches`] read stored batches; [`RecordReader`] opens one for a consumer;
 //! [`BatchBuilder`] makes one; [`marker`] writes and reads transaction markers; [`rewrite_base`] and
 //! [`rewrite_log_append_time`] change the few fields that a broker sets.
 
@@ -12,6 +12,8 @@ mod header;
 pub mod marker;
 mod record;
 pub mod records;
+#[cfg(test)]
+mod tests;
 
 pub use builder::{BatchBuilder, Record, RecordHeader};
 pub use check::{BatchLimits, CheckedBatch, check_produced};

@@ -5,6 +5,7 @@ use crate::wire::primitives::declare::messages;
 use crate::wire::primitives::since;
 
 messages! {
+    /// Asks what the broker speaks; a client's first request.
     request ApiVersionsRequest: ApiVersions -> ApiVersionsResponse {
         client_software_name: String => since(3).ignorable(),
         client_software_version: String => since(3).ignorable(),
@@ -12,6 +13,7 @@ messages! {
         node_id: i32 = -1 => since(5).ignorable(),
     }
 
+    /// The apis and versions that the broker serves, and its features.
     response ApiVersionsResponse: ApiVersions {
         error_code: ErrorCode => since(0),
         api_keys: Vec<ApiVersionEntry> => since(0),
@@ -22,18 +24,21 @@ messages! {
         zk_migration_ready: bool => since(3).tagged(3).ignorable(),
     }
 
+    /// An api and the versions that are served.
     part ApiVersionEntry {
         api_key: i16 => since(0),
         min_version: i16 => since(0),
         max_version: i16 => since(0),
     }
 
+    /// A feature and the levels that the broker can work with (KIP-584).
     part SupportedFeatureKey {
         name: String => since(3),
         min_version: i16 => since(3),
         max_version: i16 => since(3),
     }
 
+    /// A feature and the levels that the cluster works with. Clients ignore these unless the epoch is ≥ 0.
     part FinalizedFeatureKey {
         name: String => since(3),
         max_version_level: i16 => since(3),

@@ -7,6 +7,7 @@ use crate::wire::primitives::{Records, between, since};
 use uuid::Uuid;
 
 messages! {
+    /// Reads partitions, within a fetch session or without one (KIP-227).
     request FetchRequest: Fetch -> FetchResponse {
         cluster_id: Option<String> => since(12).nullable(12).tagged(0).ignorable(),
         replica_id: i32 = -1 => between(0, 14),
@@ -22,23 +23,27 @@ messages! {
         rack_id: String => since(11).ignorable(),
     }
 
+    /// The follower that asks; −1 for consumers.
     part FetchReplicaState {
         replica_id: i32 = -1 => since(15),
         replica_epoch: i64 = -1 => since(15),
     }
 
+    /// A topic (by name up to version 12, by id from 13) and its partitions.
     part FetchTopic {
         topic: String => between(0, 12).ignorable(),
         topic_id: TopicId => since(13).ignorable(),
         partitions: Vec<FetchPartition> => since(0),
     }
 
+    /// Partitions that leave the session.
     part ForgottenTopic {
         topic: String => between(7, 12).ignorable(),
         topic_id: TopicId => since(13).ignorable(),
         partitions: Vec<i32> => since(7),
     }
 
+    /// A partition and where to read.
     part FetchPartition {
         partition: i32 => since(0),
         current_leader_epoch: i32 = -1 => since(9).ignorable(),
@@ -50,6 +55,7 @@ messages! {
         high_watermark: i64 = i64::MAX => since(18).tagged(1).ignorable(),
     }
 
+    /// The records of each partition.
     response FetchResponse: Fetch {
         throttle_time_ms: i32 => since(1).ignorable(),
         error_code: ErrorCode => since(7).ignorable(),
@@ -58,12 +64,14 @@ messages! {
         node_endpoints: Vec<FetchNodeEndpoint> => since(16).tagged(0),
     }
 
+    /// A topic's partitions.
     part FetchTopicResponse {
         topic: String => between(0, 12).ignorable(),
         topic_id: TopicId => since(13).ignorable(),
         partitions: Vec<FetchPartitionResponse> => since(0),
     }
 
+    /// A leader's address (KIP-951).
     part FetchNodeEndpoint {
         node_id: i32 => since(16),
         host: String => since(16),
@@ -71,6 +79,7 @@ messages! {
         rack: Option<String> => since(16).nullable(16),
     }
 
+    /// A partition's records and marks. Unused `aborted_transactions` are null.
     part FetchPartitionResponse {
         partition_index: i32 => since(0),
         error_code: ErrorCode => since(0),
@@ -85,21 +94,25 @@ messages! {
         records: Option<Records> => since(0).nullable(0),
     }
 
+    /// Where the reader's history leaves the leader's (KIP-320).
     part FetchEpochEndOffset {
         epoch: i32 = -1 => since(12),
         end_offset: i64 = -1 => since(12),
     }
 
+    /// The partition's leader.
     part FetchLeaderIdAndEpoch {
         leader_id: i32 = -1 => since(12),
         leader_epoch: i32 = -1 => since(12),
     }
 
+    /// A snapshot to fetch instead; KRaft only.
     part FetchSnapshotId {
         end_offset: i64 = -1 => since(0),
         epoch: i32 = -1 => since(0),
     }
 
+    /// An aborted transaction whose marker is among the records.
     part AbortedTransaction {
         producer_id: i64 => since(4),
         first_offset: i64 => since(4),

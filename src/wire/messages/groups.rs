@@ -6,6 +6,7 @@ use crate::wire::primitives::{between, since};
 use bytes::Bytes;
 
 messages! {
+    /// Joins a classic group.
     request JoinGroupRequest: JoinGroup -> JoinGroupResponse {
         group_id: String => since(0),
         session_timeout_ms: i32 => since(0),
@@ -17,11 +18,13 @@ messages! {
         reason: Option<String> => since(8).nullable(8).ignorable(),
     }
 
+    /// An assignment protocol that the member can use.
     part JoinGroupRequestProtocol {
         name: String => since(0),
         metadata: Bytes => since(0),
     }
 
+    /// The generation that was formed; its leader gets the members.
     response JoinGroupResponse: JoinGroup {
         throttle_time_ms: i32 => since(2).ignorable(),
         error_code: ErrorCode => since(0),
@@ -34,12 +37,14 @@ messages! {
         members: Vec<JoinGroupResponseMember> => since(0),
     }
 
+    /// A member and its subscription.
     part JoinGroupResponseMember {
         member_id: String => since(0),
         group_instance_id: Option<String> => since(5).nullable(5).ignorable(),
         metadata: Bytes => since(0),
     }
 
+    /// Hands in the leader's assignment, and asks for one's own.
     request SyncGroupRequest: SyncGroup -> SyncGroupResponse {
         group_id: String => since(0),
         generation_id: i32 => since(0),
@@ -50,11 +55,13 @@ messages! {
         assignments: Vec<SyncGroupRequestAssignment> => since(0),
     }
 
+    /// A member's assignment.
     part SyncGroupRequestAssignment {
         member_id: String => since(0),
         assignment: Bytes => since(0),
     }
 
+    /// The member's assignment.
     response SyncGroupResponse: SyncGroup {
         throttle_time_ms: i32 => since(1).ignorable(),
         error_code: ErrorCode => since(0),
@@ -63,6 +70,7 @@ messages! {
         assignment: Bytes => since(0),
     }
 
+    /// Keeps a member alive.
     request HeartbeatRequest: Heartbeat -> HeartbeatResponse {
         group_id: String => since(0),
         generation_id: i32 => since(0),
@@ -70,29 +78,34 @@ messages! {
         group_instance_id: Option<String> => since(3).nullable(3),
     }
 
+    /// Whether the member still belongs to the generation.
     response HeartbeatResponse: Heartbeat {
         throttle_time_ms: i32 => since(1).ignorable(),
         error_code: ErrorCode => since(0),
     }
 
+    /// Leaves a group: one member up to version 2, several from 3 on.
     request LeaveGroupRequest: LeaveGroup -> LeaveGroupResponse {
         group_id: String => since(0),
         member_id: String => between(0, 2),
         members: Vec<LeaveGroupMember> => since(3),
     }
 
+    /// A leaving member.
     part LeaveGroupMember {
         member_id: String => since(3),
         group_instance_id: Option<String> => since(3).nullable(3),
         reason: Option<String> => since(5).nullable(5).ignorable(),
     }
 
+    /// What became of each member.
     response LeaveGroupResponse: LeaveGroup {
         throttle_time_ms: i32 => since(1).ignorable(),
         error_code: ErrorCode => since(0),
         members: Vec<LeaveGroupMemberResponse> => since(3),
     }
 
+    /// A member that left, or why it did not.
     part LeaveGroupMemberResponse {
         member_id: String => since(3),
         group_instance_id: Option<String> => since(3).nullable(3),

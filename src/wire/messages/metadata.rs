@@ -6,6 +6,7 @@ use crate::wire::primitives::declare::messages;
 use crate::wire::primitives::{between, since};
 
 messages! {
+    /// Asks where topics are. `topics`: null is all of them (in version 0, an empty list is).
     request MetadataRequest: Metadata -> MetadataResponse {
         topics: Option<Vec<MetadataRequestTopic>> = Some(Vec::new()) => since(0).nullable(1),
         allow_auto_topic_creation: bool = true => since(4),
@@ -13,11 +14,13 @@ messages! {
         include_topic_authorized_operations: bool => since(8),
     }
 
+    /// A topic, by id or by name.
     part MetadataRequestTopic {
         topic_id: TopicId => since(10).ignorable(),
         name: Option<String> = Some(String::new()) => since(0).nullable(10),
     }
 
+    /// Brokers and topics.
     response MetadataResponse: Metadata {
         throttle_time_ms: i32 => since(3).ignorable(),
         brokers: Vec<MetadataResponseBroker> => since(0),
@@ -28,6 +31,7 @@ messages! {
         error_code: ErrorCode => since(13).ignorable(),
     }
 
+    /// A broker's address.
     part MetadataResponseBroker {
         node_id: i32 => since(0),
         host: String => since(0),
@@ -35,6 +39,7 @@ messages! {
         rack: Option<String> => since(1).nullable(1).ignorable(),
     }
 
+    /// A topic and its partitions.
     part MetadataResponseTopic {
         error_code: ErrorCode => since(0),
         name: Option<String> = Some(String::new()) => since(0).nullable(12),
@@ -44,6 +49,7 @@ messages! {
         topic_authorized_operations: i32 = -2147483648 => since(8),
     }
 
+    /// A partition's leader and replicas.
     part MetadataResponsePartition {
         error_code: ErrorCode => since(0),
         partition_index: i32 => since(0),
@@ -54,27 +60,32 @@ messages! {
         offline_replicas: Vec<i32> => since(5).ignorable(),
     }
 
+    /// Asks for topics and their partitions, page by page (KIP-966).
     request DescribeTopicPartitionsRequest: DescribeTopicPartitions -> DescribeTopicPartitionsResponse {
         topics: Vec<DescribeTopicPartitionsTopic> => since(0),
         response_partition_limit: i32 = 2000 => since(0),
         cursor: Option<DescribeTopicPartitionsCursor> => since(0).nullable(0),
     }
 
+    /// A topic's name.
     part DescribeTopicPartitionsTopic {
         name: String => since(0),
     }
 
+    /// Where the page begins.
     part DescribeTopicPartitionsCursor {
         topic_name: String => since(0),
         partition_index: i32 => since(0),
     }
 
+    /// One page of topics and their partitions.
     response DescribeTopicPartitionsResponse: DescribeTopicPartitions {
         throttle_time_ms: i32 => since(0).ignorable(),
         topics: Vec<DescribeTopicPartitionsResponseTopic> => since(0),
         next_cursor: Option<DescribeTopicPartitionsNextCursor> => since(0).nullable(0),
     }
 
+    /// A topic and its partitions.
     part DescribeTopicPartitionsResponseTopic {
         error_code: ErrorCode => since(0),
         name: Option<String> => since(0).nullable(0),
@@ -84,11 +95,13 @@ messages! {
         topic_authorized_operations: i32 = -2147483648 => since(0),
     }
 
+    /// Where the next page begins.
     part DescribeTopicPartitionsNextCursor {
         topic_name: String => since(0),
         partition_index: i32 => since(0),
     }
 
+    /// A partition's leader and replicas.
     part DescribeTopicPartitionsResponsePartition {
         error_code: ErrorCode => since(0),
         partition_index: i32 => since(0),
@@ -101,12 +114,14 @@ messages! {
         offline_replicas: Vec<i32> => since(0).ignorable(),
     }
 
+    /// Asks for the cluster's brokers or controllers.
     request DescribeClusterRequest: DescribeCluster -> DescribeClusterResponse {
         include_cluster_authorized_operations: bool => since(0),
         endpoint_type: i8 = 1 => since(1),
         include_fenced_brokers: bool => since(2),
     }
 
+    /// The cluster, its controller and its nodes.
     response DescribeClusterResponse: DescribeCluster {
         throttle_time_ms: i32 => since(0),
         error_code: ErrorCode => since(0),
@@ -118,6 +133,7 @@ messages! {
         cluster_authorized_operations: i32 = -2147483648 => since(0),
     }
 
+    /// A node's address.
     part DescribeClusterBroker {
         broker_id: i32 => since(0),
         host: String => since(0),

@@ -38,8 +38,7 @@ impl Shape {
 pub struct FieldSpec {
     first: i16,
     last: i16,
-    nullable_first: i16,
-    nullable_last: i16,
+    nullable_from: Option<i16>,
     tag: Option<u32>,
     ignorable: bool,
 }
@@ -53,14 +52,14 @@ pub const fn since(first: i16) -> FieldSpec {
 /// A field that exists from version `first` to `last`, both included.
 #[must_use]
 pub const fn between(first: i16, last: i16) -> FieldSpec {
-    FieldSpec { first, last, nullable_first: 1, nullable_last: 0, tag: None, ignorable: false }
+    FieldSpec { first, last, nullable_from: None, tag: None, ignorable: false }
 }
 
 impl FieldSpec {
     /// Null is allowed from version `first` on.
     #[must_use]
     pub const fn nullable(self, first: i16) -> FieldSpec {
-        FieldSpec { nullable_first: first, nullable_last: i16::MAX, ..self }
+        FieldSpec { nullable_from: Some(first), ..self }
     }
 
     /// The field stands among the tagged fields (KIP-482) and is left out where it has its default.
@@ -90,7 +89,7 @@ impl FieldSpec {
     /// Whether the field may be null.
     #[must_use]
     pub const fn nullable_in(&self, version: i16) -> bool {
-        self.nullable_first <= version && version <= self.nullable_last
+        matches!(self.nullable_from, Some(first) if version >= first)
     }
 
     /// Whether this is the field of a tag.
@@ -103,6 +102,12 @@ impl FieldSpec {
     #[must_use]
     pub const fn tag_in(&self, version: i16) -> Option<u32> {
         if self.carried_in(version) { self.tag } else { None }
+    }
+
+    /// Whether a version that cannot carry the field drops it.
+    #[must_use]
+    pub const fn is_ignorable(&self) -> bool {
+        self.ignorable
     }
 
     /// Whether a value other than the default must not be dropped where the version has no place for it.
@@ -271,6 +276,40 @@ macro_rules! structure {
                     })*
                 }
                 Ok(())
+            }
+        }
+
+        #[cfg(test)]
+        impl $crate::wire::tests::Declared for $name {
+            fn generate(
+                random: &mut $crate::wire::tests::Random,
+                shape: $crate::wire::primitives::Shape,
+            ) -> $name {
+                $name {
+                    $($field: {
+                        const SPEC: $crate::wire::primitives::FieldSpec = $spec;
+                        if SPEC.carried_in(shape.version) {
+                            $crate::wire::tests::Declared::generate(random, shape.of(&SPEC))
+                        } else {
+                            $crate::wire::primitives::declare::field_default!($($default)?)
+                        }
+                    },)*
+                }
+            }
+
+            fn heap_size(&self) -> usize {
+                0 $(+ $crate::wire::tests::Declared::heap_size(&self.$field))*
+            }
+
+            fn layout() -> $crate::wire::tests::Layout {
+                $crate::wire::tests::Layout::Structure(vec![
+                    $($crate::wire::tests::LayoutField {
+                        name: stringify!($field),
+                        layout: <$type as $crate::wire::tests::Declared>::layout(),
+                        default: concat!("", $(stringify!($default))?),
+                        spec: $spec,
+                    },)*
+                ])
             }
         }
     };

@@ -137,7 +137,13 @@ required!([] String, [] Bytes, [] Records, [T: Field] Vec<T>);
 impl Nullable for String {
     fn read_nullable(from: &mut Decoder, shape: Shape) -> Result<Option<String>, DecodeError> {
         let length = from.length(shape.flexible, false)?;
-        length.map(|length| from.text(length)).transpose()
+        match length {
+            Some(length) if length > TEXT_LENGTH_MAX => {
+                let length = i64::try_from(length).unwrap_or(i64::MAX);
+                Err(from.fault(DecodeFault::InvalidLength(length)))
+            }
+            length => length.map(|length| from.text(length)).transpose(),
+        }
     }
 
     fn write_nullable(value: Option<&String>, to: &mut Encoder, shape: Shape) -> Result<(), EncodeError> {

@@ -1,0 +1,302 @@
+//! Reads payloads by their place: from the newest blocks in memory, or from the segment files.
+
+use super::block::{Block, PlacedBlock};
+use super::disk::{Disk, DiskError, DiskFile, Tried};
+use super::format::{
+    FILE_HEADER_LENGTH, FRAME_HEADER_LENGTH, FileHeader, FileHeaderRead, FrameHeader, Identity,
+};
+use super::place::{At, Place, SegmentNumber};
+use super::segment::segment_path;
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use thiserror::Error;
+
+/// Reads payloads. Shared by everybody who fetches; blocks on the disk, so not for an async thread.
+#[derive(Debug)]
+pub struct Reader {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    identity: Identity,
+    recent: Mutex<Recent>,
+    open: Mutex<OpenFiles>,
+    /// How many segments have been retired: a read during which this changes is done again.
+    retirements: AtomicU64,
+}
+
+/// Why a payload could not be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The segment is no longer in the log: its data were deleted after the place was looked up.
+    #[error("segment {segment} is no longer in the log")]
+    Gone {
+        /// The segment.
+        segment: SegmentNumber,
+    },
+    /// The bytes are not what was written.
+    #[error("{} is damaged at byte {position}: {finding}; the data there cannot be served", path.display())]
+    Damaged {
+        /// The segment file.
+        path: PathBuf,
+        /// Where in it.
+        position: u32,
+        /// What is wrong.
+        finding: Finding,
+    },
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// What is wrong with some bytes of a segment file.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Finding {
+    /// The file's header is not that of this segment of this log.
+    #[error("the file's header is not that of this segment")]
+    FileHeader,
+    /// There is no frame.
+    #[error("there is no frame")]
+    NoFrame,
+    /// There is a frame, but not the one that was looked for.
+    #[error("the frame has another length than its index entry says")]
+    OtherFrame,
+    /// The payload fails its checksum.
+    #[error("the payload does not match its checksum")]
+    Payload,
+    /// The file ends before the payload does.
+    #[error("the file is too short")]
+    TooShort,
+}
+
+/// Says that no reader will touch a segment again; see [`super::Writer::recycle`].
+#[derive(Debug)]
+pub struct Retired(SegmentNumber);
+
+impl Retired {
+    /// Which segment.
+    #[must_use]
+    pub fn segment(&self) -> SegmentNumber {
+        self.0
+    }
+}
+
+/// How often a read is begun again because a segment was retired meanwhile. Segments are retired seldom, so this many
+/// in the time of as many reads does not happen; and then the reader is told to look the place up again.
+const ATTEMPTS_MAX: u32 = 16;
+
+impl Reader {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        identity: Identity,
+        recent_bytes_max: usize,
+        open_files_max: usize,
+    ) -> Reader {
+        let recent =
+            Recent { blocks: BTreeMap::new(), bytes: 0, bytes_max: recent_bytes_max, buffers: Vec::new() };
+        let open = OpenFiles { files: HashMap::new(), files_max: open_files_max.max(1), uses: 0 };
+        Reader {
+            disk,
+            dir,
+            identity,
+            recent: Mutex::new(recent),
+            open: Mutex::new(open),
+            retirements: AtomicU64::new(0),
+        }
+    }
+
+    /// Keeps a block in memory, for those who read the end of the log. To be called before the block can be seen.
+    pub fn remember(&self, placed: &PlacedBlock) {
+        lock(&self.recent).insert(placed.at, placed.block.clone());
+    }
+
+    /// A buffer of a block that is no longer kept, for the next one; or a new one.
+    #[must_use]
+    pub fn buffer(&self) -> Vec<u8> {
+        lock(&self.recent).buffers.pop().unwrap_or_default()
+    }
+
+    /// The payload at `place`, checked against the checksum that was made when it was written. It may share the memory
+    /// of a whole block.
+    pub fn read(&self, place: Place) -> Result<Bytes, ReadError> {
+        if let Some((at, block)) = lock(&self.recent).find(place) {
+            return self.payload_in_block(place, at, &block);
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            let retirements = self.retirements.load(Ordering::SeqCst);
+            let result = self.read_file(place);
+            // A segment file is used for other data only after it was retired. None has been: what was read is what
+            // was meant. (Errors too: a file that is gone may have been retired.)
+            if self.retirements.load(Ordering::SeqCst) == retirements {
+                return result;
+            }
+        }
+        Err(ReadError::Gone { segment: place.segment })
+    }
+
+    /// Lets go of a segment: later reads of it fail, and reads that are under way do not return what is written into
+    /// its file afterwards.
+    #[must_use]
+    pub fn retire(&self, segment: SegmentNumber) -> Retired {
+        lock(&self.recent).forget(segment);
+        let mut open = lock(&self.open);
+        open.files.remove(&segment);
+        self.retirements.fetch_add(1, Ordering::SeqCst);
+        Retired(segment)
+    }
+
+    fn payload_in_block(&self, place: Place, at: At, block: &Block) -> Result<Bytes, ReadError> {
+        let start = (place.position - at.position) as usize;
+        let header = block.bytes().get(start..).and_then(FrameHeader::decode);
+        self.check_header(place, header)?;
+        let payload = start + FRAME_HEADER_LENGTH as usize;
+        let end = payload + place.length as usize;
+        if end > block.bytes().len() {
+            return Err(self.damaged(place, Finding::TooShort));
+        }
+        Ok(block.bytes().slice(payload..end))
+    }
+
+    fn read_file(&self, place: Place) -> Result<Bytes, ReadError> {
+        let file = self.file(place.segment)?;
+        let wanted = FRAME_HEADER_LENGTH as usize + place.length as usize;
+        let mut bytes = Vec::new();
+        let read = file
+            .read_at(u64::from(place.position), wanted, &mut bytes)
+            .tried("read", &segment_path(&self.dir, place.segment))?;
+        if read < wanted {
+            return Err(self.damaged(place, Finding::TooShort));
+        }
+        let header = self.check_header(place, FrameHeader::decode(&bytes))?;
+        let payload = Bytes::from(bytes).split_off(FRAME_HEADER_LENGTH as usize);
+        if crc32c::crc32c(&payload) != header.payload_checksum {
+            return Err(self.damaged(place, Finding::Payload));
+        }
+        Ok(payload)
+    }
+
+    fn check_header(&self, place: Place, header: Option<FrameHeader>) -> Result<FrameHeader, ReadError> {
+        let header = header.ok_or_else(|| self.damaged(place, Finding::NoFrame))?;
+        if header.payload_length != place.length {
+            return Err(self.damaged(place, Finding::OtherFrame));
+        }
+        Ok(header)
+    }
+
+    fn damaged(&self, place: Place, finding: Finding) -> ReadError {
+        ReadError::Damaged { path: segment_path(&self.dir, place.segment), position: place.position, finding }
+    }
+
+    fn file(&self, segment: SegmentNumber) -> Result<Arc<dyn DiskFile>, ReadError> {
+        if let Some(file) = lock(&self.open).get(segment) {
+            return Ok(file);
+        }
+        let retirements = self.retirements.load(Ordering::SeqCst);
+        let path = segment_path(&self.dir, segment);
+        let opened = self.disk.open(&path);
+        if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Err(ReadError::Gone { segment });
+        }
+        let file: Arc<dyn DiskFile> = opened.tried("open", &path)?.into();
+        let mut page = Vec::new();
+        file.read_at(0, FILE_HEADER_LENGTH as usize, &mut page).tried("read", &path)?;
+        match FileHeader::decode(&page) {
+            FileHeaderRead::Valid(header)
+                if header.segment == segment && header.identity == self.identity => {}
+            _ => return Err(ReadError::Damaged { path, position: 0, finding: Finding::FileHeader }),
+        }
+        let mut open = lock(&self.open);
+        // Not kept if it may have been retired between: the read is done again in that case.
+        if self.retirements.load(Ordering::SeqCst) == retirements {
+            open.insert(segment, &file);
+        }
+        Ok(file)
+    }
+}
+
+/// A panic elsewhere leaves these maps whole: each change is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The newest blocks, bounded in bytes.
+#[derive(Debug)]
+struct Recent {
+    blocks: BTreeMap<At, Block>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Buffers of blocks that were dropped, for new blocks; at most [`BUFFERS_MAX`].
+    buffers: Vec<Vec<u8>>,
+}
+
+/// Buffers kept for new blocks: one is being filled, one is being written.
+const BUFFERS_MAX: usize = 2;
+
+impl Recent {
+    fn insert(&mut self, at: At, block: Block) {
+        self.bytes += block.bytes().len();
+        if let Some(old) = self.blocks.insert(at, block) {
+            self.bytes -= old.bytes().len();
+        }
+        // Blocks are given places in ascending order, so the first is the oldest.
+        while self.bytes > self.bytes_max
+            && let Some((_, oldest)) = self.blocks.pop_first()
+        {
+            self.bytes -= oldest.bytes().len();
+            if self.buffers.len() < BUFFERS_MAX
+                && let Some(buffer) = oldest.reclaim()
+            {
+                self.buffers.push(buffer);
+            }
+        }
+    }
+
+    fn find(&self, place: Place) -> Option<(At, Block)> {
+        let position = At { segment: place.segment, position: place.position };
+        let (at, block) = self.blocks.range(..=position).next_back()?;
+        let inside = at.segment == place.segment && place.position - at.position < block.length();
+        inside.then(|| (*at, block.clone()))
+    }
+
+    fn forget(&mut self, segment: SegmentNumber) {
+        let bytes = &mut self.bytes;
+        self.blocks.retain(|at, block| {
+            let keep = at.segment != segment;
+            if !keep {
+                *bytes -= block.bytes().len();
+            }
+            keep
+        });
+    }
+}
+
+/// Segment files that are open for reading, bounded in number; the one used longest ago goes first.
+#[derive(Debug)]
+struct OpenFiles {
+    files: HashMap<SegmentNumber, (Arc<dyn DiskFile>, u64)>,
+    files_max: usize,
+    uses: u64,
+}
+
+impl OpenFiles {
+    fn get(&mut self, segment: SegmentNumber) -> Option<Arc<dyn DiskFile>> {
+        self.uses += 1;
+        let (file, used) = self.files.get_mut(&segment)?;
+        *used = self.uses;
+        Some(Arc::clone(file))
+    }
+
+    fn insert(&mut self, segment: SegmentNumber, file: &Arc<dyn DiskFile>) {
+        if self.files.len() >= self.files_max
+            && let Some(oldest) =
+                self.files.iter().min_by_key(|(_, (_, used))| *used).map(|(segment, _)| *segment)
+        {
+            self.files.remove(&oldest);
+        }
+        self.uses += 1;
+        self.files.insert(segment, (Arc::clone(file), self.uses));
+    }
+}

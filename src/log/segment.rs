@@ -1,0 +1,175 @@
+//! Segment files: how they are called, and where the next one comes from.
+
+use super::disk::{Disk, DiskError, DiskFile, Tried};
+use super::place::SegmentNumber;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a file in the log's directory is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// A segment, in use or ready to be.
+    Segment(SegmentNumber),
+    /// An old segment that waits to be used again.
+    Spare(u64),
+    /// Something that a crash left half made; nothing in it counts.
+    Leftover,
+    /// The clean-stop mark.
+    Mark,
+    /// Not the log's.
+    Foreign,
+}
+
+/// The clean-stop mark's name.
+pub(super) const MARK_NAME: &str = "clean";
+/// What a file is called until it is complete: the name that it will have, and this.
+const UNFINISHED: &str = ".tmp";
+const SEGMENT_SUFFIX: &str = ".log";
+const SPARE_PREFIX: &str = "spare-";
+/// Digits of a segment's number in its name, so that names sort like numbers.
+const DIGITS: usize = 20;
+
+impl FileKind {
+    pub(super) fn of(name: &str) -> FileKind {
+        if name == MARK_NAME {
+            return FileKind::Mark;
+        }
+        if name.strip_suffix(UNFINISHED).is_some_and(|name| FileKind::of(name) != FileKind::Foreign) {
+            return FileKind::Leftover;
+        }
+        let Some(stem) = name.strip_suffix(SEGMENT_SUFFIX) else { return FileKind::Foreign };
+        let (digits, kind): (&str, fn(u64) -> FileKind) = match stem.strip_prefix(SPARE_PREFIX) {
+            Some(digits) => (digits, FileKind::Spare),
+            None => (stem, |number| FileKind::Segment(SegmentNumber(number))),
+        };
+        match digits.parse() {
+            Ok(number) if digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                kind(number)
+            }
+            _ => FileKind::Foreign,
+        }
+    }
+}
+
+/// The path of a segment.
+pub(super) fn segment_path(dir: &Path, segment: SegmentNumber) -> PathBuf {
+    dir.join(format!("{:0DIGITS$}{SEGMENT_SUFFIX}", segment.0))
+}
+
+fn spare_path(dir: &Path, spare: u64) -> PathBuf {
+    dir.join(format!("{SPARE_PREFIX}{spare:0DIGITS$}{SEGMENT_SUFFIX}"))
+}
+
+/// What a file is called until it is complete.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    PathBuf::from(name)
+}
+
+/// A segment file that has its name and its space, and waits for its header and first block.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) segment: SegmentNumber,
+    pub(super) path: PathBuf,
+    pub(super) file: Box<dyn DiskFile>,
+}
+
+/// Makes segment files ready ahead of their use, from freed ones where there are some: their pages are written and
+/// warm, which makes syncs two to three times as fast as on new ones.
+#[derive(Debug)]
+pub(super) struct Supply {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segment_length: u32,
+    spares_max: usize,
+    /// Numbers of the spares there are, oldest first; at most `spares_max`.
+    spares: Vec<u64>,
+    spare_next: u64,
+}
+
+impl Supply {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        segment_length: u32,
+        spares_max: usize,
+        mut spares: Vec<u64>,
+    ) -> Supply {
+        spares.sort_unstable();
+        let spare_next = spares.last().map_or(0, |last| last.saturating_add(1));
+        Supply { disk, dir, segment_length, spares_max, spares, spare_next }
+    }
+
+    /// Makes the file of `segment` ready: its name and length are durable, its content is stale or zero.
+    pub(super) fn prepare(&mut self, segment: SegmentNumber) -> Result<Prepared, DiskError> {
+        let path = segment_path(&self.dir, segment);
+        let length = u64::from(self.segment_length);
+        let (found, file) = if let Some(spare) = self.spares.first().copied() {
+            let found = spare_path(&self.dir, spare);
+            let file = self.disk.open(&found).tried("open", &found)?;
+            if file.length().tried("measure", &found)? < length {
+                file.resize(length).tried("set space aside for", &found)?;
+                file.sync().tried("sync", &found)?;
+            }
+            (found, file)
+        } else {
+            let found = unfinished(&path);
+            let file = self.disk.create(&found, length).tried("create", &found)?;
+            file.sync().tried("sync", &found)?;
+            (found, file)
+        };
+        self.disk.rename(&found, &path).tried("rename", &found)?;
+        if !self.spares.is_empty() {
+            self.spares.remove(0);
+        }
+        self.disk.sync_dir(&self.dir).tried("sync the directory", &self.dir)?;
+        Ok(Prepared { segment, path, file })
+    }
+
+    /// Takes a segment out of the log: it becomes a spare, or is removed if there are enough.
+    pub(super) fn recycle(&mut self, segment: SegmentNumber) -> Result<(), DiskError> {
+        let path = segment_path(&self.dir, segment);
+        if self.spares.len() < self.spares_max {
+            let spare = self.spare_next;
+            self.disk.rename(&path, &spare_path(&self.dir, spare)).tried("rename", &path)?;
+            self.spares.push(spare);
+            self.spare_next = spare.saturating_add(1);
+        } else {
+            self.disk.remove(&path).tried("remove", &path)?;
+        }
+        self.disk.sync_dir(&self.dir).tried("sync the directory", &self.dir)
+    }
+
+    /// Removes the spares that are more than the limit (it may have been lowered).
+    pub(super) fn trim(&mut self) -> Result<(), DiskError> {
+        while self.spares.len() > self.spares_max {
+            let path = spare_path(&self.dir, self.spares.remove(0));
+            self.disk.remove(&path).tried("remove", &path)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_a_file_is() {
+        let dir = Path::new("");
+        let name = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let segment = segment_path(dir, SegmentNumber(42));
+        assert_eq!(name(segment.clone()), "00000000000000000042.log");
+        assert_eq!(FileKind::of(&name(segment.clone())), FileKind::Segment(SegmentNumber(42)));
+        assert_eq!(FileKind::of(&name(unfinished(&segment))), FileKind::Leftover);
+        assert_eq!(FileKind::of(&name(spare_path(dir, 3))), FileKind::Spare(3));
+        assert_eq!(FileKind::of("clean"), FileKind::Mark);
+        assert_eq!(FileKind::of("clean.tmp"), FileKind::Leftover);
+        for foreign in
+            ["42.log", "+0000000000000000042.log", "lock", "00000000000000000042.log.bak", "x.tmp", ""]
+        {
+            assert_eq!(FileKind::of(foreign), FileKind::Foreign, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The log on the system's own disk.
+
+use super::*;
+use std::sync::Arc;
+
+fn real() -> Arc<dyn Disk> {
+    Arc::new(RealDisk)
+}
+
+#[test]
+fn what_was_written_is_read_and_recovered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = small_options(&dir.path().join("log"));
+    options.preparation = Preparation::Background;
+    let (blocks, mut log) = open(&real(), &options, Checkpoint::START).unwrap();
+    assert_eq!((blocks.len(), log.left, log.last), (0, Left::New, BlockNumber::ZERO));
+    let written: Vec<_> =
+        (1..=21).map(|n| append(&mut log, n, usize::try_from(n * 300).unwrap()).unwrap()).collect();
+    assert!(written.last().unwrap().at.segment > SegmentNumber(3), "the test is to roll over");
+    for placed in &written {
+        for (read, (_, payload)) in payloads(&log.reader, placed).into_iter().zip(contents(&placed.block)) {
+            assert_eq!(read.unwrap(), payload);
+        }
+    }
+    assert!(!written[20].at.is_first(), "the last block is not to be alone in its segment");
+    drop(log);
+
+    // As after a kill: the last block is written anew, the others are where they were.
+    let (recovered, log) = open(&real(), &options, Checkpoint::START).unwrap();
+    assert_eq!((log.left, log.last, log.served_time), (Left::Crashed, BlockNumber(21), ServedTime(210)));
+    assert_eq!(recovered.len(), 21);
+    assert_eq!(recovered[..20], written[..20]);
+    assert_eq!(recovered[20].block, written[20].block);
+    assert_eq!(recovered[20].at, At::start_of(written[20].at.segment.next()));
+    log.writer.stop().unwrap();
+
+    // As after a clean stop: everything is where it was, and only what is not applied is read.
+    let (again, mut log) = open(&real(), &options, recovered[14].checkpoint()).unwrap();
+    assert_eq!((log.left, log.last), (Left::Stopped, BlockNumber(21)));
+    assert_eq!(again[..], recovered[15..]);
+    assert_eq!(log.segments_below, (1..recovered[14].at.segment.0).map(SegmentNumber).collect::<Vec<_>>());
+    append(&mut log, 22, 100).unwrap();
+    assert!(!options.dir.join("clean").exists(), "the mark speaks of the end of the log only");
+}
+
+#[test]
+fn a_freed_segment_is_used_again_and_not_read_by_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = small_options(dir.path());
+    options.spares_max = 1;
+    let (_, mut log) = open(&real(), &options, Checkpoint::START).unwrap();
+    let mut written: Vec<_> = (1..=12).map(|n| append(&mut log, n, 6000).unwrap()).collect();
+    let freed = written[0].at.segment;
+    assert!(payloads(&log.reader, &written[0]).iter().all(Result::is_ok));
+    let retired = log.reader.retire(freed);
+    log.writer.recycle(retired).unwrap();
+    let retired = log.reader.retire(freed.next());
+    log.writer.recycle(retired).unwrap();
+    assert!(
+        payloads(&log.reader, &written[0]).iter().all(|read| matches!(read, Err(ReadError::Gone { .. })))
+    );
+    let files = || RealDisk.list(dir.path()).unwrap().len();
+    let before = files();
+    written.push(append(&mut log, 13, 6000).unwrap());
+    assert!(written[12].at.is_first(), "the test is to roll over");
+    assert_eq!(files(), before, "the spare became a segment");
+    let checkpoint = written[10].checkpoint();
+    drop(log);
+    let (recovered, _log) = open(&real(), &options, checkpoint).unwrap();
+    assert_eq!(recovered[0], written[11]);
+    assert_eq!(recovered[1].block, written[12].block);
+    assert_eq!(recovered.len(), 2);
+}
+
+#[test]
+fn recent_blocks_are_read_from_memory_within_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = small_options(dir.path());
+    options.recent_bytes_max = 4 * PAGE as usize;
+    let (_, mut log) = open(&real(), &options, Checkpoint::START).unwrap();
+    let written: Vec<_> = (1..=3).map(|n| append(&mut log, n, 6000).unwrap()).collect();
+    for placed in &written {
+        log.reader.remember(placed);
+    }
+    // Only memory can answer once the files are gone.
+    for name in RealDisk.list(dir.path()).unwrap() {
+        RealDisk.remove(&dir.path().join(name)).unwrap();
+    }
+    assert!(payloads(&log.reader, &written[0]).iter().all(Result::is_err), "two blocks of two pages fit");
+    for placed in &written[1..] {
+        for (read, (_, payload)) in payloads(&log.reader, placed).into_iter().zip(contents(&placed.block)) {
+            assert_eq!(read.unwrap(), payload);
+        }
+    }
+    let mut wrong = written[2].frames().next().unwrap().1;
+    wrong.length += 1;
+    assert!(matches!(log.reader.read(wrong), Err(ReadError::Damaged { finding: Finding::OtherFrame, .. })));
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"not a directory").unwrap();
+    let error = recover(real(), small_options(&file.join("log")), Checkpoint::START).unwrap_err();
+    assert!(matches!(error, RecoverError::Disk(_)));
+    assert!(error.to_string().contains("file/log"), "{error}");
+}

@@ -1,0 +1,112 @@
+//! The threads beside the loop: one writes blocks, one puts durable changes into the store, one reads rows from it. None of
+//! them decides anything; each tells the loop what it has done.
+
+use super::limits::ShardLimits;
+use super::start::StopReason;
+use crate::core::{RowKey, RowValue};
+use crate::log::{PlacedBlock, Reader, Writer};
+use crate::store::{Applied, Database, Layer, ReadView};
+use crate::types::BlockNumber;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// What the threads tell the loop.
+#[derive(Debug)]
+pub(super) enum Signal {
+    /// The block being written is durable.
+    Written,
+    /// Blocks up to this one are in the store; here is a view that has them.
+    Applied(BlockNumber, Box<ReadView>),
+    /// Rows, as the store has them.
+    Loaded(Vec<(RowKey, Option<RowValue>)>),
+    /// Something failed that nothing can go on after.
+    Failed(StopReason),
+}
+
+/// Signals are bounded by what they answer: one write, the backlog's layers, the loads of waiting commands.
+pub(super) type Signals = UnboundedSender<Signal>;
+
+/// Writes blocks until there are no more, or one fails: then nothing is written any more, and the process is to end.
+pub(super) fn write_blocks(
+    mut writer: Writer,
+    reader: &Reader,
+    blocks: &Receiver<PlacedBlock>,
+    signals: &Signals,
+) -> Option<Writer> {
+    while let Ok(placed) = blocks.recv() {
+        if let Err(error) = writer.write(&placed) {
+            let _ = signals.send(Signal::Failed(StopReason::Log(error)));
+            return None;
+        }
+        reader.remember(&placed);
+        if signals.send(Signal::Written).is_err() {
+            break;
+        }
+    }
+    Some(writer)
+}
+
+/// A durable block's changes, on their way into the store.
+#[derive(Debug)]
+pub(super) struct Apply {
+    pub(super) layer: Arc<Layer>,
+    pub(super) applied: Applied,
+    pub(super) log_bytes: u32,
+}
+
+/// Row changes that go into the store as one batch at most: its memory is fjall's until it is written.
+const ROWS_PER_BATCH_MAX: usize = 20_000;
+
+/// Puts changes into the store, several blocks at once where they have piled up, and makes the store durable now and then.
+pub(super) fn apply_layers(
+    store: &Database,
+    limits: &ShardLimits,
+    layers: &Receiver<Apply>,
+    signals: &Signals,
+) {
+    let (mut bytes, mut rows) = (0u64, 0u64);
+    while let Ok(first) = layers.recv() {
+        let mut several = vec![first];
+        let mut count = several.iter().map(|apply| apply.layer.len()).sum::<usize>();
+        while count < ROWS_PER_BATCH_MAX
+            && let Ok(next) = layers.try_recv()
+        {
+            count += next.layer.len();
+            several.push(next);
+        }
+        let Some(applied) = several.last().map(|apply| apply.applied) else { continue };
+        let batch: Vec<Arc<Layer>> = several.iter().map(|apply| Arc::clone(&apply.layer)).collect();
+        bytes += several.iter().map(|apply| u64::from(apply.log_bytes)).sum::<u64>();
+        rows += count as u64;
+        let mut result = store.apply(&batch, applied);
+        if result.is_ok() && (bytes >= limits.checkpoint_bytes || rows >= limits.checkpoint_rows) {
+            result = store.persist();
+            (bytes, rows) = (0, 0);
+        }
+        let block = applied.checkpoint.block;
+        let signal = match result {
+            Ok(()) => Signal::Applied(block, Box::new(store.view(block))),
+            Err(error) => Signal::Failed(StopReason::Store(error)),
+        };
+        let failed = matches!(signal, Signal::Failed(_));
+        if signals.send(signal).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Reads rows from the store.
+pub(super) fn load_rows(store: &Database, requests: &Receiver<Vec<RowKey>>, signals: &Signals) {
+    while let Ok(keys) = requests.recv() {
+        let rows: Result<Vec<_>, _> =
+            keys.into_iter().map(|key| store.look(&key).map(|row| (key, row))).collect();
+        let signal = match rows {
+            Ok(rows) => Signal::Loaded(rows),
+            Err(error) => Signal::Failed(StopReason::Store(error)),
+        };
+        if signals.send(signal).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The block that is being decided: frames for the log, and what has to happen once it is durable.
+
+use super::payload::{index_entry, marker_batch, rewrite};
+use crate::core::{Drafted, Event, Now, Reply, RowKey};
+use crate::log::{At, Block, BlockBuilder, PlaceInBlock};
+use crate::store::{Layer, LayerBuilder};
+use crate::types::codec::Codec;
+use crate::types::{BlockNumber, PartitionId};
+use crate::wire::batch::BatchError;
+use bytes::Bytes;
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A reply that waits until what it speaks of is durable.
+pub(super) type HeldReply = (oneshot::Sender<Reply>, Reply);
+
+/// Why a decision does not go into the open block.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PushError {
+    /// There is no room for it now.
+    #[error("the block has no room for the decision")]
+    Full,
+    /// It fits into no block at all.
+    #[error("a decision of {0} bytes fits into no block")]
+    TooLarge(u64),
+    /// A batch is not what was checked, or a marker cannot be written: a defect.
+    #[error("a batch cannot be written: {0}")]
+    Batch(#[from] BatchError),
+}
+
+/// The block that is being decided.
+#[derive(Debug)]
+pub(super) struct OpenBlock {
+    pub(super) number: BlockNumber,
+    pub(super) now: Now,
+    builder: BlockBuilder,
+    changed: HashSet<RowKey>,
+    /// Events with batches, and where in the block these lie.
+    batches: Vec<(Event, PlaceInBlock)>,
+    /// Who gets a reply once the block is durable.
+    pub(super) replies: Vec<HeldReply>,
+}
+
+/// A frame to be: an event, its bytes, and the batch behind it.
+struct Frame<'d> {
+    event: &'d Event,
+    bytes: Vec<u8>,
+    batch: Bytes,
+}
+
+impl OpenBlock {
+    pub(super) fn new(number: BlockNumber, now: Now, builder: BlockBuilder) -> OpenBlock {
+        OpenBlock { number, now, builder, changed: HashSet::new(), batches: Vec::new(), replies: Vec::new() }
+    }
+
+    /// Puts a decision into the block, all of it or nothing. `batches` are the command's, by index.
+    pub(super) fn push(&mut self, drafted: &Drafted, batches: &[Bytes]) -> Result<(), PushError> {
+        let frames = frames(drafted, batches)?;
+        let needed: u64 =
+            frames.iter().map(|f| BlockBuilder::frame_length(f.bytes.len(), f.batch.len())).sum();
+        if needed > u64::from(self.builder.room()) {
+            return Err(if self.builder.frames() == 0 {
+                PushError::TooLarge(needed)
+            } else {
+                PushError::Full
+            });
+        }
+        for frame in frames {
+            let mut rewritten = Ok(());
+            let pushed = self.builder.push_patched(&frame.bytes, &frame.batch, |batch| {
+                if matches!(frame.event, Event::BatchAppended(_)) {
+                    rewritten = rewrite(frame.event, batch);
+                }
+            });
+            // There is room, and the batch was checked before it was queued: neither fails.
+            let place = pushed.map_err(|_| PushError::TooLarge(needed))?;
+            rewritten?;
+            if !frame.batch.is_empty() {
+                self.batches.push((frame.event.clone(), place));
+            }
+        }
+        self.changed.extend(drafted.changes.keys().filter(|key| !key.is_volatile()).cloned());
+        Ok(())
+    }
+
+    /// How long the finished block will be, in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.builder.length()
+    }
+
+    /// Seals the block, which will lie at `at`. `row` tells what has become of a row.
+    pub(super) fn seal<'t>(
+        mut self,
+        at: At,
+        durable: BlockNumber,
+        row: impl Fn(&RowKey) -> Option<&'t crate::core::RowValue>,
+    ) -> SealedBlock {
+        let mut layer = LayerBuilder::default();
+        for key in &self.changed {
+            layer.put(key, row(key));
+        }
+        for (event, place) in &self.batches {
+            if let Some((partition, last, entry)) = index_entry(event, place.at(at)) {
+                layer.put_index(partition, last, &entry);
+            }
+        }
+        let partitions = self.changed.iter().filter_map(|key| match key {
+            RowKey::Partition(partition) => Some(*partition),
+            _ => None,
+        });
+        let partitions = partitions.collect();
+        self.builder.known_durable(durable);
+        SealedBlock {
+            layer: layer.finish(self.number),
+            partitions,
+            replies: self.replies,
+            now: self.now,
+            block: self.builder.finish(),
+        }
+    }
+}
+
+/// A block on its way to the disk, and what has to happen once it is there.
+#[derive(Debug)]
+pub(super) struct SealedBlock {
+    pub(super) block: Block,
+    pub(super) layer: Arc<Layer>,
+    /// The partitions that change.
+    pub(super) partitions: Vec<PartitionId>,
+    pub(super) replies: Vec<HeldReply>,
+    pub(super) now: Now,
+}
+
+fn frames<'d>(drafted: &'d Drafted, batches: &[Bytes]) -> Result<Vec<Frame<'d>>, PushError> {
+    let mut sources = drafted.batches.iter();
+    let mut frames = Vec::with_capacity(drafted.events.len());
+    for event in &drafted.events {
+        let batch = match event {
+            Event::BatchAppended(_) => sources.next().and_then(|index| batches.get(*index)).cloned(),
+            _ => Some(marker_batch(event)?),
+        };
+        frames.push(Frame { event, bytes: event.to_bytes(), batch: batch.ok_or(BatchError::Empty)? });
+    }
+    Ok(frames)
+}

@@ -1,0 +1,331 @@
+//! The shard as a state machine of its own: what is decided, being written, durable, applied. It does no I/O and reads no
+//! clock; what it wants done goes through [`Ports`], and what has been done is told to it. The three marks are
+//! applied ≤ durable ≤ decided.
+
+use super::block::{OpenBlock, PushError, SealedBlock};
+use super::handle::Ask;
+use super::limits::ShardLimits;
+use super::table::Table;
+use super::waiting::Waiting;
+use crate::core::{
+    Command, DeadlineRow, Decided, Drafted, Need, Now, Protocol, Reply, Row, RowKey, RowValue, decide,
+};
+use crate::log::{BlockBuilder, BlockStamp, Cursor, Identity, PlacedBlock};
+use crate::store::{Applied, Layer, ReadView};
+use crate::types::{BlockNumber, ConnectionId, LeaderEpoch, PartitionId, ServedTime, TransactionalId};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
+use tokio::sync::oneshot;
+
+/// What the engine wants done.
+pub(super) trait Ports {
+    /// What time it is. Served time never goes back.
+    fn now(&self) -> Now;
+    /// Memory for the next block.
+    fn buffer(&self) -> Vec<u8>;
+    /// Make a block durable, then say so with [`Engine::written`]. One at a time.
+    fn write(&mut self, block: PlacedBlock);
+    /// Put a durable block's changes into the store, then say so with [`Engine::applied`]. In this order.
+    fn apply(&mut self, layer: Arc<Layer>, applied: Applied, log_bytes: u32);
+    /// Read rows from the store, then say so with [`Engine::loaded`].
+    fn load(&mut self, rows: Vec<RowKey>);
+    /// Show readers a new view, in which these partitions have changed.
+    fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]);
+}
+
+/// The connection that the shard's own commands come from: no client has it, and nothing waits behind it.
+const OWN_CONNECTION: ConnectionId = ConnectionId(u64::MAX);
+
+/// A block on its way to the disk.
+struct Writing {
+    sealed: SealedBlock,
+    applied: Applied,
+    length: u32,
+}
+
+/// See the module.
+pub(super) struct Engine<P> {
+    ports: P,
+    limits: ShardLimits,
+    identity: Identity,
+    table: Table,
+    waiting: Waiting,
+    cursor: Cursor,
+    open: Option<OpenBlock>,
+    writing: Option<Writing>,
+    /// The last block that has been begun.
+    decided: BlockNumber,
+    durable: BlockNumber,
+    applied: BlockNumber,
+    /// Replies to commands that changed nothing, by the newest block among the rows they speak of.
+    held: BTreeMap<BlockNumber, Vec<(oneshot::Sender<Reply>, Reply)>>,
+    view: Arc<ReadView>,
+    /// Row changes of blocks that are being written or applied, oldest first.
+    backlog: Vec<(BlockNumber, usize)>,
+    deadlines: BTreeSet<(ServedTime, TransactionalId)>,
+    deadline_of: HashMap<TransactionalId, ServedTime>,
+    /// Whether the open block must be written before more is decided.
+    full: bool,
+}
+
+/// Where a shard begins after recovery.
+pub(super) struct Begin {
+    pub(super) identity: Identity,
+    pub(super) table: Table,
+    pub(super) cursor: Cursor,
+    pub(super) last: BlockNumber,
+    pub(super) view: Arc<ReadView>,
+    pub(super) deadlines: Vec<(TransactionalId, ServedTime)>,
+}
+
+impl<P: Ports> Engine<P> {
+    pub(super) fn new(ports: P, limits: ShardLimits, begin: Begin) -> Engine<P> {
+        let Begin { identity, table, cursor, last, view, deadlines } = begin;
+        Engine {
+            ports,
+            limits,
+            identity,
+            table,
+            waiting: Waiting::default(),
+            cursor,
+            open: None,
+            writing: None,
+            decided: last,
+            durable: last,
+            applied: last,
+            held: BTreeMap::new(),
+            view,
+            backlog: Vec::new(),
+            deadlines: deadlines.iter().map(|(id, deadline)| (*deadline, id.clone())).collect(),
+            deadline_of: deadlines.into_iter().collect(),
+            full: false,
+        }
+    }
+
+    /// Whether commands are taken: not while the open block is full, or the store too far behind.
+    pub(super) fn takes_commands(&self) -> bool {
+        let backlog: usize = self.backlog.iter().map(|(_, rows)| rows).sum();
+        !self.full && backlog <= self.limits.backlog_rows
+    }
+
+    /// Whether everything decided is durable and in the store.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.open.is_none() && self.applied == self.decided && !self.waiting.has_ready()
+    }
+
+    /// When the next transaction expires.
+    pub(super) fn next_deadline(&self) -> Option<ServedTime> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes a command, behind those of its connection that wait.
+    pub(super) fn ask(&mut self, ask: Ask) {
+        if let Some(ask) = self.waiting.behind(ask) {
+            self.decide(ask);
+        }
+    }
+
+    /// Asks for the end of transactions whose deadline has passed.
+    pub(super) fn expire(&mut self) {
+        let now = self.now().served;
+        for _ in 0..self.limits.expired_at_once {
+            if self.deadlines.first().is_none_or(|(deadline, _)| *deadline > now) || !self.takes_commands() {
+                return;
+            }
+            let Some((_, transactional_id)) = self.deadlines.pop_first() else { return };
+            let (reply, _) = oneshot::channel();
+            let command = Command::Expire { transactional_id };
+            let (connection, life) = (OWN_CONNECTION, Weak::new());
+            self.ask(Ask { connection, life, command, batches: Vec::new(), reply, rounds: 0 });
+        }
+    }
+
+    /// Does what can be done now: decides what has become decidable, and has the open block written if none is being
+    /// written. To be called when no more commands are at hand.
+    pub(super) fn flush(&mut self) {
+        loop {
+            self.decide_ready();
+            if self.writing.is_some() || self.open.is_none() {
+                return;
+            }
+            self.seal();
+        }
+    }
+
+    /// The block that was being written is durable.
+    pub(super) fn written(&mut self) {
+        let Some(Writing { sealed, applied, length }) = self.writing.take() else { return };
+        let SealedBlock { layer, partitions, replies, .. } = sealed;
+        self.durable = layer.last();
+        self.view = Arc::new(self.view.with_layer(Arc::clone(&layer)));
+        self.ports.publish(Arc::clone(&self.view), &partitions);
+        self.ports.apply(layer, applied, length);
+        for (to, reply) in replies {
+            // Whoever asked may be gone; what was decided stays decided.
+            let _ = to.send(reply);
+        }
+        let later = self.held.split_off(&self.durable.next());
+        for (to, reply) in std::mem::replace(&mut self.held, later).into_values().flatten() {
+            let _ = to.send(reply);
+        }
+    }
+
+    /// Blocks up to `applied` are in the store, and `base` is a view that has them.
+    pub(super) fn applied(&mut self, applied: BlockNumber, base: &ReadView) {
+        self.applied = applied;
+        self.backlog.retain(|(block, _)| *block > applied);
+        self.view = Arc::new(self.view.rebased(base, applied));
+        self.ports.publish(Arc::clone(&self.view), &[]);
+        self.table.evict(applied);
+    }
+
+    /// Rows have been read from the store.
+    pub(super) fn loaded(&mut self, rows: Vec<(RowKey, Option<RowValue>)>) {
+        for (key, row) in rows {
+            self.table.loaded(&key, row);
+            self.waiting.known(&key);
+        }
+    }
+
+    fn decide_ready(&mut self) {
+        while self.takes_commands()
+            && let Some(ask) = self.waiting.next()
+        {
+            self.decide(ask);
+        }
+    }
+
+    /// One block has one time.
+    fn now(&self) -> Now {
+        self.open.as_ref().map_or_else(|| self.ports.now(), |block| block.now)
+    }
+
+    /// Decides the first command of its connection, or lets it wait.
+    fn decide(&mut self, ask: Ask) {
+        let connection = ask.connection;
+        if is_of_connection(&ask.command) && ask.life.strong_count() == 0 {
+            return self.waiting.done(connection);
+        }
+        if self.full {
+            return self.waiting.retry(ask);
+        }
+        let now = self.now();
+        match decide(&self.table, now, &ask.command) {
+            Ok(decided) => self.take(ask, decided, now),
+            Err(Need(rows)) => self.need(ask, rows),
+        }
+    }
+
+    fn need(&mut self, mut ask: Ask, rows: Vec<RowKey>) {
+        ask.rounds += 1;
+        if ask.rounds > self.limits.rounds {
+            // Whoever asked sees that no reply comes; the log says why.
+            tracing::error!(command = ?ask.command, ?rows, "a command needs rows without end; this is a defect");
+            return self.waiting.done(ask.connection);
+        }
+        self.waiting.wait(ask, &rows);
+        let rows = self.table.begin_loading(rows);
+        if !rows.is_empty() {
+            self.ports.load(rows);
+        }
+    }
+
+    /// Takes a decision into the open block, or holds its reply until what it speaks of is durable.
+    fn take(&mut self, ask: Ask, decided: Decided, now: Now) {
+        let connection = ask.connection;
+        let Decided { reply, drafted } = decided;
+        if drafted.events.is_empty() {
+            let observed = drafted.observed;
+            self.take_rows(drafted, BlockNumber::ZERO);
+            self.reply_after(observed, ask.reply, reply);
+            return self.waiting.done(connection);
+        }
+        match self.open_block(now).push(&drafted, &ask.batches) {
+            Ok(()) => {
+                let number = self.decided;
+                self.take_rows(drafted, number);
+                if let Some(open) = &mut self.open {
+                    open.replies.push((ask.reply, reply));
+                }
+            }
+            Err(PushError::Full) => {
+                self.full = true;
+                return self.waiting.retry(ask);
+            }
+            Err(error) => {
+                tracing::error!(command = ?ask.command, %error, "a decision cannot be logged; this is a defect");
+            }
+        }
+        self.waiting.done(connection);
+    }
+
+    fn take_rows(&mut self, drafted: Drafted, block: BlockNumber) {
+        for (key, row) in drafted.changes {
+            if let RowKey::Deadline(id) = &key {
+                self.set_deadline(id, row.as_ref().and_then(DeadlineRow::of).map(|row| row.deadline));
+            }
+            self.table.decided(key, row, block);
+        }
+    }
+
+    fn set_deadline(&mut self, id: &TransactionalId, deadline: Option<ServedTime>) {
+        let before = match deadline {
+            Some(deadline) => self.deadline_of.insert(id.clone(), deadline),
+            None => self.deadline_of.remove(id),
+        };
+        if let Some(before) = before {
+            self.deadlines.remove(&(before, id.clone()));
+        }
+        self.deadlines.extend(deadline.map(|deadline| (deadline, id.clone())));
+    }
+
+    fn reply_after(&mut self, block: BlockNumber, to: oneshot::Sender<Reply>, reply: Reply) {
+        if block <= self.durable {
+            let _ = to.send(reply);
+        } else {
+            self.held.entry(block).or_default().push((to, reply));
+        }
+    }
+
+    fn open_block(&mut self, now: Now) -> &mut OpenBlock {
+        let (identity, last_durable, length) = (self.identity, self.durable, self.limits.block_bytes);
+        let (ports, decided) = (&self.ports, &mut self.decided);
+        self.open.get_or_insert_with(|| {
+            *decided = decided.next();
+            let number = *decided;
+            let stamp =
+                BlockStamp { identity, term: LeaderEpoch(0), number, last_durable, served_time: now.served };
+            OpenBlock::new(number, now, BlockBuilder::with_buffer(stamp, length, ports.buffer()))
+        })
+    }
+
+    /// Has the open block written.
+    fn seal(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let length = u32::try_from(open.length()).unwrap_or(u32::MAX);
+        let at = match self.cursor.assign(length) {
+            Ok(at) => at,
+            // A block's limit is a quarter of a segment at most.
+            Err(error) => return tracing::error!(%error, "a block has no place; this is a defect"),
+        };
+        let table = &self.table;
+        let sealed = open.seal(at, self.durable, |key| table.row(key));
+        self.backlog.push((sealed.layer.last(), sealed.layer.len()));
+        let placed = PlacedBlock { block: sealed.block.clone(), at };
+        let applied = Applied { checkpoint: placed.checkpoint(), served: sealed.now.served };
+        self.writing = Some(Writing { sealed, applied, length });
+        self.full = false;
+        self.ports.write(placed);
+    }
+}
+
+/// Whether a command counts only while the connection it came over lives. In version 1 nothing in the request itself tells
+/// a delayed one from a new one.
+fn is_of_connection(command: &Command) -> bool {
+    match command {
+        Command::Enrol(_) | Command::EnrolGroup { .. } => true,
+        Command::EndTxn(end) => end.protocol == Protocol::V1,
+        Command::InitProducerId(init) => init.transactional_id.is_some(),
+        _ => false,
+    }
+}

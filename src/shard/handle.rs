@@ -1,0 +1,135 @@
+//! What the rest of the broker holds of the shard: ask it something, look at its rows, wait for a change.
+
+use super::watch::{Watch, Watchers};
+use crate::core::{Command, Reply};
+use crate::log::{Place, ReadError, Reader};
+use crate::store::ReadView;
+use crate::types::{ConnectionId, PartitionId};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use tokio::sync::{mpsc, oneshot};
+
+/// The shard has stopped, or is stopping: nothing more is decided, and what was asked may or may not have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the broker is stopping")]
+pub struct ShardStopped;
+
+/// Where a command comes from. Dropped when the connection closes: coordinator requests that are still queued then are
+/// dropped with it, because nothing else tells a version-1 request that outlived its connection from a new one.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The connection.
+    pub connection: ConnectionId,
+    life: Arc<()>,
+}
+
+impl Origin {
+    /// A new connection.
+    #[must_use]
+    pub fn new(connection: ConnectionId) -> Origin {
+        Origin { connection, life: Arc::new(()) }
+    }
+}
+
+/// A command on its way.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) connection: ConnectionId,
+    pub(super) life: Weak<()>,
+    pub(super) command: Command,
+    /// The record batches of a `Produce`, one for each of its batches.
+    pub(super) batches: Vec<Bytes>,
+    pub(super) reply: oneshot::Sender<Reply>,
+    /// How often it has been decided without all rows at hand.
+    pub(super) rounds: u32,
+}
+
+/// A reply that will come when what it speaks of is durable.
+#[derive(Debug)]
+pub struct Answer(oneshot::Receiver<Reply>);
+
+impl Future for Answer {
+    type Output = Result<Reply, ShardStopped>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|reply| reply.map_err(|_| ShardStopped))
+    }
+}
+
+/// A shard. Cheap to clone: all clones are one shard.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    asks: mpsc::Sender<Ask>,
+    view: Arc<ArcSwap<ReadView>>,
+    watchers: Arc<Watchers>,
+    reader: Arc<Reader>,
+}
+
+impl Shard {
+    pub(super) fn new(
+        asks: mpsc::Sender<Ask>,
+        view: Arc<ArcSwap<ReadView>>,
+        watchers: Arc<Watchers>,
+        reader: Arc<Reader>,
+    ) -> Shard {
+        Shard { asks, view, watchers, reader }
+    }
+
+    /// Queues a command; waits while the queue is full. Commands of one connection are decided in the order in which
+    /// their calls of `ask` were made, so the next call must not begin before this one has returned. `batches` holds one
+    /// record batch for each batch of a `Produce`, and is empty otherwise. The reply comes later, through the answer;
+    /// dropping the answer does not undo the command.
+    pub async fn ask(
+        &self,
+        origin: &Origin,
+        command: Command,
+        batches: Vec<Bytes>,
+    ) -> Result<Answer, ShardStopped> {
+        let (reply, answer) = oneshot::channel();
+        let life = Arc::downgrade(&origin.life);
+        let ask = Ask { connection: origin.connection, life, command, batches, reply, rounds: 0 };
+        self.asks.send(ask).await.map_err(|_| ShardStopped)?;
+        Ok(Answer(answer))
+    }
+
+    /// Queues a command whose reply nobody needs, in a queue that has room.
+    pub(super) fn ask_first(&self, origin: &Origin, command: Command) {
+        let (reply, _) = oneshot::channel();
+        let life = Arc::downgrade(&origin.life);
+        // The queue is new, so there is room.
+        let _ = self.asks.try_send(Ask {
+            connection: origin.connection,
+            life,
+            command,
+            batches: Vec::new(),
+            reply,
+            rounds: 0,
+        });
+    }
+
+    /// The rows as of the last durable block. Everything read from one view belongs together.
+    #[must_use]
+    pub fn view(&self) -> Arc<ReadView> {
+        self.view.load_full()
+    }
+
+    /// Watches partitions: a change of a high watermark, a last stable offset or a log start, or a partition's deletion,
+    /// that is published after this call wakes [`Watch::changed`]. Look at a view after the call, not before.
+    #[must_use]
+    pub fn watch(&self, partitions: impl IntoIterator<Item = PartitionId>) -> Watch {
+        self.watchers.watch(partitions)
+    }
+
+    /// Reads record batches from the log, in the order of `places`; off the async threads.
+    pub async fn read(&self, places: Vec<Place>) -> Result<Vec<Bytes>, ReadError> {
+        let reader = Arc::clone(&self.reader);
+        let read = move || places.into_iter().map(|place| reader.read(place)).collect();
+        match tokio::task::spawn_blocking(read).await {
+            Ok(batches) => batches,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What travels behind an event in the log, and what the index says of it. Offsets and times are decided in `core`; here
+//! they are written into the bytes.
+
+use crate::core::{Event, Outcome};
+use crate::log::Place;
+use crate::store::{IndexEntry, IndexKind};
+use crate::types::{LeaderEpoch, Offset, PartitionId};
+use crate::wire::batch::{
+    BatchError, Marker, MarkerOutcome, control_batch, rewrite_base, rewrite_log_append_time,
+};
+use bytes::Bytes;
+
+/// On one node there is one leader term, for ever.
+const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(0);
+
+/// On one node the coordinator is always the same one.
+const COORDINATOR_EPOCH: i32 = 0;
+
+/// The control batch that a `MarkerWritten` stands for; nothing for any other event.
+pub(super) fn marker_batch(event: &Event) -> Result<Bytes, BatchError> {
+    let Event::MarkerWritten(marker) = event else { return Ok(Bytes::new()) };
+    let outcome = match marker.outcome {
+        Outcome::Commit => MarkerOutcome::Commit,
+        Outcome::Abort => MarkerOutcome::Abort,
+    };
+    let marker = Marker {
+        outcome,
+        producer_id: marker.producer.id,
+        producer_epoch: marker.producer.epoch,
+        offset: marker.offset,
+        timestamp: marker.timestamp,
+        coordinator_epoch: COORDINATOR_EPOCH,
+    };
+    control_batch(&marker, LEADER_EPOCH)
+}
+
+/// Writes into a batch what was decided of it: its first offset, and the time of its append where the topic wants that.
+pub(super) fn rewrite(event: &Event, batch: &mut [u8]) -> Result<(), BatchError> {
+    let Event::BatchAppended(appended) = event else { return Ok(()) };
+    if let Some(time) = appended.append_time {
+        rewrite_log_append_time(batch, time)?;
+    }
+    rewrite_base(batch, appended.base_offset, LEADER_EPOCH)
+}
+
+/// Where an event's batch is to be found, and what it is: (partition, last offset, entry). None if it has no batch.
+pub(super) fn index_entry(event: &Event, place: Place) -> Option<(PartitionId, Offset, IndexEntry)> {
+    match event {
+        Event::BatchAppended(batch) => {
+            let kind = match &batch.producer {
+                Some(append) if append.transaction.is_some() => {
+                    IndexKind::Transactional { producer: append.identity.id }
+                }
+                _ => IndexKind::Plain,
+            };
+            let entry = IndexEntry {
+                base_offset: batch.base_offset,
+                place,
+                max_timestamp: batch.max_timestamp,
+                kind,
+            };
+            Some((batch.partition, batch.last_offset(), entry))
+        }
+        Event::MarkerWritten(marker) => {
+            let kind = IndexKind::Marker { producer: marker.producer.id, outcome: marker.outcome };
+            let entry =
+                IndexEntry { base_offset: marker.offset, place, max_timestamp: marker.timestamp, kind };
+            Some((marker.partition, marker.offset, entry))
+        }
+        _ => None,
+    }
+}

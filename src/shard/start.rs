@@ -1,0 +1,345 @@
+//! A shard's start (lock, store, log, replay, loop), its loop, and its stop.
+
+use super::applier::{Apply, Signal, apply_layers, load_rows, write_blocks};
+use super::engine::{Begin, Engine, Ports};
+use super::handle::{Ask, Origin, Shard};
+use super::limits::ShardLimits;
+use super::replay::replay;
+use super::watch::Watchers;
+use crate::core::{ClusterRow, Command, Now, RowKey};
+use crate::log::{
+    DirectoryLock, Disk, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
+    RecoverError, ShardNumber, StopError, WriteError, Writer, recover,
+};
+use crate::store::{Applied, Database, Layer, ReadView, StoreError};
+use crate::types::codec::CodecError;
+use crate::types::{BlockNumber, ConnectionId, PartitionId, ServedTime, Timestamp};
+use arc_swap::ArcSwap;
+use std::path::Path;
+use std::sync::{Arc, mpsc as threads};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+
+/// Why a shard cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process has the data directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] RecoverError),
+    /// An event in the log is none that this version knows.
+    #[error(
+        "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from a newer semel?"
+    )]
+    Event {
+        /// The block.
+        block: BlockNumber,
+        /// What is wrong.
+        source: CodecError,
+    },
+    /// A limit contradicts another.
+    #[error("the log cannot be configured so: {0}")]
+    Options(#[from] InvalidOptions),
+    /// A directory or a thread could not be made.
+    #[error("{what} could not be made: {source}")]
+    Io {
+        /// What.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Why a shard has stopped by itself. The process must end: what is durable is not known any more.
+#[derive(Debug, thiserror::Error)]
+pub enum StopReason {
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] WriteError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log could not be marked as stopped in order.
+    #[error(transparent)]
+    Mark(#[from] StopError),
+    /// Something in flight did not come to an end in time.
+    #[error("what was in flight did not come to an end in time; the next start will recover it")]
+    Deadline,
+    /// A thread has panicked.
+    #[error("a thread of the shard has panicked; the log says where")]
+    Panic,
+}
+
+/// A shard that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// What to ask.
+    pub shard: Shard,
+    stop: Option<oneshot::Sender<()>>,
+    ended: oneshot::Receiver<Result<(), StopReason>>,
+    engine: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the shard ends by itself, which it does only when it has failed.
+    pub async fn failed(&mut self) -> StopReason {
+        match (&mut self.ended).await {
+            Ok(Err(reason)) => reason,
+            Ok(Ok(())) | Err(_) => StopReason::Panic,
+        }
+    }
+
+    /// Takes no more commands, makes everything durable, and leaves the mark of a clean stop.
+    pub async fn stop(mut self) -> Result<(), StopReason> {
+        drop(self.stop.take());
+        let ended = (&mut self.ended).await.unwrap_or(Err(StopReason::Panic));
+        if self.engine.join().is_err() {
+            return Err(StopReason::Panic);
+        }
+        ended
+    }
+}
+
+/// Starts the shard whose data are in `dir`, or makes a new one there. Blocks until everything in the log is in the rows.
+pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: ShardLimits) -> Result<Running, StartError> {
+    let begun = Instant::now();
+    let lock = DirectoryLock::take(dir)?;
+    let store = Database::open(&dir.join("rows"), limits.store)?;
+    let Applied { checkpoint, served } = store.applied()?;
+    let mut options = LogOptions::new(dir.join("log"), ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
+    options.segment_length = limits.segment_bytes;
+    options.recent_bytes_max = limits.recent_bytes;
+    let limits = ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits };
+    let mut recovery = recover(disk, options, checkpoint)?;
+    let (table, blocks) = replay(&mut recovery, &store, &limits)?;
+    let log = recovery.into_log()?;
+    tracing::info!(
+        replayed_blocks = blocks,
+        last_block = log.last.0,
+        left = ?log.left,
+        took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "the log is recovered"
+    );
+    let clock = Clock { base: log.served_time.max(served), since: Instant::now() };
+    run(lock, store, log, table, clock, limits)
+}
+
+/// Served time goes on from where the log left it; wall time is the system's.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    base: ServedTime,
+    since: Instant,
+}
+
+impl Clock {
+    fn now(self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            served: self.base.plus(self.since.elapsed()),
+            wall: Timestamp(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// How long it is until `at`.
+    fn until(self, at: ServedTime) -> Duration {
+        at.since(self.now().served)
+    }
+}
+
+/// The engine's ports, as threads.
+struct Threads {
+    clock: Clock,
+    reader: Arc<Reader>,
+    blocks: threads::Sender<PlacedBlock>,
+    layers: threads::Sender<Apply>,
+    loads: threads::Sender<Vec<RowKey>>,
+    view: Arc<ArcSwap<ReadView>>,
+    watchers: Arc<Watchers>,
+}
+
+impl Ports for Threads {
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+    fn buffer(&self) -> Vec<u8> {
+        self.reader.buffer()
+    }
+    // A thread that is gone has failed and said so: the loop is about to end.
+    fn write(&mut self, block: PlacedBlock) {
+        let _ = self.blocks.send(block);
+    }
+    fn apply(&mut self, layer: Arc<Layer>, applied: Applied, log_bytes: u32) {
+        let _ = self.layers.send(Apply { layer, applied, log_bytes });
+    }
+    fn load(&mut self, rows: Vec<RowKey>) {
+        let _ = self.loads.send(rows);
+    }
+    fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]) {
+        self.view.store(view);
+        self.watchers.wake(changed.iter().copied());
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StartError> {
+    let thread = std::thread::Builder::new().name(name.into());
+    thread.spawn(work).map_err(|source| StartError::Io { what: format!("the thread {name}"), source })
+}
+
+fn run(
+    lock: DirectoryLock,
+    store: Database,
+    log: Log,
+    table: super::table::Table,
+    clock: Clock,
+    limits: ShardLimits,
+) -> Result<Running, StartError> {
+    let Log { cursor, writer, reader, last, .. } = log;
+    let first_view = Arc::new(store.view(last));
+    let deadlines = first_view.deadlines().collect::<Result<Vec<_>, _>>()?;
+    let formed = first_view.get::<ClusterRow>(&())?.is_some();
+    let view = Arc::new(ArcSwap::new(Arc::clone(&first_view)));
+    let watchers = Arc::new(Watchers::default());
+    let (asks, ask_queue) = mpsc::channel(limits.queue);
+    let (signals, signal_queue) = mpsc::unbounded_channel();
+    let shard = Shard::new(asks, Arc::clone(&view), Arc::clone(&watchers), Arc::clone(&reader));
+    let (blocks, block_queue) = threads::channel();
+    let (layers, layer_queue) = threads::channel();
+    let (loads, load_queue) = threads::channel();
+    let begin = Begin { identity: writer.identity(), table, cursor, last, view: first_view, deadlines };
+    let ports = Threads { clock, reader: Arc::clone(&reader), blocks, layers, loads, view, watchers };
+    let engine = Engine::new(ports, limits.clone(), begin);
+
+    let to_engine = signals.clone();
+    let writing = spawn("semel-log", move || write_blocks(writer, &reader, &block_queue, &to_engine))?;
+    let (to_engine, applied_store, apply_limits) = (signals.clone(), store.clone(), limits.clone());
+    let applying =
+        spawn("semel-rows", move || apply_layers(&applied_store, &apply_limits, &layer_queue, &to_engine))?;
+    let loaded_store = store.clone();
+    spawn("semel-load", move || load_rows(&loaded_store, &load_queue, &signals))?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|source| StartError::Io { what: "the shard's runtime".into(), source })?;
+    let (stop, stopped) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let engine = spawn("semel-shard", move || {
+        let turn = Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits };
+        let result = runtime.block_on(turn.run());
+        let result = result.and_then(|()| finish(writing, applying, &store));
+        drop(lock);
+        let _ = end.send(result);
+    })?;
+    let running = Running { shard, stop: Some(stop), ended, engine };
+    if !formed {
+        form_cluster(&running.shard);
+    }
+    Ok(running)
+}
+
+/// A new cluster gets its identity before anybody can ask anything: this is the first command in the queue.
+fn form_cluster(shard: &Shard) {
+    let command = Command::FormCluster { id: uuid::Uuid::new_v4() };
+    shard.ask_first(&Origin::new(ConnectionId(0)), command);
+}
+
+/// Everything has been handed to the threads; the engine, and with it their queues, is gone. Waits for them, and leaves
+/// the mark of a clean stop.
+fn finish(
+    writing: JoinHandle<Option<Writer>>,
+    applying: JoinHandle<()>,
+    store: &Database,
+) -> Result<(), StopReason> {
+    let writer = writing.join().map_err(|_| StopReason::Panic)?;
+    applying.join().map_err(|_| StopReason::Panic)?;
+    store.persist()?;
+    if let Some(writer) = writer {
+        writer.stop()?;
+    }
+    Ok(())
+}
+
+/// The loop.
+struct Loop<P> {
+    engine: Engine<P>,
+    clock: Clock,
+    asks: mpsc::Receiver<Ask>,
+    signals: mpsc::UnboundedReceiver<Signal>,
+    stopped: oneshot::Receiver<()>,
+    limits: ShardLimits,
+}
+
+/// Commands decided in one turn before signals are looked at again, so that a flood of commands does not keep a durable
+/// block's replies waiting.
+const COMMANDS_PER_TURN: usize = 256;
+
+impl<P: Ports> Loop<P> {
+    async fn run(mut self) -> Result<(), StopReason> {
+        loop {
+            let deadline = self.engine.next_deadline().map(|at| self.clock.until(at));
+            let takes = self.engine.takes_commands();
+            tokio::select! {
+                biased;
+                Some(signal) = self.signals.recv() => self.signal(signal)?,
+                Some(ask) = self.asks.recv(), if takes => self.engine.ask(ask),
+                () = tokio::time::sleep(deadline.unwrap_or_default()), if deadline.is_some() && takes => self.engine.expire(),
+                _ = &mut self.stopped => break,
+            }
+            self.turn()?;
+        }
+        self.asks.close();
+        let in_time = tokio::time::timeout(self.limits.stop, async {
+            loop {
+                while self.engine.takes_commands()
+                    && let Ok(ask) = self.asks.try_recv()
+                {
+                    self.engine.ask(ask);
+                }
+                self.engine.flush();
+                if self.engine.is_quiet() && self.asks.is_empty() {
+                    return Ok(());
+                }
+                if let Some(signal) = self.signals.recv().await {
+                    self.signal(signal)?;
+                }
+            }
+        });
+        in_time.await.unwrap_or(Err(StopReason::Deadline))
+    }
+
+    /// Takes everything that is at hand, so that it goes into one block.
+    fn turn(&mut self) -> Result<(), StopReason> {
+        for _ in 0..COMMANDS_PER_TURN {
+            if let Ok(signal) = self.signals.try_recv() {
+                self.signal(signal)?;
+            } else if self.engine.takes_commands()
+                && let Ok(ask) = self.asks.try_recv()
+            {
+                self.engine.ask(ask);
+            } else {
+                break;
+            }
+        }
+        self.engine.flush();
+        Ok(())
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<(), StopReason> {
+        match signal {
+            Signal::Written => self.engine.written(),
+            Signal::Applied(block, base) => self.engine.applied(block, &base),
+            Signal::Loaded(rows) => self.engine.loaded(rows),
+            Signal::Failed(reason) => return Err(reason),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! The rows that `decide` sees, up to *decided*: one entry for each row that is in use, loaded on demand, let go of only
+//! when the store has all that was decided of it. So a million producer ids cost disk, not memory.
+
+use crate::core::{Look, RowKey, RowValue, View};
+use crate::types::BlockNumber;
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque, hash_map};
+
+/// What is known of a row.
+#[derive(Debug)]
+enum Entry {
+    /// Its value is being read. Nothing is known of it until then.
+    Loading,
+    /// Its value, the block that made it so, and whether it has been looked at since it was last considered for eviction.
+    Known { row: Option<RowValue>, block: BlockNumber, used: Cell<bool> },
+}
+
+/// The resident rows.
+#[derive(Debug)]
+pub(super) struct Table {
+    entries: HashMap<RowKey, Entry>,
+    /// Every key of `entries` once, in the order in which they will be considered for eviction.
+    queue: VecDeque<RowKey>,
+    capacity: usize,
+}
+
+impl View for Table {
+    fn look(&self, key: &RowKey) -> Look<'_> {
+        match self.entries.get(key) {
+            Some(Entry::Known { row, block, used }) => {
+                used.set(true);
+                Look::Known(row.as_ref(), *block)
+            }
+            // A volatile row that is not here is nowhere.
+            None if key.is_volatile() => Look::Known(None, BlockNumber::ZERO),
+            Some(Entry::Loading) | None => Look::Unknown,
+        }
+    }
+}
+
+impl Table {
+    /// An empty table that tries to hold no more than `capacity` rows.
+    pub(super) fn new(capacity: usize) -> Table {
+        Table { entries: HashMap::new(), queue: VecDeque::new(), capacity }
+    }
+
+    /// Of `keys`, those that nobody is loading yet: the caller is to load them.
+    pub(super) fn begin_loading(&mut self, keys: Vec<RowKey>) -> Vec<RowKey> {
+        keys.into_iter()
+            .filter(|key| match self.entries.entry(key.clone()) {
+                hash_map::Entry::Occupied(_) => false,
+                hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(Entry::Loading);
+                    self.queue.push_back(key.clone());
+                    true
+                }
+            })
+            .collect()
+    }
+
+    /// A row has been read from the store. If a block has made it anew meanwhile, what was read is old.
+    pub(super) fn loaded(&mut self, key: &RowKey, row: Option<RowValue>) {
+        if let Some(entry @ Entry::Loading) = self.entries.get_mut(key) {
+            *entry = Entry::Known { row, block: BlockNumber::ZERO, used: Cell::new(true) };
+        }
+    }
+
+    /// Block `block` has decided what a row is.
+    pub(super) fn decided(&mut self, key: RowKey, row: Option<RowValue>, block: BlockNumber) {
+        // What a volatile row says needs no durability, so nothing waits for it.
+        let block = if key.is_volatile() { BlockNumber::ZERO } else { block };
+        let known = Entry::Known { row, block, used: Cell::new(true) };
+        match self.entries.entry(key) {
+            hash_map::Entry::Occupied(mut occupied) => {
+                occupied.insert(known);
+            }
+            hash_map::Entry::Vacant(vacant) => {
+                self.queue.push_back(vacant.key().clone());
+                vacant.insert(known);
+            }
+        }
+    }
+
+    /// The value of a row that is known.
+    pub(super) fn row(&self, key: &RowKey) -> Option<&RowValue> {
+        match self.entries.get(key) {
+            Some(Entry::Known { row, .. }) => row.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Lets go of rows that have not been used lately, while there are too many. A row that the store does not have yet
+    /// stays, however many there are: `applied` says how far the store is.
+    pub(super) fn evict(&mut self, applied: BlockNumber) {
+        let considered = self.queue.len();
+        for _ in 0..considered {
+            if self.entries.len() <= self.capacity {
+                return;
+            }
+            let Some(key) = self.queue.pop_front() else { return };
+            let stays = match self.entries.get(&key) {
+                None => continue,
+                Some(Entry::Loading) | Some(Entry::Known { .. })
+                    if matches!(key, RowKey::NextProducerId(())) =>
+                {
+                    true
+                }
+                Some(Entry::Loading) => true,
+                Some(Entry::Known { block, used, .. }) => used.replace(false) || *block > applied,
+            };
+            if stays {
+                self.queue.push_back(key);
+            } else {
+                self.entries.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{ProducerIdsRow, TopicNameRow};
+    use crate::types::{ProducerId, TopicId, TopicName};
+
+    fn name(text: &str) -> RowKey {
+        RowKey::TopicName(TopicName::new(text).unwrap())
+    }
+
+    fn row() -> RowValue {
+        TopicNameRow { id: TopicId::NIL }.into()
+    }
+
+    #[test]
+    fn what_was_read_never_replaces_what_was_decided() {
+        let mut table = Table::new(10);
+        let key = RowKey::ProducerIds(());
+        assert_eq!(table.begin_loading(vec![key.clone()]), vec![key.clone()]);
+        assert_eq!(table.begin_loading(vec![key.clone()]), vec![], "one load at a time");
+        assert!(matches!(table.look(&key), Look::Unknown));
+        let newer = ProducerIdsRow { reserved_until: ProducerId(9) };
+        table.decided(key.clone(), Some(newer.clone().into()), BlockNumber(3));
+        table.loaded(&key, None);
+        assert_eq!(table.row(&key), Some(&newer.into()));
+    }
+
+    #[test]
+    fn a_row_that_the_store_does_not_have_stays() {
+        let mut table = Table::new(1);
+        for (text, block) in [("a", 1), ("b", 2), ("c", 3)] {
+            table.decided(name(text), Some(row()), BlockNumber(block));
+        }
+        table.evict(BlockNumber(1));
+        table.evict(BlockNumber(1));
+        assert!(table.row(&name("a")).is_none());
+        assert!(table.row(&name("b")).is_some() && table.row(&name("c")).is_some());
+    }
+
+    #[test]
+    fn a_row_in_use_outlives_one_that_is_not() {
+        let mut table = Table::new(2);
+        for text in ["a", "b", "c"] {
+            table.decided(name(text), Some(row()), BlockNumber(1));
+        }
+        table.evict(BlockNumber(0)); // every entry has lost its mark
+        assert!(matches!(table.look(&name("a")), Look::Known(Some(_), BlockNumber(1))));
+        table.evict(BlockNumber(1));
+        assert!(table.row(&name("a")).is_some());
+        assert!(table.row(&name("b")).is_none());
+    }
+
+    #[test]
+    fn a_volatile_row_is_never_unknown() {
+        let table = Table::new(1);
+        assert!(matches!(table.look(&RowKey::NextProducerId(())), Look::Known(None, BlockNumber::ZERO)));
+    }
+}

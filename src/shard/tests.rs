@@ -1,0 +1,189 @@
+//! The shard as a whole, on a real disk in a temporary directory: decide, make durable, show, come back after a crash.
+
+use super::*;
+use crate::core::*;
+use crate::log::RealDisk;
+use crate::types::*;
+use crate::wire::batch::{BatchBuilder, BatchProducer as WireProducer, Compression, ProducerBatch, Record};
+use bytes::Bytes;
+use std::path::Path;
+use std::sync::Arc;
+use uuid::Uuid;
+
+const CLIENT: ConnectionId = ConnectionId(1);
+
+fn limits() -> ShardLimits {
+    ShardLimits { segment_bytes: 1 << 20, block_bytes: 1 << 18, ..ShardLimits::default() }
+}
+
+fn open(dir: &Path) -> Running {
+    start(dir, Arc::new(RealDisk), limits()).unwrap()
+}
+
+async fn ask(running: &Running, command: Command, batches: Vec<Bytes>) -> Reply {
+    running.shard.ask(&Origin::new(CLIENT), command, batches).await.unwrap().await.unwrap()
+}
+
+async fn create_topic(running: &Running, name: &str, partitions: u32) -> TopicId {
+    let id = TopicId(Uuid::new_v4());
+    let topic = NewTopic { id, name: TopicName::new(name).unwrap(), partitions, config: TopicConfig::new() };
+    let reply = ask(running, Command::CreateTopic { topic, validate_only: false }, vec![]).await;
+    assert_eq!(reply, Reply::Done(Ok(())));
+    id
+}
+
+/// A batch of `records` records as a producer would send it, and what the state machine is told of it.
+fn batch(producer: Option<(Identity, i32, bool)>, records: u32) -> (BatchFacts, Bytes) {
+    let mut builder = BatchBuilder::new(1024);
+    for number in 0..records {
+        let record = Record { key: None, value: Some(format!("value {number}").into()), headers: vec![] };
+        builder.append(Timestamp(1000), &record).unwrap();
+    }
+    let sequence = |first| SequenceRange::starting_at(Sequence::new(first).unwrap(), records);
+    let wire = match producer {
+        None => WireProducer::Anonymous,
+        Some((Identity { id, epoch }, first, transactional)) => {
+            let batch = ProducerBatch { id, epoch, sequences: sequence(first) };
+            if transactional { WireProducer::Transactional(batch) } else { WireProducer::Idempotent(batch) }
+        }
+    };
+    let producer = producer.map(|(identity, first, transactional)| BatchProducer {
+        identity,
+        first_sequence: Sequence::new(first).unwrap(),
+        transactional,
+    });
+    let bytes = builder.build(Compression::None, wire).unwrap();
+    (BatchFacts { records, max_timestamp: Timestamp(1000), producer }, bytes)
+}
+
+async fn produce(
+    running: &Running,
+    partition: PartitionId,
+    producer: Option<(Identity, i32, bool)>,
+    transactional_id: Option<&str>,
+    records: u32,
+) -> Result<Appended, Refusal> {
+    let (facts, bytes) = batch(producer, records);
+    let produce = Produce {
+        transactional_id: transactional_id.and_then(TransactionalId::new),
+        protocol: Protocol::V2,
+        batches: vec![ProduceBatch { partition, batch: facts }],
+    };
+    match ask(running, Command::Produce(produce), vec![bytes]).await {
+        Reply::Produced(mut answers) => answers.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn init(running: &Running, id: Option<&str>) -> Identity {
+    let init = InitProducerId {
+        transactional_id: id.and_then(TransactionalId::new).map(|id| (id, CLIENT)),
+        timeout: std::time::Duration::from_secs(60),
+        current: None,
+    };
+    match ask(running, Command::InitProducerId(init), vec![]).await {
+        Reply::Identity(identity) => identity.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn end(running: &Running, id: &str, identity: Identity, outcome: Outcome) -> Result<Identity, Refusal> {
+    let producer = TransactionalProducer {
+        transactional_id: TransactionalId::new(id).unwrap(),
+        identity,
+        connection: CLIENT,
+    };
+    match ask(running, Command::EndTxn(EndTxn { producer, outcome, protocol: Protocol::V2 }), vec![]).await {
+        Reply::Identity(identity) => identity,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn partition_row(running: &Running, partition: PartitionId) -> PartitionRow {
+    running.shard.view().get::<PartitionRow>(&partition).unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_a_restart_and_duplicates_are_still_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = open(dir.path());
+    let topic = create_topic(&running, "payments", 2).await;
+    let partition = PartitionId::new(topic, PartitionIndex(1));
+    let producer = init(&running, None).await;
+    let first = produce(&running, partition, Some((producer, 0, false)), None, 3).await.unwrap();
+    let second = produce(&running, partition, Some((producer, 3, false)), None, 2).await.unwrap();
+    assert_eq!((first.base_offset, second.base_offset), (Offset(0), Offset(3)));
+    let gap = produce(&running, partition, Some((producer, 6, false)), None, 1).await;
+    assert_eq!(gap, Err(Refusal::OutOfOrderSequence));
+    running.stop().await.unwrap();
+
+    let running = open(dir.path());
+    assert_eq!(partition_row(&running, partition).next_offset, Offset(5));
+    let again = produce(&running, partition, Some((producer, 3, false)), None, 2).await.unwrap();
+    assert_eq!((again.base_offset, again.duplicate), (Offset(3), true));
+    assert!(init(&running, None).await.id > producer.id, "ids are never given out twice");
+    let view = running.shard.view();
+    let entries: Vec<_> = view.index(partition, Offset(4)).map(Result::unwrap).collect();
+    assert_eq!(entries.len(), 1, "offset 4 is in the second batch");
+    let bytes = running.shard.read(vec![entries[0].1.place]).await.unwrap();
+    assert_eq!(bytes[0][..8], 3i64.to_be_bytes(), "the base offset is written into the batch");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_holds_the_last_stable_offset_back_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = open(dir.path());
+    let topic = create_topic(&running, "ledger", 2).await;
+    let [a, b] = [0, 1].map(|index| PartitionId::new(topic, PartitionIndex(index)));
+    let producer = init(&running, Some("tx")).await;
+    for partition in [a, b] {
+        produce(&running, partition, Some((producer, 0, true)), Some("tx"), 2).await.unwrap();
+    }
+    produce(&running, a, None, None, 1).await.unwrap();
+    let watch = running.shard.watch([a]);
+    assert_eq!(partition_row(&running, a).last_stable_offset(), Offset(0));
+    assert_eq!(partition_row(&running, a).next_offset, Offset(3));
+
+    let next = end(&running, "tx", producer, Outcome::Abort).await.unwrap();
+    watch.changed().await;
+    assert_eq!(next, Identity { id: producer.id, epoch: ProducerEpoch(1) });
+    assert_eq!(partition_row(&running, a).last_stable_offset(), Offset(4));
+    assert_eq!(partition_row(&running, b).last_stable_offset(), Offset(3));
+    let aborted: Vec<_> = running.shard.view().aborted(a, Offset(0)).map(Result::unwrap).collect();
+    assert_eq!(aborted, vec![(Offset(3), AbortedRow { producer: producer.id, first: Offset(0) })]);
+
+    let retried = end(&running, "tx", producer, Outcome::Abort).await;
+    assert_eq!(retried, Ok(next), "an exact retry gets the same answer");
+    let late = produce(&running, a, Some((producer, 2, true)), Some("tx"), 1).await;
+    assert_eq!(late, Err(Refusal::StaleEpoch), "a late append is fenced");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replay_of_the_whole_log_makes_the_rows_that_were_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = open(dir.path());
+    let topic = create_topic(&running, "replayed", 1).await;
+    let partition = PartitionId::new(topic, PartitionIndex(0));
+    let producer = init(&running, Some("tx")).await;
+    produce(&running, partition, Some((producer, 0, true)), Some("tx"), 4).await.unwrap();
+    end(&running, "tx", producer, Outcome::Commit).await.unwrap();
+    let before = partition_row(&running, partition);
+    running.stop().await.unwrap();
+    std::fs::remove_dir_all(dir.path().join("rows")).unwrap();
+
+    let running = open(dir.path());
+    assert_eq!(partition_row(&running, partition), before);
+    assert_eq!(running.shard.view().index(partition, Offset(0)).count(), 2, "a batch and a marker");
+    running.stop().await.unwrap();
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let running = open(dir.path());
+    assert!(matches!(start(dir.path(), Arc::new(RealDisk), limits()), Err(StartError::Lock(_))));
+    runtime.block_on(running.stop()).unwrap();
+}

@@ -1,0 +1,363 @@
+//! What readers see: one immutable view of the rows, as of one durable block. It is a snapshot of fjall (rows as of
+//! *applied*) under layers (the row changes of durable blocks that are not in the snapshot yet).
+
+use super::database::StoreError;
+use super::index::IndexEntry;
+use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
+use crate::core::*;
+use crate::types::codec::Codec;
+use crate::types::*;
+use bytes::Bytes;
+use fjall::{Keyspace, Readable, Snapshot};
+use std::collections::{BTreeMap, btree_map};
+use std::iter::Peekable;
+use std::sync::Arc;
+
+/// The row changes of one or more consecutive blocks: key → row, or none where the row goes.
+#[derive(Debug)]
+pub struct Layer {
+    rows: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// The newest of its blocks.
+    last: BlockNumber,
+}
+
+/// A layer under construction.
+#[derive(Debug, Default)]
+pub struct LayerBuilder {
+    rows: BTreeMap<Vec<u8>, Option<Bytes>>,
+}
+
+impl LayerBuilder {
+    /// Puts a row, or takes it away. Volatile rows are left out.
+    pub fn put(&mut self, key: &RowKey, row: Option<&RowValue>) {
+        let Some(bytes) = encode_key(key) else { return };
+        let row = row.map(|row| {
+            let mut out = Vec::with_capacity(128);
+            row.encode(&mut out);
+            Bytes::from(out)
+        });
+        self.rows.insert(bytes, row);
+    }
+
+    /// Puts an index entry.
+    pub fn put_index(&mut self, partition: PartitionId, last_offset: Offset, entry: &IndexEntry) {
+        self.rows.insert(encode_index_key(partition, last_offset), Some(entry.to_bytes().into()));
+    }
+
+    /// The layer of block `number`.
+    #[must_use]
+    pub fn finish(self, number: BlockNumber) -> Arc<Layer> {
+        Arc::new(Layer { rows: self.rows, last: number })
+    }
+}
+
+impl Layer {
+    /// The newest block in the layer.
+    #[must_use]
+    pub fn last(&self) -> BlockNumber {
+        self.last
+    }
+
+    /// How many rows it changes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Its changes, in the order of the keys.
+    pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&Bytes>)> {
+        self.rows.iter().map(|(key, row)| (key.as_slice(), row.as_ref()))
+    }
+
+    /// This layer and a newer one as one: fewer layers to look through.
+    #[must_use]
+    pub fn merged(&self, newer: &Layer) -> Layer {
+        let mut rows = self.rows.clone();
+        rows.extend(newer.rows.iter().map(|(key, row)| (key.clone(), row.clone())));
+        Layer { rows, last: newer.last }
+    }
+}
+
+/// All rows as of one durable block.
+#[derive(Clone)]
+pub struct ReadView {
+    snapshot: Snapshot,
+    rows: Keyspace,
+    index: Keyspace,
+    /// Oldest first.
+    layers: Vec<Arc<Layer>>,
+    durable: BlockNumber,
+}
+
+impl std::fmt::Debug for ReadView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadView")
+            .field("durable", &self.durable)
+            .field("layers", &self.layers.len())
+            .finish()
+    }
+}
+
+impl ReadView {
+    pub(super) fn new(snapshot: Snapshot, rows: Keyspace, index: Keyspace, applied: BlockNumber) -> ReadView {
+        ReadView { snapshot, rows, index, layers: Vec::new(), durable: applied }
+    }
+
+    /// The block up to which everything is in this view.
+    #[must_use]
+    pub fn durable(&self) -> BlockNumber {
+        self.durable
+    }
+
+    /// The view after one more durable block.
+    #[must_use]
+    pub fn with_layer(&self, layer: Arc<Layer>) -> ReadView {
+        let mut view = self.clone();
+        view.durable = layer.last();
+        view.layers.push(layer);
+        // Like counting in binary: a layer is merged into its elder once it is as large, so there are few of them and
+        // each row is copied a logarithmic number of times.
+        while let [.., elder, newest] = view.layers.as_slice()
+            && elder.len() <= newest.len().saturating_mul(2)
+        {
+            let merged = Arc::new(elder.merged(newest));
+            view.layers.truncate(view.layers.len().saturating_sub(2));
+            view.layers.push(merged);
+        }
+        view
+    }
+
+    /// The same rows, with those up to `applied` taken from the snapshot of `base`.
+    #[must_use]
+    pub fn rebased(&self, base: &ReadView, applied: BlockNumber) -> ReadView {
+        let mut view = self.clone();
+        view.snapshot = base.snapshot.clone();
+        view.layers.retain(|layer| layer.last() > applied);
+        view
+    }
+
+    fn keyspace(&self, key: &[u8]) -> &Keyspace {
+        if key.first() == Some(&kind::INDEX) { &self.index } else { &self.rows }
+    }
+
+    fn bytes(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        for layer in self.layers.iter().rev() {
+            if let Some(change) = layer.rows.get(key) {
+                return Ok(change.clone());
+            }
+        }
+        Ok(self.snapshot.get(self.keyspace(key), key)?.map(|row| Bytes::copy_from_slice(&row)))
+    }
+
+    /// One row.
+    pub fn get<R: Row>(&self, key: &R::Key) -> Result<Option<R>, StoreError> {
+        Ok(self.look(&R::key(key))?.as_ref().and_then(R::of).cloned())
+    }
+
+    /// One row of any kind.
+    pub fn look(&self, key: &RowKey) -> Result<Option<RowValue>, StoreError> {
+        let Some(bytes) = encode_key(key) else { return Ok(None) };
+        match self.bytes(&bytes)? {
+            Some(row) => {
+                RowValue::decode(key, &row).map(Some).map_err(|source| StoreError::damaged(&bytes, source))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The rows with keys from `from` up to, but not including, `to`, in order.
+    fn range(&self, from: Vec<u8>, to: Vec<u8>) -> Range<'_> {
+        let layers =
+            self.layers.iter().rev().map(|layer| layer.rows.range(from.clone()..to.clone()).peekable());
+        let layers = layers.collect();
+        let stored: fjall::Iter = self.snapshot.range(self.keyspace(&from), from.clone()..to);
+        Range { layers, stored, next_stored: None, done: false }
+    }
+
+    /// All rows whose key begins with `prefix`.
+    fn prefix(&self, prefix: KeyBytes) -> Range<'_> {
+        let from = prefix.done();
+        let mut to = from.clone();
+        // Kinds and texts never end in 0xff bytes only, so the next prefix exists; if not, the range is empty.
+        while let Some(last) = to.pop() {
+            if last < u8::MAX {
+                to.push(last + 1);
+                break;
+            }
+        }
+        self.range(from, to)
+    }
+
+    /// A partition's batches from the one that holds `offset` (or the first after it) on.
+    pub fn index(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> impl Iterator<Item = Result<(Offset, IndexEntry), StoreError>> + '_ {
+        let range =
+            self.range(encode_index_key(partition, offset), encode_index_key(partition, Offset(i64::MAX)));
+        range.map(|entry| {
+            let (key, row) = entry?;
+            let last = KeyReader::new(&key).and_then(|mut key| key.partition().and_then(|_| key.number()));
+            let entry = IndexEntry::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((Offset(last.ok_or_else(|| StoreError::damaged_key(&key))?), entry))
+        })
+    }
+
+    /// The first aborted range of a producer in a partition whose marker is at `offset` or after it: (first offset,
+    /// marker's offset).
+    pub fn next_aborted(
+        &self,
+        partition: PartitionId,
+        producer: ProducerId,
+        offset: Offset,
+    ) -> Result<Option<(Offset, Offset)>, StoreError> {
+        let key = |offset: i64| {
+            KeyBytes::new(kind::ABORTED).partition(partition).number(producer.0).number(offset).done()
+        };
+        let Some((key, row)) = self.range(key(offset.0), key(i64::MAX)).next().transpose()? else {
+            return Ok(None);
+        };
+        let marker = KeyReader::new(&key)
+            .and_then(|mut key| key.partition().and_then(|_| key.number()).and_then(|_| key.number()));
+        let row = AbortedRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+        Ok(Some((row.first, Offset(marker.ok_or_else(|| StoreError::damaged_key(&key))?))))
+    }
+
+    /// All topics, in the order of their ids.
+    pub fn topics(&self) -> impl Iterator<Item = Result<(TopicId, TopicRow), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::TOPIC)).map(|entry| {
+            let (key, row) = entry?;
+            let id = KeyReader::new(&key).and_then(|mut key| key.topic());
+            let row = TopicRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
+        })
+    }
+
+    /// All transactional ids, in the order of their lengths and names.
+    pub fn transactions(
+        &self,
+    ) -> impl Iterator<Item = Result<(TransactionalId, TransactionRow), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::TRANSACTION)).map(|entry| {
+            let (key, row) = entry?;
+            let id = KeyReader::new(&key).and_then(|mut key| key.text().and_then(TransactionalId::new));
+            let row = TransactionRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
+        })
+    }
+
+    /// The open transactions' deadlines.
+    pub fn deadlines(&self) -> impl Iterator<Item = Result<(TransactionalId, ServedTime), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::DEADLINE)).map(|entry| {
+            let (key, row) = entry?;
+            let id = KeyReader::new(&key).and_then(|mut key| key.text().and_then(TransactionalId::new));
+            let row = DeadlineRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row.deadline))
+        })
+    }
+
+    /// What a partition remembers of its producers, in the order of their ids.
+    pub fn producers(
+        &self,
+        partition: PartitionId,
+    ) -> impl Iterator<Item = Result<(ProducerId, ProducerRow), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::PRODUCER).partition(partition)).map(|entry| {
+            let (key, row) = entry?;
+            let id = KeyReader::new(&key).and_then(|mut key| key.partition().and_then(|_| key.number()));
+            let row = ProducerRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((ProducerId(id.ok_or_else(|| StoreError::damaged_key(&key))?), row))
+        })
+    }
+
+    /// A group's committed offsets.
+    pub fn group_offsets(
+        &self,
+        group: &GroupId,
+    ) -> impl Iterator<Item = Result<(PartitionId, CommittedOffset), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::GROUP_OFFSET).text(group.as_str())).map(|entry| {
+            let (key, row) = entry?;
+            let partition = KeyReader::new(&key).and_then(|mut key| key.text().and_then(|_| key.partition()));
+            let row =
+                CommittedOffset::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((partition.ok_or_else(|| StoreError::damaged_key(&key))?, row))
+        })
+    }
+
+    /// Whether an open transaction carries an offset of this group and partition.
+    pub fn has_pending_offset(&self, key: &GroupOffsetKey) -> Result<bool, StoreError> {
+        self.prefix(KeyBytes::new(kind::PENDING_OFFSET).group_offset(key))
+            .next()
+            .transpose()
+            .map(|row| row.is_some())
+    }
+}
+
+type LayerRange<'a> = Peekable<btree_map::Range<'a, Vec<u8>, Option<Bytes>>>;
+
+/// Layers and snapshot, merged: of several rows with one key, the newest counts.
+struct Range<'a> {
+    /// Newest first.
+    layers: Vec<LayerRange<'a>>,
+    stored: fjall::Iter,
+    next_stored: Option<(Vec<u8>, Bytes)>,
+    done: bool,
+}
+
+impl Range<'_> {
+    fn fill_stored(&mut self) -> Result<(), StoreError> {
+        if self.next_stored.is_none() && !self.done {
+            match self.stored.next() {
+                Some(guard) => {
+                    let (key, row) = guard.into_inner()?;
+                    self.next_stored = Some((key.to_vec(), Bytes::copy_from_slice(&row)));
+                }
+                None => self.done = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next key's newest row; inner none where it is gone.
+    fn step(&mut self) -> Result<Option<(Vec<u8>, Option<Bytes>)>, StoreError> {
+        self.fill_stored()?;
+        let in_layers =
+            self.layers.iter_mut().filter_map(|layer| layer.peek().map(|(key, _)| key.as_slice()));
+        let least = in_layers.chain(self.next_stored.as_ref().map(|(key, _)| key.as_slice())).min();
+        let Some(least) = least.map(<[u8]>::to_vec) else { return Ok(None) };
+        let mut newest = None;
+        for layer in &mut self.layers {
+            if let Some((_, row)) = layer.next_if(|(key, _)| **key == least) {
+                newest = newest.or(Some(row.clone()));
+            }
+        }
+        if self.next_stored.as_ref().is_some_and(|(key, _)| *key == least) {
+            let stored = self.next_stored.take().map(|(_, row)| row);
+            newest = newest.or(Some(stored));
+        }
+        Ok(Some((least, newest.flatten())))
+    }
+}
+
+impl Iterator for Range<'_> {
+    type Item = Result<(Vec<u8>, Bytes), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.step() {
+                Err(error) => {
+                    self.done = true;
+                    return Some(Err(error));
+                }
+                Ok(None) => return None,
+                Ok(Some((key, Some(row)))) => return Some(Ok((key, row))),
+                Ok(Some((_, None))) => {}
+            }
+        }
+    }
+}

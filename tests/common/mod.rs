@@ -1,0 +1,10 @@
+//! What the black-box tests share: the release binary as a process, third-party clients as actors that obey lines of
+//! JSON, and raw frames over TLS. Everything here runs outside of semel and knows nothing of its insides.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub mod actor;
+pub mod broker;
+pub mod frames;
+pub mod process;
+pub mod tools;

@@ -1,0 +1,180 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.io.Reader;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.Set;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.StringDeserializer;
+import org.apache.kafka.common.serialization.StringSerializer;
+
+/** Apache Kafka's own client as an actor; the operations are described in python/actor.py. */
+public final class Actor {
+    private static final Duration PATIENCE = Duration.ofSeconds(60);
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    private final Properties settings;
+    private final Map<Long, KafkaProducer<String, String>> producers = new HashMap<>();
+
+    private Actor(Properties settings) {
+        this.settings = settings;
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        Actor actor = new Actor(settings(JSON.readTree(arguments[0])));
+        BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+            System.out.println(actor.answer(JSON.readTree(line)));
+        }
+        System.exit(0); // without the producers' farewells: the test is over
+    }
+
+    /** What the broker itself wrote for Java clients, and the address that the system chose for it. */
+    static Properties settings(JsonNode access) throws Exception {
+        Properties settings = new Properties();
+        try (Reader file = Files.newBufferedReader(Path.of(access.get("properties").asText()))) {
+            settings.load(file);
+        }
+        settings.put("bootstrap.servers", access.get("bootstrap").asText());
+        return settings;
+    }
+
+    private ObjectNode answer(JsonNode request) {
+        ObjectNode answer = JSON.createObjectNode();
+        try {
+            obey(request, answer);
+        } catch (Exception error) {
+            error.printStackTrace();
+            Throwable cause = error instanceof ExecutionException ? error.getCause() : error;
+            answer.put("error", cause.getClass().getSimpleName()).put("message", cause.getMessage());
+        }
+        return answer;
+    }
+
+    private void obey(JsonNode request, ObjectNode answer) throws Exception {
+        switch (request.get("op").asText()) {
+            case "topic" -> createTopic(request.get("name").asText(), request.get("partitions").asInt());
+            case "producer" -> openProducer(request);
+            case "begin" -> producer(request).beginTransaction();
+            case "send" -> send(request, answer.putArray("offsets"));
+            case "send_group_offset" -> sendGroupOffset(request);
+            case "commit" -> producer(request).commitTransaction();
+            case "abort" -> producer(request).abortTransaction();
+            case "close" -> producers.remove(request.get("id").asLong()).close(PATIENCE);
+            case "read" -> read(request, answer.putArray("rows"));
+            case "group_offset" -> groupOffset(request, answer);
+            default -> throw new IllegalArgumentException(request.toString());
+        }
+    }
+
+    private void createTopic(String name, int partitions) throws Exception {
+        try (Admin admin = Admin.create(settings)) {
+            admin.createTopics(List.of(new NewTopic(name, partitions, (short) 1))).all()
+                    .get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
+        }
+    }
+
+    private void openProducer(JsonNode request) {
+        Properties config = with("compression.type", request.get("compression").asText(), "linger.ms", "5");
+        if (request.hasNonNull("transactional_id")) {
+            config.put("transactional.id", request.get("transactional_id").asText());
+        }
+        KafkaProducer<String, String> producer =
+                new KafkaProducer<>(config, new StringSerializer(), new StringSerializer());
+        producers.put(request.get("id").asLong(), producer);
+        if (request.hasNonNull("transactional_id")) {
+            producer.initTransactions();
+        }
+    }
+
+    private void send(JsonNode request, ArrayNode offsets) throws Exception {
+        String topic = request.get("topic").asText();
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        for (JsonNode record : request.get("records")) {
+            String key = record.get(1).isNull() ? null : record.get(1).asText();
+            sent.add(producer(request).send(
+                    new ProducerRecord<>(topic, record.get(0).asInt(), key, record.get(2).asText())));
+        }
+        producer(request).flush();
+        for (Future<RecordMetadata> acknowledged : sent) {
+            offsets.add(acknowledged.get(PATIENCE.toSeconds(), TimeUnit.SECONDS).offset());
+        }
+    }
+
+    private void sendGroupOffset(JsonNode request) {
+        Map<TopicPartition, OffsetAndMetadata> offsets =
+                Map.of(place(request), new OffsetAndMetadata(request.get("offset").asLong()));
+        // A consumer that is no member of its group: only the group's name counts.
+        try (KafkaConsumer<String, String> consumer = consumer(with("group.id", request.get("group").asText()))) {
+            producer(request).sendOffsetsToTransaction(offsets, consumer.groupMetadata());
+        }
+    }
+
+    private void read(JsonNode request, ArrayNode rows) {
+        List<TopicPartition> places = new ArrayList<>();
+        for (int partition = 0; partition < request.get("partitions").asInt(); partition++) {
+            places.add(new TopicPartition(request.get("topic").asText(), partition));
+        }
+        Properties config =
+                with("isolation.level", request.get("isolation").asText(), "auto.offset.reset", "none");
+        try (KafkaConsumer<String, String> consumer = consumer(config)) {
+            consumer.assign(places);
+            places.forEach(place -> consumer.seek(place, 0));
+            Map<TopicPartition, Long> ends = consumer.endOffsets(places, PATIENCE);
+            while (places.stream().anyMatch(place -> consumer.position(place) < ends.get(place))) {
+                consumer.poll(Duration.ofMillis(100)).forEach(record -> rows.addArray()
+                        .add(record.partition()).add(record.offset()).add(record.key()).add(record.value()));
+            }
+        }
+    }
+
+    private void groupOffset(JsonNode request, ObjectNode answer) {
+        try (KafkaConsumer<String, String> consumer = consumer(with("group.id", request.get("group").asText()))) {
+            OffsetAndMetadata found = consumer.committed(Set.of(place(request)), PATIENCE).get(place(request));
+            answer.put("offset", found == null ? null : Long.valueOf(found.offset()));
+        }
+    }
+
+    private KafkaProducer<String, String> producer(JsonNode request) {
+        return producers.get(request.get("id").asLong());
+    }
+
+    private static TopicPartition place(JsonNode request) {
+        return new TopicPartition(request.get("topic").asText(), request.get("partition").asInt());
+    }
+
+    private static KafkaConsumer<String, String> consumer(Properties config) {
+        config.put("enable.auto.commit", "false");
+        return new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer());
+    }
+
+    private Properties with(String... further) {
+        Properties config = new Properties();
+        config.putAll(settings);
+        for (int at = 0; at < further.length; at += 2) {
+            config.put(further[at], further[at + 1]);
+        }
+        return config;
+    }
+}

@@ -1,0 +1,104 @@
+// kafkajs as an actor; the operations are described in python/actor.py. It reads only as a member of a group, so it
+// has no `read` here.
+'use strict'
+
+const fs = require('fs')
+const readline = require('readline')
+const { CompressionTypes, Kafka, logLevel } = require('kafkajs')
+
+const access = JSON.parse(process.argv[2])
+const kafka = new Kafka({
+  brokers: [access.bootstrap],
+  ssl: {
+    ca: [fs.readFileSync(access.ca)],
+    cert: fs.readFileSync(access.cert),
+    key: fs.readFileSync(access.key),
+  },
+  logLevel: logLevel.WARN,
+  logCreator: () => ({ log, label, namespace }) => console.error(label, namespace, JSON.stringify(log)),
+})
+const producers = new Map()
+const transactions = new Map()
+
+async function withAdmin(act) {
+  const admin = kafka.admin()
+  await admin.connect()
+  try {
+    return await act(admin)
+  } finally {
+    await admin.disconnect()
+  }
+}
+
+async function end(id, how) {
+  const transaction = transactions.get(id)
+  transactions.delete(id)
+  await transaction[how]()
+}
+
+const operations = {
+  async topic({ name, partitions }) {
+    await withAdmin(admin => admin.createTopics({ topics: [{ topic: name, numPartitions: partitions }] }))
+  },
+
+  async producer({ id, transactional_id, compression }) {
+    const producer = kafka.producer({ transactionalId: transactional_id, idempotent: true, maxInFlightRequests: 1 })
+    await producer.connect()
+    producers.set(id, { producer, compression: CompressionTypes[compression.toUpperCase()] })
+  },
+
+  async begin({ id }) {
+    transactions.set(id, await producers.get(id).producer.transaction())
+  },
+
+  commit: ({ id }) => end(id, 'commit'),
+
+  abort: ({ id }) => end(id, 'abort'),
+
+  async close({ id }) {
+    await producers.get(id).producer.disconnect()
+    producers.delete(id)
+  },
+
+  // One request for all: per partition it holds the records in their order, so offsets follow from the first one.
+  async send({ id, topic, records }) {
+    const { producer, compression } = producers.get(id)
+    const messages = records.map(([partition, key, value]) => ({ partition, key, value }))
+    const answers = await (transactions.get(id) || producer).send({ topic, messages, compression, acks: -1 })
+    const next = new Map(answers.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]))
+    const offsets = messages.map(({ partition }) => {
+      const offset = next.get(partition)
+      next.set(partition, offset + 1)
+      return offset
+    })
+    return { offsets }
+  },
+
+  async send_group_offset({ id, group, topic, partition, offset }) {
+    const topics = [{ topic, partitions: [{ partition, offset: String(offset) }] }]
+    await transactions.get(id).sendOffsets({ consumerGroupId: group, topics })
+  },
+
+  async group_offset({ group, topic, partition }) {
+    const [found] = await withAdmin(admin => admin.fetchOffsets({ groupId: group, topics: [topic] }))
+    const { offset } = found.partitions.find(answer => answer.partition === partition)
+    return { offset: Number(offset) >= 0 ? Number(offset) : null }
+  },
+}
+
+async function main() {
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const { op, ...request } = JSON.parse(line)
+    let answer
+    try {
+      answer = (await operations[op](request)) || {}
+    } catch (error) {
+      console.error(error)
+      answer = { error: error.type || error.name, message: error.message }
+    }
+    console.log(JSON.stringify(answer))
+  }
+  process.exit(0) // without the producers' farewells: the test is over
+}
+
+main()

@@ -1,0 +1,42 @@
+"""The actors' protocol: one line of JSON in, one line of JSON out. A client is a class with these operations.
+
+topic(name, partitions)                                  creates a topic
+producer(id, transactional_id=None, compression="none")  opens a producer under a number of the caller's
+begin(id) / commit(id) / abort(id) / close(id)
+send(id, topic, records)                                 records: [[partition, key or null, value]]; waits for all
+                                                         acknowledgements -> {"offsets": [...]} in the same order
+send_group_offset(id, group, topic, partition, offset)   within a transaction
+read(topic, partitions, isolation)                       partitions 0.. from 0 to the end that the isolation level
+                                                         shows -> {"rows": [[partition, offset, key, value]]}
+group_offset(group, topic, partition)                    -> {"offset": number or null}
+
+The only argument says where the broker is: {"bootstrap", "ca", "cert", "key", "properties"}.
+"""
+
+import json
+import sys
+import traceback
+
+
+def access():
+    return json.loads(sys.argv[1])
+
+
+def text(data):
+    return None if data is None else data.decode()
+
+
+def data(text):
+    return None if text is None else text.encode()
+
+
+def serve(client, name_of=lambda error: type(error).__name__):
+    """Obeys until standard input closes."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = getattr(client, request.pop("op"))(**request) or {}
+        except Exception as error:  # the test decides whether it was to be expected
+            traceback.print_exc()
+            answer = {"error": name_of(error), "message": str(error)}
+        print(json.dumps(answer), flush=True)

@@ -1,0 +1,124 @@
+"""aiokafka: its own protocol code in Python, with the old versions of most requests."""
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
+
+import actor
+
+SECONDS = 60
+
+
+class Client:
+    def __init__(self, access, loop):
+        self.loop = loop
+        context = create_ssl_context(cafile=access["ca"], certfile=access["cert"], keyfile=access["key"])
+        context.check_hostname = True
+        self.settings = {
+            "bootstrap_servers": access["bootstrap"],
+            "security_protocol": "SSL",
+            "ssl_context": context,
+        }
+        self.producers = {}
+
+    def wait(self, coroutine):
+        return self.loop.run_until_complete(asyncio.wait_for(coroutine, SECONDS))
+
+    def topic(self, name, partitions):
+        async def create():
+            admin = AIOKafkaAdminClient(**self.settings)
+            await admin.start()
+            try:
+                answer = await admin.create_topics([NewTopic(name, partitions, 1)])
+                for _, code, *message in answer.topic_errors:
+                    if code != 0:
+                        raise KafkaError(f"create_topics: error {code} {message}")
+            finally:
+                await admin.close()
+
+        self.wait(create())
+
+    def producer(self, id, transactional_id=None, compression="none"):
+        async def start():
+            producer = AIOKafkaProducer(
+                **self.settings,
+                enable_idempotence=True,
+                transactional_id=transactional_id,
+                compression_type=None if compression == "none" else compression,
+                linger_ms=5,
+            )
+            await producer.start()
+            self.producers[id] = producer
+
+        self.wait(start())
+
+    def begin(self, id):
+        self.wait(self.producers[id].begin_transaction())
+
+    def commit(self, id):
+        self.wait(self.producers[id].commit_transaction())
+
+    def abort(self, id):
+        self.wait(self.producers[id].abort_transaction())
+
+    def close(self, id):
+        self.wait(self.producers.pop(id).stop())
+
+    def send(self, id, topic, records):
+        async def send():
+            producer = self.producers[id]
+            sent = [
+                await producer.send(topic, actor.data(value), actor.data(key), partition)
+                for partition, key, value in records
+            ]
+            return [(await acknowledged).offset for acknowledged in sent]
+
+        return {"offsets": self.wait(send())}
+
+    def send_group_offset(self, id, group, topic, partition, offset):
+        offsets = {TopicPartition(topic, partition): offset}
+        self.wait(self.producers[id].send_offsets_to_transaction(offsets, group))
+
+    def read(self, topic, partitions, isolation):
+        async def read():
+            consumer = AIOKafkaConsumer(**self.settings, isolation_level=isolation, auto_offset_reset="none")
+            await consumer.start()
+            try:
+                places = [TopicPartition(topic, partition) for partition in range(partitions)]
+                consumer.assign(places)
+                for place in places:
+                    consumer.seek(place, 0)
+                ends = await consumer.end_offsets(places)
+                rows = []
+                while any([await consumer.position(place) < ends[place] for place in places]):
+                    for place, records in (await consumer.getmany(timeout_ms=100)).items():
+                        for record in records:
+                            content = [actor.text(record.key), actor.text(record.value)]
+                            rows.append([place.partition, record.offset] + content)
+                return rows
+            finally:
+                await consumer.stop()
+
+        return {"rows": self.wait(read())}
+
+    def group_offset(self, group, topic, partition):
+        async def ask():
+            consumer = AIOKafkaConsumer(**self.settings, group_id=group, enable_auto_commit=False)
+            await consumer.start()
+            try:
+                place = TopicPartition(topic, partition)
+                consumer.assign([place])
+                return await consumer.committed(place)
+            finally:
+                await consumer.stop()
+
+        return {"offset": self.wait(ask())}
+
+
+if __name__ == "__main__":
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    actor.serve(Client(actor.access(), loop))

@@ -1,0 +1,122 @@
+"""librdkafka, through confluent-kafka."""
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+import actor
+
+SECONDS = 60
+
+
+def settings(access):
+    return {
+        "bootstrap.servers": access["bootstrap"],
+        "security.protocol": "ssl",
+        "ssl.ca.location": access["ca"],
+        "ssl.certificate.location": access["cert"],
+        "ssl.key.location": access["key"],
+    }
+
+
+class Client:
+    def __init__(self, access):
+        self.settings = settings(access)
+        self.producers = {}
+
+    def topic(self, name, partitions):
+        admin = AdminClient(self.settings)
+        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(SECONDS)
+
+    def producer(self, id, transactional_id=None, compression="none"):
+        config = {**self.settings, "enable.idempotence": True, "compression.type": compression, "linger.ms": 5}
+        if transactional_id is not None:
+            config["transactional.id"] = transactional_id
+        self.producers[id] = Producer(config)
+        if transactional_id is not None:
+            self.producers[id].init_transactions(SECONDS)
+
+    def begin(self, id):
+        self.producers[id].begin_transaction()
+
+    def commit(self, id):
+        self.producers[id].commit_transaction(SECONDS)
+
+    def abort(self, id):
+        self.producers[id].abort_transaction(SECONDS)
+
+    def close(self, id):
+        self.producers.pop(id).flush(SECONDS)
+
+    def send(self, id, topic, records):
+        producer = self.producers[id]
+        offsets = [None] * len(records)
+        errors = []
+
+        def report(place):
+            def delivered(error, message):
+                if error is not None:
+                    errors.append(error)
+                else:
+                    offsets[place] = message.offset()
+
+            return delivered
+
+        for place, (partition, key, value) in enumerate(records):
+            producer.produce(topic, value, key, partition, on_delivery=report(place))
+            producer.poll(0)
+        if producer.flush(SECONDS) != 0:
+            raise TimeoutError("records without an acknowledgement")
+        if errors:
+            raise KafkaException(errors[0])
+        return {"offsets": offsets}
+
+    def send_group_offset(self, id, group, topic, partition, offset):
+        # A consumer that is no member of its group: only the group's name counts.
+        consumer = Consumer({**self.settings, "group.id": group})
+        metadata = consumer.consumer_group_metadata()
+        offsets = [TopicPartition(topic, partition, offset)]
+        self.producers[id].send_offsets_to_transaction(offsets, metadata, SECONDS)
+        consumer.close()
+
+    def read(self, topic, partitions, isolation):
+        consumer = Consumer({
+            **self.settings,
+            "group.id": "reader",
+            "enable.auto.commit": False,
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+        })
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
+        rows = []
+        open_partitions = set(range(partitions))
+        while open_partitions:
+            message = consumer.poll(SECONDS)
+            if message is None:
+                raise TimeoutError(f"no end of partitions {open_partitions}")
+            if message.error() is None:
+                place = [message.partition(), message.offset()]
+                rows.append(place + [actor.text(message.key()), actor.text(message.value())])
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                open_partitions.discard(message.partition())
+            else:
+                raise KafkaException(message.error())
+        consumer.close()
+        return {"rows": rows}
+
+    def group_offset(self, group, topic, partition):
+        consumer = Consumer({**self.settings, "group.id": group})
+        [found] = consumer.committed([TopicPartition(topic, partition)], SECONDS)
+        consumer.close()
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return {"offset": found.offset if found.offset >= 0 else None}
+
+
+def name_of(error):
+    is_kafka = isinstance(error, KafkaException) and isinstance(error.args[0], KafkaError)
+    return error.args[0].name() if is_kafka else type(error).__name__
+
+
+if __name__ == "__main__":
+    actor.serve(Client(actor.access()), name_of)
