@@ -1,2 +1,7 @@
 //! The `semel` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    semel::cli::run(std::env::args_os())
+}

@@ -7,9 +7,9 @@ use super::metadata::TopicPartition;
 use super::versions::ANY_VERSION;
 use crate::types::{NodeId, Offset, PartitionIndex, TopicId, TopicName};
 use crate::wire::messages::{
-    CreatableTopic, CreatableTopicConfig, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest,
-    DeleteTopicState, DeleteTopicsRequest, DescribeClusterRequest, ListOffsetsPartition, ListOffsetsRequest,
-    ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, MetadataResponseTopic,
+    CreatableTopic, CreatableTopicConfig, CreatePartitionsRequest, CreatePartitionsTopic,
+    CreateTopicsRequest, DeleteTopicState, DeleteTopicsRequest, DescribeClusterRequest, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, MetadataResponseTopic,
 };
 use crate::wire::{ApiKey, ErrorCode};
 use std::collections::{BTreeMap, HashMap};
@@ -105,10 +105,10 @@ impl Admin {
 
     /// Creates a topic and returns its id. Not repeated after a lost answer: the topic may then exist.
     pub async fn create_topic(&self, topic: &NewTopic) -> Result<TopicId, ClientError> {
-        let configs = topic.configs.iter().map(|(name, value)| CreatableTopicConfig {
-            name: name.clone(),
-            value: Some(value.clone()),
-        });
+        let configs = topic
+            .configs
+            .iter()
+            .map(|(name, value)| CreatableTopicConfig { name: name.clone(), value: Some(value.clone()) });
         let request = CreateTopicsRequest {
             topics: vec![CreatableTopic {
                 name: topic.name.as_str().to_owned(),
@@ -180,13 +180,18 @@ impl Admin {
 
     /// One topic.
     pub async fn describe_topic(&self, topic: &TopicName) -> Result<TopicDescription, ClientError> {
-        let asked = MetadataRequestTopic { name: Some(topic.as_str().to_owned()), ..MetadataRequestTopic::default() };
+        let asked =
+            MetadataRequestTopic { name: Some(topic.as_str().to_owned()), ..MetadataRequestTopic::default() };
         let found = self.describe(Some(vec![asked])).await?;
         found.into_iter().next().ok_or_else(|| ClientError::Unknown { what: format!("topic {topic}") })
     }
 
-    async fn describe(&self, topics: Option<Vec<MetadataRequestTopic>>) -> Result<Vec<TopicDescription>, ClientError> {
-        let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..MetadataRequest::default() };
+    async fn describe(
+        &self,
+        topics: Option<Vec<MetadataRequestTopic>>,
+    ) -> Result<Vec<TopicDescription>, ClientError> {
+        let request =
+            MetadataRequest { topics, allow_auto_topic_creation: false, ..MetadataRequest::default() };
         let request = &request;
         let answer =
             self.client.retry("describing topics", || self.client.ask_metadata_with(request)).await?;
@@ -206,7 +211,8 @@ impl Admin {
         let request = &DescribeClusterRequest::default();
         let describe = || async { self.client.any_broker().await?.call(request).await };
         let answer = self.client.retry("describing the cluster", describe).await?;
-        let refused = |code| ClientError::broker("describing the cluster", code, answer.error_message.clone());
+        let refused =
+            |code| ClientError::broker("describing the cluster", code, answer.error_message.clone());
         answer.error_code.ok().map_err(refused)?;
         let brokers = answer.brokers.into_iter().map(|broker| BrokerDescription {
             id: NodeId(broker.broker_id),
@@ -251,7 +257,9 @@ impl Admin {
 }
 
 fn first<T>(results: Vec<T>, context: &str) -> Result<T, ClientError> {
-    let missing = || ClientError::broker(context, ErrorCode::UnknownServerError, Some("the answer is empty".to_owned()));
+    let missing = || {
+        ClientError::broker(context, ErrorCode::UnknownServerError, Some("the answer is empty".to_owned()))
+    };
     results.into_iter().next().ok_or_else(missing)
 }
 
@@ -301,7 +309,8 @@ impl Client {
             }
             found.extend(self.find_offsets_once(&left, isolation).await);
         }
-        let missing = |partition| Err(ClientError::Unknown { what: format!("answer for partition {partition}") });
+        let missing =
+            |partition| Err(ClientError::Unknown { what: format!("answer for partition {partition}") });
         Ok(partitions
             .iter()
             .map(|(partition, _)| found.get(partition).cloned().unwrap_or_else(|| missing(partition)))
@@ -334,7 +343,9 @@ impl Client {
             match self.ask_offsets(leader, &asked, isolation).await {
                 Ok(answers) => found.extend(answers),
                 Err(error) => {
-                    found.extend(asked.iter().map(|(partition, _)| ((*partition).clone(), Err(error.clone()))));
+                    found.extend(
+                        asked.iter().map(|(partition, _)| ((*partition).clone(), Err(error.clone()))),
+                    );
                 }
             }
         }
@@ -375,7 +386,8 @@ impl Client {
             for answered in topic.partitions {
                 let partition = TopicPartition::new(name.clone(), PartitionIndex(answered.partition_index));
                 let context = format!("finding an offset of {partition}");
-                let offset = answered.error_code.ok().map_err(|code| ClientError::broker(context, code, None));
+                let offset =
+                    answered.error_code.ok().map_err(|code| ClientError::broker(context, code, None));
                 let offset = match offset {
                     // No record is as young as that: the end.
                     Ok(()) if answered.offset < 0 => Err(ClientError::Unknown {

@@ -71,11 +71,6 @@ impl Client {
         &self.inner.config
     }
 
-    /// Whether this client uses QUIC.
-    pub(super) fn scheme(&self) -> Scheme {
-        self.inner.scheme
-    }
-
     pub(super) fn coordinators(&self) -> &Coordinators {
         &self.inner.coordinators
     }
@@ -118,7 +113,8 @@ impl Client {
 
     fn not_known_well(&self, topics: &[TopicName]) -> Vec<TopicName> {
         let (metadata, age_max) = (self.metadata(), self.inner.config.metadata_max_age);
-        let missing = topics.iter().filter(|topic| !metadata.topic(topic).is_some_and(|topic| topic.usable(age_max)));
+        let missing =
+            topics.iter().filter(|topic| !metadata.topic(topic).is_some_and(|topic| topic.usable(age_max)));
         missing.cloned().collect()
     }
 
@@ -136,7 +132,10 @@ impl Client {
     }
 
     /// Sends a metadata request to any broker and keeps what it says.
-    pub(super) async fn ask_metadata_with(&self, request: &MetadataRequest) -> Result<MetadataResponse, ClientError> {
+    pub(super) async fn ask_metadata_with(
+        &self,
+        request: &MetadataRequest,
+    ) -> Result<MetadataResponse, ClientError> {
         let answer = self.any_broker().await?.call(request).await?;
         answer.error_code.ok().map_err(|code| ClientError::broker("metadata", code, None))?;
         let mut metadata = self.inner.metadata.lock().unwrap_or_else(PoisonError::into_inner);

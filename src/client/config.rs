@@ -141,7 +141,9 @@ impl ClientConfig {
     /// Checks what no type can say.
     pub(super) fn check(&self) -> Result<Scheme, ClientError> {
         let Some(first) = self.bootstrap.first() else {
-            return Err(ClientError::Config("no bootstrap endpoint: name at least one, quic://HOST:PORT".to_owned()));
+            return Err(ClientError::Config(
+                "no bootstrap endpoint: name at least one, quic://HOST:PORT".to_owned(),
+            ));
         };
         if self.bootstrap.iter().any(|endpoint| endpoint.scheme != first.scheme) {
             return Err(ClientError::Config(
@@ -170,7 +172,9 @@ mod tests {
             assert_eq!((endpoint.scheme, endpoint.host.as_str(), endpoint.port), (scheme, host, port));
             assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);
         }
-        for text in ["", "localhost", "http://a:1", "a:0", "a:99999", ":1", "::1:9092", "tls://a:1/x", "[::1:9092"] {
+        for text in
+            ["", "localhost", "http://a:1", "a:0", "a:99999", ":1", "::1:9092", "tls://a:1/x", "[::1:9092"]
+        {
             let refused = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(refused.contains("quic://HOST:PORT"), "{refused}");
         }

@@ -6,7 +6,7 @@ use super::transport::{Duplex, FrameReader, FrameWriter};
 use super::versions::{ANY_VERSION, Versions};
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{
-    ApiKey, ErrorCode, Message, Request, VersionRange, decode_response_header, encode_request,
+    ApiKey, ErrorCode, Request, VersionRange, decode_response, encode_request, peek_correlation_id,
 };
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -72,11 +72,6 @@ impl Connection {
             request_timeout: config.request_timeout,
             ending,
         })
-    }
-
-    /// Where it leads.
-    pub(super) fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
     }
 
     /// What the broker speaks.
@@ -159,7 +154,8 @@ impl Connection {
         let outgoing = Outgoing { frame, waiting: Waiting { correlation_id, sink, _seat: seat } };
         // Seats and queue are equally many: it is never full.
         if let Err(refused) = self.outgoing.try_send(outgoing) {
-            let (mpsc::error::TrySendError::Full(unsent) | mpsc::error::TrySendError::Closed(unsent)) = refused;
+            let (mpsc::error::TrySendError::Full(unsent) | mpsc::error::TrySendError::Closed(unsent)) =
+                refused;
             (unsent.waiting.sink)(Err(self.ended()));
         }
     }
@@ -181,8 +177,8 @@ fn decode_answer<R: Request>(
     version: i16,
     frame: Bytes,
 ) -> Result<R::Response, ClientError> {
-    decode_response_header(frame, R::API, version)
-        .and_then(|(_, body)| R::Response::decode(body, version))
+    decode_response(frame, version)
+        .map(|(_, answer)| answer)
         .map_err(|error| ClientError::malformed(endpoint, &error))
 }
 
@@ -199,7 +195,10 @@ async fn negotiate(
         match answer.error_code {
             ErrorCode::None => return Ok(answer),
             ErrorCode::UnsupportedVersion if version > 0 => {
-                let listed = answer.api_keys.iter().find(|api| ApiKey::try_from(api.api_key) == Ok(ApiKey::ApiVersions));
+                let listed = answer
+                    .api_keys
+                    .iter()
+                    .find(|api| ApiKey::try_from(api.api_key) == Ok(ApiKey::ApiVersions));
                 version = listed.map_or(0, |api| api.max_version).clamp(0, version - 1);
             }
             code => return Err(ClientError::broker(format!("version query at {endpoint}"), code, None)),
@@ -281,7 +280,7 @@ async fn write_requests(
 async fn read_answers(mut reader: FrameReader, waiting: &WaitingQueue) -> io::Result<()> {
     loop {
         let frame = reader.next().await?;
-        let correlation_id = frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id));
+        let correlation_id = peek_correlation_id(&frame).ok();
         let first = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         match first {
             Some(waiting) if Some(waiting.correlation_id) == correlation_id => (waiting.sink)(Ok(frame)),

@@ -6,8 +6,8 @@ use super::error::ClientError;
 use super::lane::{Lane, Purpose};
 use super::metadata::Metadata;
 use crate::types::{GroupId, NodeId, TransactionalId};
-use crate::wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use crate::wire::ErrorCode;
+use crate::wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -87,10 +87,8 @@ impl Client {
 
     /// Looks at an error of a coordinator's: if another one may be meant, it is asked for again next time.
     pub(super) fn heed_coordinator_error(&self, what: &Coordinated, error: &ClientError) {
-        let moved = matches!(
-            error.code(),
-            Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable)
-        );
+        let moved =
+            matches!(error.code(), Some(ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable));
         if moved || error.wants_metadata() {
             self.coordinators().forget(what);
         }
@@ -109,10 +107,14 @@ impl Client {
             ..FindCoordinatorRequest::default()
         };
         let connection = self.any_broker().await?;
-        let version = connection.versions().highest(crate::wire::ApiKey::FindCoordinator, super::versions::ANY_VERSION)?;
+        let version = connection
+            .versions()
+            .highest(crate::wire::ApiKey::FindCoordinator, super::versions::ANY_VERSION)?;
         let answer = connection.call(if version >= 4 { &by_list } else { &by_key }).await?;
         let (node, code, detail) = chosen(answer);
-        code.ok().map_err(|code| ClientError::broker(format!("finding the coordinator of {:?}", what.name()), code, detail))?;
+        code.ok().map_err(|code| {
+            ClientError::broker(format!("finding the coordinator of {:?}", what.name()), code, detail)
+        })?;
         // The coordinator may be a broker that the metadata does not name yet.
         if !Metadata::brokers(&self.metadata()).contains_key(&node) {
             self.refresh(&[]).await?;

@@ -124,7 +124,11 @@ pub(super) fn seconds(duration: Duration) -> String {
 impl ClientError {
     /// The broker's refusal of `context`.
     pub(super) fn broker(context: impl Into<String>, code: ErrorCode, detail: Option<String>) -> ClientError {
-        ClientError::Broker { context: context.into(), code, detail: detail.filter(|detail| !detail.is_empty()) }
+        ClientError::Broker {
+            context: context.into(),
+            code,
+            detail: detail.filter(|detail| !detail.is_empty()),
+        }
     }
 
     pub(super) fn malformed(endpoint: &Endpoint, error: &DecodeError) -> ClientError {
@@ -144,7 +148,9 @@ impl ClientError {
     #[must_use]
     pub fn retriable(&self) -> bool {
         match self {
-            ClientError::Connect { .. } | ClientError::Disconnected { .. } | ClientError::Timeout { .. } => true,
+            ClientError::Connect { .. } | ClientError::Disconnected { .. } | ClientError::Timeout { .. } => {
+                true
+            }
             ClientError::Broker { code, .. } => code.retriable(),
             _ => false,
         }
@@ -165,20 +171,35 @@ impl ClientError {
         match self {
             ClientError::Config(_) | ClientError::Endpoint(_) => "correct the configuration".to_owned(),
             ClientError::File { .. } => {
-                "name the files with --ca, --cert and --key, or the broker's data directory with --data-dir".to_owned()
+                "name the files with --ca, --cert and --key, or the broker's data directory with --data-dir"
+                    .to_owned()
             }
             ClientError::Connect { endpoint, .. } => {
-                format!("check that a broker listens at {endpoint} and that its certificate is signed by the CA in use")
+                format!(
+                    "check that a broker listens at {endpoint} and that its certificate is signed by the CA in use"
+                )
             }
-            ClientError::Disconnected { .. } => "look into the broker's log for the reason, and try again".to_owned(),
-            ClientError::Timeout { .. } => "check that the broker is running and not overloaded, and try again".to_owned(),
+            ClientError::Disconnected { .. } => {
+                "look into the broker's log for the reason, and try again".to_owned()
+            }
+            ClientError::Timeout { .. } => {
+                "check that the broker is running and not overloaded, and try again".to_owned()
+            }
             ClientError::UnsupportedVersion { .. } => "use a newer broker".to_owned(),
-            ClientError::Malformed { .. } => "check that the address is that of a Kafka-protocol broker".to_owned(),
-            ClientError::Unreadable { .. } => "read on from a later offset, and look into the broker's log".to_owned(),
-            ClientError::OutcomeUnknown { .. } => "look at the topic with `semel topic describe` before trying again".to_owned(),
+            ClientError::Malformed { .. } => {
+                "check that the address is that of a Kafka-protocol broker".to_owned()
+            }
+            ClientError::Unreadable { .. } => {
+                "read on from a later offset, and look into the broker's log".to_owned()
+            }
+            ClientError::OutcomeUnknown { .. } => {
+                "look at the topic with `semel topic describe` before trying again".to_owned()
+            }
             ClientError::Unwritable(_) => "shorten names and texts".to_owned(),
             ClientError::Broker { code, .. } => advice_for(*code).to_owned(),
-            ClientError::Unknown { .. } => "create it with `semel topic create`, or list topics with `semel topic list`".to_owned(),
+            ClientError::Unknown { .. } => {
+                "create it with `semel topic create`, or list topics with `semel topic list`".to_owned()
+            }
             ClientError::Closed(_) => "make a new one".to_owned(),
         }
     }

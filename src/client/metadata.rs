@@ -98,7 +98,9 @@ impl Metadata {
         });
         let mut topics = self.topics.clone();
         for topic in &answer.topics {
-            let Some(name) = topic.name.as_deref().and_then(|name| TopicName::new(name).ok()) else { continue };
+            let Some(name) = topic.name.as_deref().and_then(|name| TopicName::new(name).ok()) else {
+                continue;
+            };
             match topic.error_code {
                 ErrorCode::None => drop(topics.insert(name, topic_state(topic, now))),
                 _ => drop(topics.remove(&name)),

@@ -12,10 +12,10 @@
 
 mod admin;
 mod backoff;
+mod cluster;
 mod config;
 mod connection;
 pub mod consumer;
-mod cluster;
 mod coordinator;
 mod error;
 mod lane;
@@ -23,11 +23,14 @@ mod metadata;
 mod offsets;
 mod partitioner;
 pub mod producer;
-mod transport;
 mod transaction;
+mod transport;
 mod versions;
 
-pub use admin::{Admin, BrokerDescription, ClusterDescription, NewTopic, PartitionDescription, TopicDescription};
+pub use crate::wire::batch::{Compression, RecordHeader};
+pub use admin::{
+    Admin, BrokerDescription, ClusterDescription, NewTopic, PartitionDescription, TopicDescription,
+};
 pub use backoff::{Backoff, BackoffLimits};
 pub use cluster::Client;
 pub use config::{ClientConfig, Endpoint, InvalidEndpoint, Scheme, TlsFiles};
@@ -36,10 +39,10 @@ pub use error::ClientError;
 pub use lane::{Lane, Purpose};
 pub use metadata::{Metadata, TopicPartition};
 pub use offsets::{CommittedOffset, GroupMember, OffsetQuery, OffsetToCommit};
-pub use versions::TransactionProtocol;
 pub use partitioner::{Partitioner, murmur2};
 pub use producer::{Delivered, Delivery, ProduceError, Producer, ProducerConfig, ProducerRecord};
 pub use transaction::{
-    CommitError, CommitUnknown, Committed, Transaction, TransactionConfig, TransactionError, TransactionalProducer,
+    CommitError, CommitUnknown, Committed, Transaction, TransactionConfig, TransactionError,
+    TransactionalProducer,
 };
-pub use crate::wire::batch::{Compression, RecordHeader};
+pub use versions::TransactionProtocol;

@@ -7,7 +7,9 @@ use super::error::ClientError;
 use super::lane::Purpose;
 use super::metadata::{Metadata, TopicPartition};
 use super::versions::{ANY_VERSION, TransactionProtocol, up_to};
-use crate::types::{GroupId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicName, TransactionalId};
+use crate::types::{
+    GroupId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicName, TransactionalId,
+};
 use crate::wire::messages::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest,
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics, OffsetFetchResponse,
@@ -178,7 +180,11 @@ fn first_refusal(mut codes: impl Iterator<Item = ErrorCode>, group: &GroupId) ->
     refused.map_or(Ok(()), |code| Err(ClientError::broker(format!("offsets of group {group:?}"), code, None)))
 }
 
-fn commit_request(member: &GroupMember, offsets: &Offsets, metadata: &Metadata) -> (OffsetCommitRequest, VersionRange) {
+fn commit_request(
+    member: &GroupMember,
+    offsets: &Offsets,
+    metadata: &Metadata,
+) -> (OffsetCommitRequest, VersionRange) {
     let topics: Vec<_> = by_topic(offsets)
         .into_iter()
         .map(|(topic, partitions)| OffsetCommitRequestTopic {
@@ -256,7 +262,8 @@ fn fetch_request(
     metadata: &Metadata,
 ) -> OffsetFetchRequest {
     let topics = by_topic(partitions.iter().map(|partition| (partition, ())));
-    let indexes = |partitions: Vec<(PartitionIndex, ())>| partitions.into_iter().map(|(index, ())| index.0).collect();
+    let indexes =
+        |partitions: Vec<(PartitionIndex, ())>| partitions.into_iter().map(|(index, ())| index.0).collect();
     let require_stable = query == OffsetQuery::Stable && version >= 7;
     if version < OFFSET_FETCH_GROUPS {
         let topics = topics.into_iter().map(|(topic, partitions)| OffsetFetchRequestTopic {
@@ -293,7 +300,13 @@ fn read_offsets(
     for topic in answer.topics {
         let name = TopicName::new(&topic.name).ok();
         found.extend(topic.partitions.into_iter().map(|partition| {
-            (name.clone(), partition.partition_index, partition.committed_offset, partition.metadata, partition.error_code)
+            (
+                name.clone(),
+                partition.partition_index,
+                partition.committed_offset,
+                partition.metadata,
+                partition.error_code,
+            )
         }));
     }
     for answered in answer.groups {
@@ -304,7 +317,13 @@ fn read_offsets(
                 id => metadata.topic_of(id).cloned(),
             };
             found.extend(topic.partitions.into_iter().map(|partition| {
-                (name.clone(), partition.partition_index, partition.committed_offset, partition.metadata, partition.error_code)
+                (
+                    name.clone(),
+                    partition.partition_index,
+                    partition.committed_offset,
+                    partition.metadata,
+                    partition.error_code,
+                )
             }));
         }
     }

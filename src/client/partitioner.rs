@@ -70,9 +70,9 @@ impl Partitioner {
 
     fn choose_sticky(&mut self, topic: &TopicName, size: usize, partitions: u32) -> PartitionIndex {
         let current = self.sticky.get_mut(topic);
-        if let Some(current) = current.filter(|current| {
-            current.bytes_left > 0 && current.partition.0.cast_unsigned() < partitions
-        }) {
+        if let Some(current) = current
+            .filter(|current| current.bytes_left > 0 && current.partition.0.cast_unsigned() < partitions)
+        {
             current.bytes_left = current.bytes_left.saturating_sub(size);
             return current.partition;
         }

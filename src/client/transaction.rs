@@ -17,8 +17,8 @@ use super::producer::{Delivery, Mode, ProduceError, ProducerConfig, ProducerReco
 use super::versions::{ANY_VERSION, TransactionProtocol, up_to};
 use crate::types::{ProducerEpoch, ProducerId, TransactionalId};
 use crate::wire::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, EndTxnRequest, EndTxnResponse,
-    InitProducerIdRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, EndTxnRequest,
+    EndTxnResponse, InitProducerIdRequest,
 };
 use crate::wire::{ErrorCode, VersionRange};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,10 +57,14 @@ impl Default for TransactionConfig {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TransactionError {
     /// Another producer with the same transactional id has taken over. This one is finished.
-    #[error("another producer with the transactional id {0:?} has taken over: this one is fenced and must stop")]
+    #[error(
+        "another producer with the transactional id {0:?} has taken over: this one is fenced and must stop"
+    )]
     Fenced(TransactionalId),
     /// The outcome of an earlier commit is not known, so nothing may follow it.
-    #[error("the outcome of the last commit of {0:?} is not known: make a new producer with the same transactional id")]
+    #[error(
+        "the outcome of the last commit of {0:?} is not known: make a new producer with the same transactional id"
+    )]
     InDoubt(TransactionalId),
     /// The transaction must be aborted.
     #[error("the transaction must be aborted: {0}")]
@@ -145,7 +149,9 @@ impl CommitError {
         match self {
             CommitError::Aborted { cause } => format!("nothing was stored; {}", cause.advice()),
             CommitError::Fenced(id) => TransactionError::Fenced(id.clone()).advice(),
-            CommitError::Unknown(unknown) => TransactionError::InDoubt(unknown.transactional_id.clone()).advice(),
+            CommitError::Unknown(unknown) => {
+                TransactionError::InDoubt(unknown.transactional_id.clone()).advice()
+            }
         }
     }
 }
@@ -349,7 +355,11 @@ impl Inner {
     }
 
     /// Calls the transaction coordinator, again and again while that makes sense.
-    async fn call_coordinator<T, F>(&self, what: &str, attempt: impl Fn(Arc<super::connection::Connection>) -> F) -> Result<T, ClientError>
+    async fn call_coordinator<T, F>(
+        &self,
+        what: &str,
+        attempt: impl Fn(Arc<super::connection::Connection>) -> F,
+    ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
@@ -358,7 +368,9 @@ impl Inner {
         client
             .retry(what, || async move {
                 let connection = client.coordinator(coordinated, Purpose::Transactions, owner).await?;
-                attempt(connection).await.inspect_err(|error| client.heed_coordinator_error(coordinated, error))
+                attempt(connection)
+                    .await
+                    .inspect_err(|error| client.heed_coordinator_error(coordinated, error))
             })
             .await
     }
@@ -376,7 +388,8 @@ impl Inner {
         let request = &request;
         let answer = self
             .call_coordinator("taking over the transactional id", |connection| async move {
-                let answer = connection.call_version(request, up_to(5), self.client.config().request_timeout).await?;
+                let answer =
+                    connection.call_version(request, up_to(5), self.client.config().request_timeout).await?;
                 answer.error_code.ok().map_err(|code| self.refused("taking over", code))?;
                 Ok((answer, connection.versions().transaction_protocol()))
             })
@@ -425,7 +438,9 @@ impl Inner {
                 let results = answer.results_by_topic_v3_and_below.into_iter();
                 let mut codes = results.flat_map(|topic| topic.results_by_partition);
                 let refused = codes.find_map(|result| result.partition_error_code.ok().err());
-                refused.map_or(Ok(()), |code| Err(self.refused(&format!("enrolling {partition} in a transaction"), code)))
+                refused.map_or(Ok(()), |code| {
+                    Err(self.refused(&format!("enrolling {partition} in a transaction"), code))
+                })
             })
             .await;
         enrolled.map_err(|error| {
@@ -459,7 +474,10 @@ impl Inner {
             let enrolled = self
                 .call_coordinator("enrolling a group's offsets", |connection| async move {
                     let answer = connection.call(request).await?;
-                    answer.error_code.ok().map_err(|code| self.refused("enrolling offsets in a transaction", code))
+                    answer
+                        .error_code
+                        .ok()
+                        .map_err(|code| self.refused("enrolling offsets in a transaction", code))
                 })
                 .await;
             enrolled.map_err(|error| self.judge(&mut state, error))?;
@@ -557,7 +575,11 @@ impl Inner {
     async fn try_end(&self, state: &State, committed: bool, deadline: Instant) -> EndAttempt {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = self.client.config().request_timeout.min(left.max(Duration::from_millis(1)));
-        let connection = match self.client.coordinator(&self.coordinated, Purpose::Transactions, self.engine.owner()).await {
+        let connection = match self
+            .client
+            .coordinator(&self.coordinated, Purpose::Transactions, self.engine.owner())
+            .await
+        {
             Ok(connection) => connection,
             Err(error) if error.retriable() => return EndAttempt::Again(error),
             Err(error) => return EndAttempt::Refused(error),
@@ -632,7 +654,9 @@ impl Inner {
             }
             EndAttempt::Refused(error) if fenced(&error) => Err(self.judge(state, error)),
             // Nothing open there any more, or nobody knows: taking over again ends whatever there is.
-            EndAttempt::Refused(_) | EndAttempt::Again(_) | EndAttempt::Lost(_) => self.renew_identity(state).await,
+            EndAttempt::Refused(_) | EndAttempt::Again(_) | EndAttempt::Lost(_) => {
+                self.renew_identity(state).await
+            }
         }
     }
 }

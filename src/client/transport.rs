@@ -71,8 +71,9 @@ impl Dialer {
         let tls = client_tls(&config.tls)?;
         let mut quic_tls = tls.clone();
         quic_tls.alpn_protocols = vec![ALPN.to_vec()];
-        let crypto = QuicClientConfig::try_from(Arc::new(quic_tls))
-            .map_err(|error| ClientError::Config(format!("QUIC cannot use the TLS configuration: {error}")))?;
+        let crypto = QuicClientConfig::try_from(Arc::new(quic_tls)).map_err(|error| {
+            ClientError::Config(format!("QUIC cannot use the TLS configuration: {error}"))
+        })?;
         let mut quic = quinn::ClientConfig::new(Arc::new(crypto));
         quic.transport_config(Arc::new(quic_transport()));
         Ok(Dialer {
@@ -140,7 +141,11 @@ impl Dialer {
         Err(last)
     }
 
-    async fn connect_address(&self, endpoint: &Endpoint, address: SocketAddr) -> Result<quinn::Connection, String> {
+    async fn connect_address(
+        &self,
+        endpoint: &Endpoint,
+        address: SocketAddr,
+    ) -> Result<quinn::Connection, String> {
         let socket = self.socket(address).map_err(|error| error.to_string())?;
         let connecting = socket
             .connect_with(self.quic.clone(), address, &endpoint.host)
@@ -251,7 +256,8 @@ impl FrameReader {
         let announced = i32::from_be_bytes(*prefix);
         let length = usize::try_from(announced).ok().filter(|length| *length <= self.frame_bytes_max);
         let Some(length) = length else {
-            let problem = format!("an answer of {announced} bytes, more than {} are allowed", self.frame_bytes_max);
+            let problem =
+                format!("an answer of {announced} bytes, more than {} are allowed", self.frame_bytes_max);
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         };
         if self.buffer.len() < 4 + length {

@@ -31,13 +31,13 @@ pub struct Versions {
 impl Versions {
     pub(super) fn new(endpoint: Endpoint, announced: &ApiVersionsResponse) -> Versions {
         let range = |min, max| VersionRange { min, max };
-        let apis = announced.api_keys.iter().map(|api| (api.api_key, range(api.min_version, api.max_version)));
+        let apis =
+            announced.api_keys.iter().map(|api| (api.api_key, range(api.min_version, api.max_version)));
         // An epoch below zero says that the broker does not know its features yet.
         let known = announced.finalized_features_epoch >= 0;
-        let implicit = announced
-            .finalized_features
-            .iter()
-            .any(|feature| feature.name == TRANSACTION_FEATURE && feature.max_version_level >= IMPLICIT_ENROLMENT);
+        let implicit = announced.finalized_features.iter().any(|feature| {
+            feature.name == TRANSACTION_FEATURE && feature.max_version_level >= IMPLICIT_ENROLMENT
+        });
         let protocol =
             if known && implicit { TransactionProtocol::Implicit } else { TransactionProtocol::Explicit };
         Versions { endpoint, apis: apis.collect(), protocol }
@@ -103,7 +103,8 @@ mod tests {
         let versions = announced(0, 2);
         assert_eq!(versions.highest(ApiKey::EndTxn, ANY_VERSION).unwrap(), 4);
         assert_eq!(versions.highest(ApiKey::EndTxn, up_to(2)).unwrap(), 2);
-        let error = versions.highest(ApiKey::EndTxn, VersionRange { min: 5, max: 9 }).unwrap_err().to_string();
+        let error =
+            versions.highest(ApiKey::EndTxn, VersionRange { min: 5, max: 9 }).unwrap_err().to_string();
         assert!(error.contains("needs version 5 to 5") && error.contains("has 0 to 4"), "{error}");
         let error = versions.highest(ApiKey::Fetch, ANY_VERSION).unwrap_err().to_string();
         assert!(error.contains("does not have it"), "{error}");

@@ -210,7 +210,9 @@ impl Cursor {
                         self.stale.insert(partition.topic.clone());
                     }
                 }
-                code => fetched.push(self.fail(&partition, ClientError::broker(format!("reading {partition}"), code, None))),
+                code => fetched.push(
+                    self.fail(&partition, ClientError::broker(format!("reading {partition}"), code, None)),
+                ),
             }
         }
         if trouble {
@@ -249,7 +251,8 @@ impl Cursor {
         let Some(next) = seen.next else {
             // Some bytes, but no whole batch: it is larger than was asked for.
             if bytes > 0 {
-                assigned.bytes_max = assigned.bytes_max.saturating_mul(2).min(self.limits.partition_bytes_max);
+                assigned.bytes_max =
+                    assigned.bytes_max.saturating_mul(2).min(self.limits.partition_bytes_max);
             }
             return None;
         };

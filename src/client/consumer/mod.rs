@@ -12,7 +12,9 @@ use super::metadata::{Metadata, TopicPartition};
 use super::versions::{ANY_VERSION, up_to};
 use crate::types::{Offset, PartitionIndex, Timestamp, TopicId, TopicName};
 use crate::wire::batch::{BatchLimits, Record, RecordReader};
-use crate::wire::messages::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic};
+use crate::wire::messages::{
+    FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic,
+};
 use cursor::{Chunk, Fetched};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -315,7 +317,8 @@ impl Shared {
         loop {
             let now = tokio::time::Instant::now().into_std();
             let metadata = self.client.metadata();
-            while let Some(plan) = self.state().cursor.next_fetch(now, |partition| metadata.leader(partition)) {
+            while let Some(plan) = self.state().cursor.next_fetch(now, |partition| metadata.leader(partition))
+            {
                 fetches.spawn(Arc::clone(&self).fetch(plan));
             }
             if looking.is_empty() {

@@ -55,7 +55,11 @@ fn sorted(mut aborted: Vec<AbortedTransaction>) -> Vec<AbortedTransaction> {
     aborted
 }
 
-fn begin_skipping(aborted: &mut VecDeque<AbortedTransaction>, skipped: &mut BTreeSet<ProducerId>, up_to: Offset) {
+fn begin_skipping(
+    aborted: &mut VecDeque<AbortedTransaction>,
+    skipped: &mut BTreeSet<ProducerId>,
+    up_to: Offset,
+) {
     while let Some(transaction) = aborted.pop_front_if(|transaction| transaction.first_offset <= up_to.0) {
         skipped.insert(ProducerId(transaction.producer_id));
     }
@@ -123,7 +127,8 @@ mod tests {
                 _ => None,
             })
         };
-        let mut log = Log { bytes: BytesMut::new(), aborted: vec![], committed: vec![], all: vec![], next: 0 };
+        let mut log =
+            Log { bytes: BytesMut::new(), aborted: vec![], committed: vec![], all: vec![], next: 0 };
         let mut open = std::collections::BTreeMap::new();
         for (at, step) in steps.iter().enumerate() {
             let offset = log.next;

@@ -53,7 +53,9 @@ pub enum ProduceError {
         after: Duration,
     },
     /// The record, or its batch, is larger than a request may be.
-    #[error("a record of {size} bytes is larger than a request may be ({limit} bytes): send smaller records, or raise request_bytes")]
+    #[error(
+        "a record of {size} bytes is larger than a request may be ({limit} bytes): send smaller records, or raise request_bytes"
+    )]
     TooLarge {
         /// Its size in bytes.
         size: usize,

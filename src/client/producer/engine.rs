@@ -1,9 +1,9 @@
 //! The shell around the [`Outbox`]: one task that opens lanes, sends requests, asks for leaders and for a producer id,
 //! and wakes the outbox when time has passed. Answers go from the lanes' tasks straight into the outbox.
 
+use super::super::backoff::Backoff;
 use super::super::cluster::Client;
 use super::super::connection::{AnswerSink, Connection};
-use super::super::backoff::Backoff;
 use super::super::error::ClientError;
 use super::super::lane::{Lane, Purpose};
 use super::super::metadata::{Metadata, TopicPartition};
@@ -17,7 +17,8 @@ use super::{ProducerConfig, ProducerRecord};
 use crate::types::{Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicName};
 use crate::wire::batch::Record;
 use crate::wire::messages::{
-    InitProducerIdRequest, ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic, ProduceTopicResponse,
+    InitProducerIdRequest, ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic,
+    ProduceTopicResponse,
 };
 use crate::wire::{ApiKey, Records, VersionRange};
 use std::collections::{BTreeSet, HashMap};
@@ -131,7 +132,9 @@ impl Engine {
         };
         let chosen = TopicPartition::new(record.topic.clone(), partition);
         if !(0..i64::from(count)).contains(&i64::from(partition.0)) {
-            return Err(ClientError::Unknown { what: format!("partition {chosen}: {count} are there") }.into());
+            return Err(
+                ClientError::Unknown { what: format!("partition {chosen}: {count} are there") }.into()
+            );
         }
         Ok(chosen)
     }
@@ -391,7 +394,8 @@ impl Shared {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let mut backoff = Backoff::unseeded(shared.client.config().backoff);
-            let address = Lane { node: Some(lane.node), purpose: Purpose::Produce(lane.number), owner: shared.owner };
+            let address =
+                Lane { node: Some(lane.node), purpose: Purpose::Produce(lane.number), owner: shared.owner };
             while !shared.outbox().is_empty() {
                 match shared.client.lane(address).await {
                     Ok(connection) => {
@@ -441,8 +445,10 @@ impl Shared {
         }
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let request =
-                InitProducerIdRequest { transaction_timeout_ms: i32::MAX, ..InitProducerIdRequest::default() };
+            let request = InitProducerIdRequest {
+                transaction_timeout_ms: i32::MAX,
+                ..InitProducerIdRequest::default()
+            };
             let (client, request) = (&shared.client, &request);
             let answer = client
                 .retry("asking for a producer id", || async {

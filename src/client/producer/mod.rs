@@ -10,7 +10,8 @@ mod tests;
 
 pub use delivery::{Delivered, Delivery, ProduceError};
 pub use outbox::{
-    BuiltRequest, Mode, Outbox, OutboxLimits, PartitionAnswer, ProduceLane, ReadyRequest, Refusal, RequestNumber,
+    BuiltRequest, Mode, Outbox, OutboxLimits, PartitionAnswer, ProduceLane, ReadyRequest, Refusal,
+    RequestNumber,
 };
 
 use super::backoff::BackoffLimits;

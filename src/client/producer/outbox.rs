@@ -293,7 +293,9 @@ impl Outbox {
         let mut bytes = 0;
         for index in order {
             let Some((lane, size)) = self.sendable(index, now) else { continue };
-            if chosen.is_some_and(|chosen| chosen != lane) || bytes + size > self.limits.request_bytes && bytes > 0 {
+            if chosen.is_some_and(|chosen| chosen != lane)
+                || bytes + size > self.limits.request_bytes && bytes > 0
+            {
                 continue;
             }
             let Some((number, part)) = self.take_batch(index) else { continue };
@@ -373,7 +375,9 @@ impl Outbox {
         let parts = sent.parts.clone();
         for ((index, number), (partition, built)) in parts.into_iter().zip(&request.parts) {
             let mode = self.mode;
-            let Some(batch) = self.queues.get_mut(index).and_then(|queue| queue.batch_mut(number)) else { continue };
+            let Some(batch) = self.queues.get_mut(index).and_then(|queue| queue.batch_mut(number)) else {
+                continue;
+            };
             match (built, batch.stamp) {
                 (Ok(bytes), Some(stamp)) => {
                     batch.body = Body::Built { bytes: bytes.clone(), producer: producer_of(mode, stamp) };
@@ -552,7 +556,9 @@ impl Outbox {
         let Some(limit) = now.checked_sub(self.limits.delivery_timeout) else { return };
         for index in self.active.clone() {
             while let Some((number, sent)) = self.queues.get(index).and_then(|queue| queue.expired(limit)) {
-                let Some(partition) = self.queues.get(index).map(|queue| queue.partition.clone()) else { break };
+                let Some(partition) = self.queues.get(index).map(|queue| queue.partition.clone()) else {
+                    break;
+                };
                 let after = self.limits.delivery_timeout;
                 let error = match sent {
                     true => ProduceError::Unknown { partition, after },

@@ -111,7 +111,12 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(partition: TopicPartition, lane: u16, leader: Option<NodeId>, backoff: Backoff) -> Queue {
+    pub(super) fn new(
+        partition: TopicPartition,
+        lane: u16,
+        leader: Option<NodeId>,
+        backoff: Backoff,
+    ) -> Queue {
         Queue {
             partition,
             lane,
@@ -197,7 +202,9 @@ impl Queue {
             }
             match self.identity.map(|(id, epoch)| (id, epoch.bumped())) {
                 Some((id, Ok(epoch))) => self.identity = Some((id, epoch)),
-                Some((id, Err(_))) if known.is_none_or(|(known, _)| known == id) => return Renewal::Exhausted,
+                Some((id, Err(_))) if known.is_none_or(|(known, _)| known == id) => {
+                    return Renewal::Exhausted;
+                }
                 // A new id has come.
                 _ => self.identity = None,
             }
@@ -292,7 +299,9 @@ impl Queue {
         let due = match self.paused_until {
             // Until everything is back there is nothing to wait for but answers.
             Some(until) => Some(until).filter(|_| self.in_flight == 0),
-            None => self.next_waiting().filter(|batch| !batch.sealed).map(|batch| batch.created + limits.linger),
+            None => {
+                self.next_waiting().filter(|batch| !batch.sealed).map(|batch| batch.created + limits.linger)
+            }
         };
         due.into_iter().chain(expiry).min()
     }
