@@ -32,7 +32,8 @@ CONSTANTS
     OffsetCommits,      \* TRUE: transactions may carry group offsets
     TwoPhase,           \* TRUE: clients may prepare
     RetriesMax,         \* reconnections of all clients together, crashes apart
-    ExpirationsMax, CrashesMax, RebalancesMax, BlocksMax
+    ExpirationsMax, CrashesMax, RebalancesMax, BlocksMax,
+    Lossy               \* TRUE: any reply can be lost
 
 VARIABLES
     core,       \* the decided state (TxnCoordinator)
@@ -228,11 +229,17 @@ FromOlderConnection(m) ==
     /\ m.conn < newest[m.tid][KindOf(m.type)]
     /\ Identity(core, m) = "NONE"
 NoteNewest(m, d) ==
-    newest' = IF IsOrdered(m.type) /\ (IF m.type = "InitProducerId" THEN d.answer.error = "NONE"
-                                       ELSE Identity(core, m) = "NONE")
-              THEN [newest EXCEPT ![m.tid][KindOf(m.type)] = m.conn] ELSE newest
+    newest' =
+        IF ~IsOrdered(m.type) THEN newest
+        ELSE IF m.type = "InitProducerId"
+        THEN IF d.answer.error = "NONE" THEN [newest EXCEPT ![m.tid] = [transaction |-> m.conn, group |-> 0]] ELSE newest
+        ELSE IF Identity(core, m) = "NONE" THEN [newest EXCEPT ![m.tid][KindOf(m.type)] = m.conn] ELSE newest
 
-TakesEffect(m, d) == d.core # core /\ m.type # "InitProducerId"
+(* A new life under the id, InitProducerId without producer id, is nobody's zombie. *)
+TakesEffect(m, d) == d.core # core /\ ~(m.type = "InitProducerId" /\ m.pid = None)
+IsZombie(m) ==
+    \/ m.c \in fenced
+    \/ m.type = "TxnOffsetCommit" /\ m.generation # core.group.generation
 
 (* S1: the rows that a decision reads or writes *)
 RowsRead(m) ==
@@ -254,7 +261,7 @@ MayDecide == Durability => Len(blocks) < BlocksMax
 
 (* Neither a change nor a reply that anybody waits for: receiving m again would be a stuttering step. *)
 Awaited(m) == clients[m.c].req = m \/ m \in clients[m.c].unacked
-NoteLost(m, d) == d.core # core \/ IsOrdered(m.type)
+NoteLost(m, d) == Lossy /\ (d.core # core \/ IsOrdered(m.type))
 
 Receive(m) ==
     /\ up /\ Deliverable(m) /\ MayDecide
@@ -263,14 +270,14 @@ Receive(m) ==
        IN  /\ d.core # core \/ Awaited(m) \/ IsOrdered(m.type)
            /\ DecideInto(d.core)
            /\ NoteSeen(m) /\ NoteNewest(m, d)
-           /\ zombie' = IF m.c \in fenced /\ TakesEffect(m, d) THEN zombie \cup {<<m.c, m.k, m.type>>} ELSE zombie
+           /\ zombie' = IF IsZombie(m) /\ TakesEffect(m, d) THEN zombie \cup {<<m.c, m.k, m.type>>} ELSE zombie
            /\ IF Durability
               THEN /\ held' = IF Awaited(m) THEN held \cup {[m |-> m, answer |-> d.answer, at |-> WaitsFor(m, blocks')]}
                               ELSE held
                    /\ UNCHANGED <<clients, acked, fenced>>
               ELSE /\ held' = held
                    /\ \/ Awaited(m) /\ Delivered(m, d.answer) /\ fenced' = fenced \cup Fences(m, d.answer)
-                      \/ NoteLost(m, d) /\ UNCHANGED <<clients, acked, fenced>>       \* the reply is lost
+                      \/ (NoteLost(m, d) \/ ~Awaited(m)) /\ UNCHANGED <<clients, acked, fenced>>       \* the reply is lost
     /\ UNCHANGED <<durable, view, up, msgs, spent>>
 
 (* E10: a request from an older connection is not decided, and the connection is closed. *)
@@ -328,7 +335,7 @@ Release(h) ==
     /\ up /\ MayLeave(h)
     /\ held' = held \ {h}
     /\ \/ Delivered(h.m, h.answer) /\ fenced' = fenced \cup Fences(h.m, h.answer)
-       \/ UNCHANGED <<clients, acked, fenced>>
+       \/ Lossy /\ UNCHANGED <<clients, acked, fenced>>
     /\ UNCHANGED <<core, blocks, durable, view, up, msgs, newest, seen, spent, zombie>>
 
 (* The process dies, or the power goes: of what was not durable any prefix may be on the disk nevertheless. *)
@@ -384,4 +391,15 @@ EngineStep ==
 
 Next == ClientStep \/ BrokerStep \/ EngineStep
 Spec == Init /\ [][Next]_vars
+
+(* Fairness: the broker serves what is asked, deadlines pass, blocks become durable, replies leave, a client whose     *)
+(* connection was closed connects again. Nothing is asked of clients otherwise: they may stop anywhere, and the        *)
+(* broker must do without them. *)
+Serve(c) == clients[c].req # None /\ Receive(clients[c].req)
+Fairness ==
+    /\ \A c \in Clients : WF_vars(Serve(c)) /\ WF_vars(ConnectionDead(clients[c].conn) /\ Reconnect(c))
+    /\ \A t \in TransactionalIds : WF_vars(Expire(t)) /\ WF_vars(Complete(t))
+    /\ WF_vars(\E w \in core.owed : WriteOwed(w))
+    /\ WF_vars(MakeDurable) /\ WF_vars(Publish) /\ WF_vars(\E h \in held : Release(h)) /\ WF_vars(Recover)
+LiveSpec == Spec /\ Fairness
 =============================================================================

@@ -49,13 +49,22 @@ NoUncommittedRead ==
 (* One decision; and a transaction of the broker is one transaction of a client, whole. *)
 NoTornTxn ==
     LET all == UNION {{Entries(core, p)[i] : i \in DataAt(core, p)} : p \in Partitions}
+        shownBy(p) == {[txn |-> Entries(core, p)[i].txn, outcome |-> Entries(core, p)[i].outcome] : i \in MarkersAt(core, p)}
+        shown == UNION {shownBy(p) : p \in Partitions}
     IN  /\ \A o, x \in core.outcomes : o.tid = x.tid /\ o.number = x.number => o = x
+        /\ \A m, n \in shown : m.txn = n.txn => m.outcome = n.outcome
         /\ \A e, f \in all :
             e.txn = f.txn <=> ClientOf(e.op) = ClientOf(f.op) /\ TransactionOf(e.op) = TransactionOf(f.op)
         /\ \A a \in acked :
             ToldOf(a.op) = "committed" =>
                \E i \in DataAt(Kept_, a.p) :
                 LET e == Entries(Kept_, a.p)[i] IN e.op = a.op /\ Outcomes(Kept_, e.txn) = {"commit"}
+        (* What a client was told is prepared stays so until that client, its owner, decides (O10). *)
+        /\ \A c \in Clients :
+            (/\ clients[c].phase = "prepared"
+             /\ ~(\E m \in msgs : m.type = "EndTxn" /\ m.c = c /\ m.k = clients[c].k)) =>
+                LET row == core.txn[ClientTid[c]]
+                IN  row.state = "Prepared" /\ row.pid = clients[c].pid /\ row.epoch = clients[c].epoch
 
 MarkerExactlyOnce ==
     \A p \in Partitions :
