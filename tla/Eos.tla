@@ -47,7 +47,7 @@ VARIABLES
     newest,     \* per transactional id and kind of coordinator the newest connection or 0 (volatile)
     seen,       \* per connection the number of the last request received on it
     spent,      \* counters that bound the environment
-    fenced,     \* history: clients that have been fenced
+    fenced,     \* history: clients that a successor has fenced; <<pid, epoch>> that a timeout has fenced
     zombie      \* history: what a fenced client did nevertheless
 
 vars == <<core, blocks, durable, view, held, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
@@ -184,7 +184,7 @@ Answered(cl, m, a) ==
                             !.broken = @ \/ a.error \notin {"NONE", "DUPLICATE_SEQUENCE_NUMBER"}]
       [] m.type # "Produce" /\ cl.req # m -> cl
       [] m.type = "InitProducerId" /\ cl.req = m ->
-            IF a.error = "NONE" THEN [WithIdentity(cl, a) EXCEPT !.req = None, !.phase = "ready"]
+            IF a.error = "NONE" THEN [WithIdentity(AfterTransaction(cl), a) EXCEPT !.phase = "ready"]
             ELSE [cl EXCEPT !.req = None, !.phase = "dead"]
       [] m.type = "AddPartitionsToTxn" /\ cl.req = m ->
             IF a.error = "NONE" THEN [cl EXCEPT !.req = None, !.added = @ \cup {m.p}]
@@ -200,7 +200,8 @@ Answered(cl, m, a) ==
       [] m.type = "EndTxn" /\ cl.req = m ->
             IF a.error = "NONE"
             THEN [WithIdentity(AfterTransaction(cl), a) EXCEPT !.told[m.k] = Told(m)]
-            ELSE [cl EXCEPT !.req = None, !.phase = "dead", !.told[m.k] = "unknown"]
+            ELSE [cl EXCEPT !.req = None, !.told[m.k] = "unknown",          \* it may ask to recover (KIP-588)
+                            !.phase = IF a.error = "FENCED" THEN "reinit" ELSE "dead"]
 
 Acknowledges(m, a) ==
     IF m.type = "Produce" /\ m \in clients[m.c].unacked
@@ -239,6 +240,7 @@ NoteNewest(m, d) ==
 TakesEffect(m, d) == d.core # core /\ ~(m.type = "InitProducerId" /\ m.pid = None)
 IsZombie(m) ==
     \/ m.c \in fenced
+    \/ m.type # "InitProducerId" /\ <<m.pid, m.epoch>> \in fenced       \* after a timeout it may still recover (P6)
     \/ m.type = "TxnOffsetCommit" /\ m.generation # core.group.generation
 
 (* S1: the rows that a decision reads or writes *)
@@ -280,8 +282,8 @@ Receive(m) ==
                       \/ (NoteLost(m, d) \/ ~Awaited(m)) /\ UNCHANGED <<clients, acked, fenced>>       \* the reply is lost
     /\ UNCHANGED <<durable, view, up, msgs, spent>>
 
-(* E10: a request from an older connection is not decided, and the connection is closed. *)
-CloseOlderConnection(m) ==
+(* E10: a request from an older connection is not decided; nobody waits for an answer on it. *)
+RefuseOlderConnection(m) ==
     /\ up /\ Deliverable(m) /\ FromOlderConnection(m)
     /\ seen' = [seen EXCEPT ![m.conn] = ClosedForGood]
     /\ UNCHANGED <<core, blocks, durable, view, held, up, msgs, clients, acked, newest, spent, fenced, zombie>>
@@ -289,13 +291,11 @@ CloseOlderConnection(m) ==
 ----------------------------------------------------------------------------
 (* The broker by itself *)
 
-HoldersOf(row) == {c \in Clients : clients[c].pid = row.pid /\ clients[c].epoch = row.epoch}
-
 Expire(t) ==
-    /\ up /\ MayDecide /\ Expires(core.txn[t]) /\ spent.expirations < ExpirationsMax
+    /\ up /\ MayDecide /\ Expires(core, core.txn[t]) /\ spent.expirations < ExpirationsMax
     /\ DecideInto(ExpireTransaction(core, t))
     /\ spent' = [spent EXCEPT !.expirations = @ + 1]
-    /\ fenced' = IF Durability THEN fenced ELSE fenced \cup HoldersOf(core.txn[t])
+    /\ fenced' = IF Durability THEN fenced ELSE fenced \cup {<<core.txn[t].pid, core.txn[t].epoch>>}
     /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, zombie>>
 
 (* O9, only if Sharded *)
@@ -381,7 +381,7 @@ ClientStep ==
         \/ \E commit \in BOOLEAN : SendEnd(c, commit)
 
 BrokerStep ==
-    \/ \E m \in msgs : Receive(m) \/ CloseOlderConnection(m)
+    \/ \E m \in msgs : Receive(m) \/ RefuseOlderConnection(m)
     \/ \E t \in TransactionalIds : Expire(t) \/ Complete(t)
     \/ \E w \in core.owed : WriteOwed(w)
     \/ Rebalance

@@ -17,7 +17,7 @@ EmptyGroup ==
 GenerationCurrent(group, generation) == generation = group.generation
 
 (* G2 *)
-OffsetsPending(group, tid, number, offset, op) ==
+OffsetsStaged(group, tid, number, offset, op) ==
     [group EXCEPT !.pending[tid] = [offset |-> offset, number |-> number, op |-> op]]
 
 (* G3: in the same step as the outcome *)

@@ -6,9 +6,9 @@
 (* A partition is [log, producer, aborted]:                                *)
 (*   log       sequence of entries; an entry's offset is its index less 1  *)
 (*   producer  per producer id None or a row                               *)
-(*             [epoch, first, batches, open]: the epoch; the first         *)
-(*             sequence stored in it; the remembered batches, oldest       *)
-(*             first, each [first, last, offset]; the open transaction     *)
+(*             [epoch, stored, batches, open]: the epoch; how many records *)
+(*             it has stored here; the remembered batches, oldest first,   *)
+(*             each [first, last, offset]; the open transaction            *)
 (*             [tid, number, first] or None                                *)
 (*   aborted   set of ranges [pid, first, last], last the marker's offset  *)
 (***************************************************************************)
@@ -33,11 +33,13 @@ ExactlyRemembered(row, b) == {x \in Range(row.batches) : x.first = b.first /\ x.
 StartsEpoch(row, b) == b.epoch > row.epoch \/ row.batches = << >>
 MayStart(b) == b.first = 0
 FollowsLast(row, b) == b.first = Following(Last(row.batches).last)
-StoredBefore(row, b) ==         \* both ends are compared: a batch can straddle the point half a lap away
+RECURSIVE RecordsOf(_)
+RecordsOf(batches) == IF batches = << >> THEN 0 ELSE BatchLength(Head(batches)) + RecordsOf(Tail(batches))
+(* A9. Both ends are compared: a batch can straddle the point that is half a lap away. *)
+StoredBefore(row, b) ==
     /\ Behind(b.first, row.batches[1].first)
     /\ Behind(b.last, row.batches[1].first)
-    /\ ~Behind(b.first, row.first)
-    /\ ~Behind(b.last, b.first)
+    /\ Distance(b.first, row.batches[1].first) <= row.stored - RecordsOf(row.batches)
 
 Judge(row, b, forgotten) ==
     IF row = None
@@ -65,7 +67,7 @@ Stored(part, b, txn, op) ==
                                last |-> b.last, txn |-> txn, op |-> op]),
             !.producer[b.pid] =
                 [epoch   |-> b.epoch,
-                 first   |-> IF fresh THEN b.first ELSE row.first,
+                 stored  |-> (IF fresh THEN 0 ELSE row.stored) + BatchLength(b),
                  batches |-> LastUpTo(Append(IF fresh THEN << >> ELSE row.batches, batch), Remembered),
                  open    |-> IF txn = None \/ open # None THEN open
                              ELSE [tid |-> txn.tid, number |-> txn.number, first |-> offset]]]
@@ -82,9 +84,9 @@ Marked(part, pid, epoch, txn, outcome) ==
     IN  [part EXCEPT
             !.log = Append(@, [kind |-> "marker", pid |-> pid, epoch |-> epoch, txn |-> txn, outcome |-> outcome]),
             !.producer[pid] =
-                IF row = None THEN [epoch |-> epoch, first |-> 0, batches |-> << >>, open |-> None]
+                IF row = None THEN [epoch |-> epoch, stored |-> 0, batches |-> << >>, open |-> None]
                 ELSE [epoch   |-> EpochOfMarkerRow(row, epoch),
-                      first   |-> row.first,
+                      stored  |-> IF EpochOfMarkerRow(row, epoch) > row.epoch THEN 0 ELSE row.stored,
                       batches |-> IF EpochOfMarkerRow(row, epoch) > row.epoch THEN << >> ELSE row.batches,
                       open    |-> IF closes THEN None ELSE row.open],
             !.aborted = IF closes /\ outcome = "abort" THEN @ \cup {AbortedRange(pid, row, offset)} ELSE @]

@@ -9,11 +9,12 @@
 (*                                                                         *)
 (* c = [txn, part, group, nextPid, outcomes, owed]                         *)
 (*   txn       per transactional id None or a row                          *)
-(*             [state, pid, epoch, last, prev, number, enrolled, grouped,  *)
-(*              begunAt]                                                   *)
-(*             last: the epoch before the last raise its holder asked for, *)
-(*             prev: the id before a rotation; begunAt: the (pid, epoch)   *)
-(*             under which a transaction last began                        *)
+(*             [state, pid, epoch, recoverable, ended, number, enrolled,   *)
+(*              grouped]                                                   *)
+(*             pid, epoch: who holds the id; recoverable: None or the      *)
+(*             <<pid, epoch>> whose owner may still ask for the holder's   *)
+(*             (KIP-360, KIP-588); ended: None or how the newest           *)
+(*             transaction ended, [by, reason], by: <<pid, epoch>>         *)
 (*   part      per partition a partition of IdempotentLog                  *)
 (*   group     a group of GroupOffsets                                     *)
 (*   nextPid   the next producer id to hand out                            *)
@@ -57,13 +58,12 @@ Identity(c, m) ==
 (* Enrolment: E1, E3 to E9 *)
 
 Begun(row) ==
-    [row EXCEPT !.state = "Ongoing", !.number = @ + 1, !.enrolled = {}, !.grouped = FALSE,
-                !.begunAt = <<row.pid, row.epoch>>]
+    [row EXCEPT !.state = "Ongoing", !.number = @ + 1, !.enrolled = {}, !.grouped = FALSE]
 InTransaction(row) == IF row.state = "Ongoing" THEN row ELSE Begun(row)
 Enrols(row) == row.state \in {"Empty", "Ongoing", "CompleteCommit", "CompleteAbort"}
 Enrolled(c, tid, p) == c.txn[tid].state = "Ongoing" /\ p \in c.txn[tid].enrolled
 
-EnrolPartition(c, tid, p) == [c EXCEPT !.txn[tid] = [InTransaction(@) EXCEPT !.enrolled = @ \cup {p}]]
+EnrolPartitions(c, tid, ps) == [c EXCEPT !.txn[tid] = [InTransaction(@) EXCEPT !.enrolled = @ \cup ps]]
 EnrolGroup(c, tid) == [c EXCEPT !.txn[tid] = [InTransaction(@) EXCEPT !.grouped = TRUE]]
 
 OnAddPartitions(c, m) ==
@@ -71,7 +71,7 @@ OnAddPartitions(c, m) ==
     IN  IF id # "NONE" THEN Refuse("RefuseEnrolment", c, id)
         ELSE IF IsPreparing(c.txn[m.tid]) THEN Refuse("RefuseEnrolment", c, "CONCURRENT_TRANSACTIONS")
         ELSE IF ~Enrols(c.txn[m.tid]) THEN Refuse("RefuseEnrolment", c, "INVALID_TXN_STATE")
-        ELSE Step("EnrolPartition", EnrolPartition(c, m.tid, m.p), Ok(<< >>))
+        ELSE Step("EnrolPartitions", EnrolPartitions(c, m.tid, {m.p}), Ok(<< >>))
 
 OnAddOffsets(c, m) ==
     LET id == Identity(c, m)
@@ -91,22 +91,22 @@ AppendBatch(c, m) ==
 
 OriginalOffset(row, b) == (CHOOSE x \in ExactlyRemembered(row, b) : TRUE).offset
 
+(* The partition judges first, from what it remembers; only what it would store is held against the transaction. *)
 OnProduce(c, m) ==
-    LET id == Identity(c, m)
-    IN  IF id = "FENCED" THEN Refuse("RefuseAppend", c, "INVALID_PRODUCER_EPOCH")
+    LET row == c.part[m.p].producer[m.pid]
+        judgement == Judge(row, m, ~Implicit)
+        id == Identity(c, m)
+    IN  IF judgement = "duplicate"
+        THEN Step("AppendDuplicate", c, Ok([offset |-> OriginalOffset(row, m)]))
+        ELSE IF judgement # "append" THEN Refuse("RefuseAppend", c, judgement)
+        ELSE IF id = "FENCED" THEN Refuse("RefuseAppend", c, "INVALID_PRODUCER_EPOCH")
         ELSE IF id # "NONE" THEN Refuse("RefuseAppend", c, id)
         ELSE IF IsPreparing(c.txn[m.tid]) THEN Refuse("RefuseAppend", c, "CONCURRENT_TRANSACTIONS")
         ELSE IF ~Enrols(c.txn[m.tid]) \/ (~Implicit /\ ~EnrolledForAppend(c, m))
              THEN Refuse("RefuseAppend", c, "INVALID_TXN_STATE")
-        ELSE LET row == c.part[m.p].producer[m.pid]
-                 judgement == Judge(row, m, FALSE)
-             IN  IF judgement = "append"
-                 THEN Step("AppendBatch",
-                           AppendBatch(IF Implicit THEN EnrolPartition(c, m.tid, m.p) ELSE c, m),
-                           Ok([offset |-> Len(c.part[m.p].log)]))
-                 ELSE IF judgement = "duplicate"
-                 THEN Step("AppendDuplicate", c, Ok([offset |-> OriginalOffset(row, m)]))
-                 ELSE Refuse("RefuseAppend", c, judgement)
+        ELSE Step("AppendBatch",
+                  AppendBatch(IF Implicit THEN EnrolPartitions(c, m.tid, {m.p}) ELSE c, m),
+                  Ok([offset |-> Len(c.part[m.p].log)]))
 
 ----------------------------------------------------------------------------
 (* TxnOffsetCommit: G2, E7 *)
@@ -121,8 +121,8 @@ OnTxnOffsetCommit(c, m) ==
              THEN Refuse("RefuseOffsets", c, "INVALID_TXN_STATE")
         ELSE IF ~GenerationCurrent(c.group, m.generation) THEN Refuse("RefuseOffsets", c, "ILLEGAL_GENERATION")
         ELSE LET e == EnrolGroup(c, m.tid)
-             IN  Step("AddPendingOffsets",
-                      [e EXCEPT !.group = OffsetsPending(@, m.tid, e.txn[m.tid].number, m.offset, m.op)],
+             IN  Step("StageOffsets",
+                      [e EXCEPT !.group = OffsetsStaged(@, m.tid, e.txn[m.tid].number, m.offset, m.op)],
                       Ok(<< >>))
 
 ----------------------------------------------------------------------------
@@ -149,54 +149,56 @@ OutcomeRow(tid, row, commit) ==
     [tid |-> tid, number |-> row.number, outcome |-> OutcomeName(commit), pid |-> row.pid, epoch |-> row.epoch,
      enrolled |-> row.enrolled]
 
-(* The raised epoch goes into the markers. The row then has `identity` = [pid, epoch, last, prev]. *)
-WithOutcome(c, tid, commit, markerEpoch, identity) ==
+(* The markers carry markerEpoch; the row then has `identity` = [pid, epoch, recoverable]. *)
+WithOutcome(c, tid, commit, reason, markerEpoch, identity) ==
     LET row     == c.txn[tid]
         markers == MarkersOf(tid, row, markerEpoch, commit)
         group   == [p |-> None, txn |-> Txn(tid, row), outcome |-> OutcomeName(commit)]
         ended   == [c EXCEPT
                      !.outcomes = @ \cup {OutcomeRow(tid, row, commit)},
                      !.txn[tid] = [identity @@ row EXCEPT
-                                     !.state = IF Sharded THEN Preparing(commit) ELSE Completed(commit)]]
+                                     !.state = IF Sharded THEN Preparing(commit) ELSE Completed(commit),
+                                     !.ended = [by |-> <<row.pid, row.epoch>>, reason |-> reason]]]
     IN  IF Sharded
         THEN [ended EXCEPT !.owed = @ \cup Range(markers) \cup (IF row.grouped THEN {group} ELSE {})]
         ELSE ResolveOffsets([ended EXCEPT !.part = WithMarkers(@, markers)], tid, row, commit)
 
-KeepsEpoch(row) == [pid |-> row.pid, epoch |-> row.epoch, last |-> row.last, prev |-> row.prev]
-RaisedByHolder(row) == [pid |-> row.pid, epoch |-> row.epoch + 1, last |-> row.epoch, prev |-> row.prev]
-RaisedByFence(row) == [pid |-> row.pid, epoch |-> row.epoch + 1, last |-> None, prev |-> row.prev]
-Rotated(c, row, last) == [pid |-> c.nextPid, epoch |-> 0, last |-> last, prev |-> row.pid]
-WithNextPid(c) == [c EXCEPT !.nextPid = @ + 1]
 Exhausted(row) == row.epoch >= EpochLast
 MarkerEpoch(row) == row.epoch + 1       \* at most EpochFencedForGood
+KeepsEpoch(row) == [pid |-> row.pid, epoch |-> row.epoch, recoverable |-> None]
+Rotated(c, row, recoverable) == [pid |-> c.nextPid, epoch |-> 0, recoverable |-> recoverable]
+(* The identity after the row's, and the core after a producer id was taken for it: P9 when the epochs are used up *)
+Raised(c, row, recoverable) ==
+    IF Exhausted(row) THEN Rotated(c, row, recoverable)
+    ELSE [pid |-> row.pid, epoch |-> row.epoch + 1, recoverable |-> recoverable]
+Taken(c, row) == IF Exhausted(row) THEN [c EXCEPT !.nextPid = @ + 1] ELSE c
+CanRaise(c, row) == ~Exhausted(row) \/ HasProducerId(c)
 
-(* O1 to O3; P9 when the epoch to hand out would pass EpochLast *)
+(* O1 to O3 *)
 EndTransaction(c, tid, commit) ==
     LET row == c.txn[tid]
-    IN  IF Version = 1 THEN WithOutcome(c, tid, commit, row.epoch, KeepsEpoch(row))
-        ELSE IF Exhausted(row)
-        THEN WithNextPid(WithOutcome(c, tid, commit, MarkerEpoch(row), Rotated(c, row, row.epoch)))
-        ELSE WithOutcome(c, tid, commit, MarkerEpoch(row), RaisedByHolder(row))
+    IN  IF Version = 1 THEN WithOutcome(c, tid, commit, "Requested", row.epoch, KeepsEpoch(row))
+        ELSE Taken(WithOutcome(c, tid, commit, "Requested", MarkerEpoch(row), Raised(c, row, None)), row)
 
-(* O5 *)
-AbortWithFencing(c, tid) ==
-    LET row == c.txn[tid] IN WithOutcome(c, tid, FALSE, MarkerEpoch(row), RaisedByFence(row))
+(* O5. Who was only too slow may recover (KIP-588): he gets the raised epoch when he asks, and nothing of the old one. *)
+AfterExpiry(c, row) == Raised(c, row, <<row.pid, row.epoch>>)
+ExpireTransaction(c, tid) ==
+    LET row == c.txn[tid]
+    IN  Taken(WithOutcome(c, tid, FALSE, "Expired", MarkerEpoch(row), AfterExpiry(c, row)), row)
+FenceProducer(c, tid, recoverable) ==
+    LET row == c.txn[tid]
+    IN  Taken(WithOutcome(c, tid, FALSE, "Fenced", MarkerEpoch(row), Raised(c, row, recoverable)), row)
 
 (* O7 *)
 AbortNothing(c, tid) ==
     LET row == c.txn[tid]
-    IN  IF Exhausted(row)
-        THEN WithNextPid([c EXCEPT !.txn[tid] = [Rotated(c, row, row.epoch) @@ row EXCEPT !.state = "CompleteAbort"]])
-        ELSE [c EXCEPT !.txn[tid] = [RaisedByHolder(row) @@ row EXCEPT !.state = "CompleteAbort"]]
+    IN  Taken([c EXCEPT !.txn[tid] = [Raised(c, row, None) @@ row EXCEPT
+                  !.state = "CompleteAbort", !.ended = [by |-> <<row.pid, row.epoch>>, reason |-> "Requested"]]], row)
 
-(* O4. After a rotation the previous id stands in for the row's. *)
-RetryAfterRotation(row, m) ==
-    /\ row.prev = m.pid /\ m.epoch = EpochLast
-    /\ row.last = EpochLast /\ row.epoch = 0
+(* O4 *)
 RetryOfEnd(row, m) ==
+    /\ row.ended # None /\ row.ended.by = <<m.pid, m.epoch>> /\ row.ended.reason = "Requested"
     /\ row.state \in {Completed(m.commit), Preparing(m.commit)}
-    /\ IF Version = 1 THEN row.pid = m.pid /\ row.epoch = m.epoch
-       ELSE (row.pid = m.pid /\ row.last = m.epoch) \/ RetryAfterRotation(row, m)
 
 Ends(row) == row.state \in {"Ongoing", "Prepared"}
 AbortsNothing(row, m) ==
@@ -211,14 +213,10 @@ OnEndTxn(c, m) ==
         THEN IF IsPreparing(row) THEN Refuse("RefuseEndTransaction", c, "CONCURRENT_TRANSACTIONS")
              ELSE Step("RetryEndTransaction", c, Handed(row))
         ELSE IF id # "NONE" THEN Refuse("RefuseEndTransaction", c, id)
-        ELSE IF Version = 2 /\ Exhausted(row) /\ ~HasProducerId(c)
-        THEN Refuse("RefuseEndTransaction", c, "COORDINATOR_NOT_AVAILABLE")
-        ELSE IF Ends(row)
-        THEN LET after == EndTransaction(c, m.tid, m.commit)
+        ELSE IF ~Ends(row) /\ ~AbortsNothing(row, m) THEN Refuse("RefuseEndTransaction", c, "INVALID_TXN_STATE")
+        ELSE IF Version = 2 /\ ~CanRaise(c, row) THEN Refuse("RefuseEndTransaction", c, "COORDINATOR_NOT_AVAILABLE")
+        ELSE LET after == IF Ends(row) THEN EndTransaction(c, m.tid, m.commit) ELSE AbortNothing(c, m.tid)
              IN  Step("EndTransaction", after, Handed(after.txn[m.tid]))
-        ELSE IF AbortsNothing(row, m)
-        THEN LET after == AbortNothing(c, m.tid) IN Step("EndTransaction", after, Handed(after.txn[m.tid]))
-        ELSE Refuse("RefuseEndTransaction", c, "INVALID_TXN_STATE")
 
 (* O10 *)
 OnPrepare(c, m) ==
@@ -242,51 +240,44 @@ CompleteTransaction(c, tid) == [c EXCEPT !.txn[tid].state = Completed(@ = "Prepa
 ----------------------------------------------------------------------------
 (* D2 *)
 
-Expires(row) == row # None /\ row.state = "Ongoing"
-ExpireTransaction(c, tid) == AbortWithFencing(c, tid)
+Expires(c, row) == row # None /\ row.state = "Ongoing" /\ CanRaise(c, row)
 
 ----------------------------------------------------------------------------
 (* InitProducerId: P3 to P10 *)
 
 NewRow(pid) ==
-    [state |-> "Empty", pid |-> pid, epoch |-> 0, last |-> None, prev |-> None, number |-> 0,
-     enrolled |-> {}, grouped |-> FALSE, begunAt |-> None]
+    [state |-> "Empty", pid |-> pid, epoch |-> 0, recoverable |-> None, ended |-> None, number |-> 0,
+     enrolled |-> {}, grouped |-> FALSE]
 
-Unused(row) == row.begunAt # <<row.pid, row.epoch>>
-RetryOfInit(row, m) ==
-    /\ m.pid # None
-    /\ (m.pid = row.pid /\ m.epoch = row.last) \/ RetryAfterRotation(row, m)
-    /\ Unused(row)
+RetryOfInit(row, m) == m.pid # None /\ row.recoverable = <<m.pid, m.epoch>> /\ row.state # "Ongoing"
 MayTakeOver(row, m) == m.pid = None \/ (m.pid = row.pid /\ m.epoch = row.epoch)
 
 (* The transaction, if there is one, is aborted first, its markers carrying the raised epoch. *)
-WithNewHolder(c, tid, last) ==
-    LET row     == c.txn[tid]
-        raised  == [pid |-> row.pid, epoch |-> row.epoch + 1, last |-> last, prev |-> row.prev]
-        to      == IF Exhausted(row) THEN Rotated(c, row, last) ELSE raised
-        after   == IF row.state \in {"Ongoing", "Prepared"} THEN WithOutcome(c, tid, FALSE, MarkerEpoch(row), to)
-                   ELSE [c EXCEPT !.txn[tid] = to @@ row]
-        numbered == IF Exhausted(row) THEN WithNextPid(after) ELSE after
-    IN  IF IsPreparing(numbered.txn[tid]) THEN numbered
-        ELSE [numbered EXCEPT !.txn[tid].state = "Empty", !.txn[tid].enrolled = {}, !.txn[tid].grouped = FALSE]
+WithNewHolder(c, tid, recoverable) ==
+    LET row   == c.txn[tid]
+        after == IF row.state = "Ongoing" THEN FenceProducer(c, tid, recoverable)
+                 ELSE Taken([c EXCEPT !.txn[tid] = Raised(c, row, recoverable) @@ row], row)
+    IN  IF IsPreparing(after.txn[tid]) THEN after
+        ELSE [after EXCEPT !.txn[tid] = [@ EXCEPT !.state = "Empty", !.ended = None, !.enrolled = {}, !.grouped = FALSE]]
 
 OnInitProducerId(c, m) ==
     LET row == c.txn[m.tid]
     IN  IF row = None
         THEN IF ~HasProducerId(c) THEN Refuse("RefuseInit", c, "COORDINATOR_NOT_AVAILABLE")
-             ELSE LET after == WithNextPid([c EXCEPT !.txn[m.tid] = NewRow(c.nextPid)])
+             ELSE LET after == [c EXCEPT !.txn[m.tid] = NewRow(c.nextPid), !.nextPid = @ + 1]
                   IN  Step("InitProducerId", after, Handed(after.txn[m.tid]))
-        ELSE IF RetryOfInit(row, m) /\ ~IsPreparing(row) THEN Step("InitProducerId", c, Handed(row))
+        ELSE IF RetryOfInit(row, m) /\ ~IsPreparing(row)
+        THEN Step("RetryInitProducerId", [c EXCEPT !.txn[m.tid].state = "Empty", !.txn[m.tid].ended = None], Handed(row))
+        ELSE IF IsPreparing(row) /\ (RetryOfInit(row, m) \/ MayTakeOver(row, m))
+        THEN Refuse("RefuseInit", c, "CONCURRENT_TRANSACTIONS")
         ELSE IF ~MayTakeOver(row, m) THEN Refuse("RefuseInit", c, "FENCED")
         ELSE IF row.state = "Prepared" THEN Refuse("RefuseInit", c, "INVALID_TXN_STATE")
-        ELSE IF IsPreparing(row) THEN Refuse("RefuseInit", c, "CONCURRENT_TRANSACTIONS")
-        ELSE IF Exhausted(row) /\ ~HasProducerId(c) THEN Refuse("RefuseInit", c, "COORDINATOR_NOT_AVAILABLE")
-        ELSE LET after == WithNewHolder(c, m.tid, IF m.pid = None THEN None ELSE row.epoch)
-             IN  IF IsPreparing(after.txn[m.tid])
-                 THEN Step("FenceProducer", after, [error |-> "CONCURRENT_TRANSACTIONS"])
-                 ELSE Step(IF Exhausted(row) THEN "RotateProducerId"
-                           ELSE IF row.state = "Ongoing" THEN "FenceProducer" ELSE "InitProducerId",
-                           after, Handed(after.txn[m.tid]))
+        ELSE IF ~CanRaise(c, row) THEN Refuse("RefuseInit", c, "COORDINATOR_NOT_AVAILABLE")
+        ELSE LET after == WithNewHolder(c, m.tid, IF m.pid = None THEN None ELSE <<m.pid, m.epoch>>)
+                 name  == IF Exhausted(row) THEN "RotateProducerId"
+                          ELSE IF row.state = "Ongoing" THEN "FenceProducer" ELSE "InitProducerId"
+             IN  IF IsPreparing(after.txn[m.tid]) THEN Step(name, after, [error |-> "CONCURRENT_TRANSACTIONS"])
+                 ELSE Step(name, after, Handed(after.txn[m.tid]))
 
 ----------------------------------------------------------------------------
 (* The core's answer to a request m *)

@@ -2,5 +2,5 @@
 (* A deadline never comes (lost at a restart, or kept in memory only: Redpanda #6018): what a dead client left open stays open. *)
 EXTENDS MC
 
-NoDeadline(row) == FALSE
+NoDeadline(c, row) == FALSE
 ====

@@ -2,5 +2,5 @@
 (* A prepared transaction is ended by its timeout although an outside coordinator may have committed. *)
 EXTENDS MC
 
-ExpiresPrepared(row) == row # None /\ row.state \in {"Ongoing", "Prepared"}
+ExpiresPrepared(c, row) == row # None /\ row.state \in {"Ongoing", "Prepared"}
 ====

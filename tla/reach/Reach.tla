@@ -14,7 +14,7 @@ Says(type, error) ==
 Has(outcome, n) == \E o \in core.outcomes : o.outcome = outcome /\ Cardinality(o.enrolled) = n
 Ended(c, k, told) == clients[c].told[k] = told
 
-ASSUME \A i \in 1 .. 50 : TLCSet(i, FALSE)
+ASSUME \A i \in 1 .. 52 : TLCSet(i, FALSE)
 
 Note(i, name, situation) ==
     IF TLCGet(i) THEN TRUE
@@ -28,8 +28,8 @@ ReachNotes ==
             Can("FenceProducer"))
     /\ Note(3, "RotateProducerId",
             Can("RotateProducerId"))
-    /\ Note(4, "EnrolPartition",
-            Can("EnrolPartition"))
+    /\ Note(4, "EnrolPartitions",
+            Can("EnrolPartitions"))
     /\ Note(5, "EnrolGroup",
             Can("EnrolGroup"))
     /\ Note(6, "AppendBatch",
@@ -42,8 +42,8 @@ ReachNotes ==
             Can("RefuseEnrolment"))
     /\ Note(10, "RefuseInit",
             Can("RefuseInit"))
-    /\ Note(11, "AddPendingOffsets",
-            Can("AddPendingOffsets"))
+    /\ Note(11, "StageOffsets",
+            Can("StageOffsets"))
     /\ Note(12, "RefuseOffsets",
             Can("RefuseOffsets"))
     /\ Note(13, "EndTransaction",
@@ -55,8 +55,8 @@ ReachNotes ==
     /\ Note(16, "PrepareTransaction",
             Can("PrepareTransaction"))
     /\ Note(17, "ExpireTransaction",
-            \E t \in TransactionalIds : Expires(core.txn[t]) /\ spent.expirations < ExpirationsMax)
-    /\ Note(18, "CloseOlderConnection",
+            \E t \in TransactionalIds : Expires(core, core.txn[t]) /\ spent.expirations < ExpirationsMax)
+    /\ Note(18, "RefuseOlderConnection",
             \E m \in msgs : Deliverable(m) /\ FromOlderConnection(m))
     /\ Note(19, "WriteMarker",
             \E w \in core.owed : w.p # None)
@@ -84,9 +84,9 @@ ReachNotes ==
             \E c \in Clients : \E k \in 1 .. TransactionsMax :
                                     Ended(c, k, "open") /\ clients[c].phase = "open" /\ Has("commit", 1))
     /\ Note(30, "ZombieSendsLateBatch",
-            \E m \in msgs : m.type = "Produce" /\ m.c \in fenced /\ Deliverable(m))
+            \E m \in msgs : m.type = "Produce" /\ IsZombie(m) /\ Deliverable(m))
     /\ Note(31, "ZombieAsksForCommit",
-            \E m \in msgs : m.type = "EndTxn" /\ m.commit /\ m.c \in fenced /\ Deliverable(m))
+            \E m \in msgs : m.type = "EndTxn" /\ m.commit /\ IsZombie(m) /\ Deliverable(m))
     /\ Note(32, "LateBatchAfterMarker",
             \E m \in msgs : m.type = "Produce" /\ m \notin clients[m.c].unacked
                                     /\ MarkersAt(core, m.p) # {} /\ Decide(core, m).answer.error # "NONE"
@@ -95,8 +95,8 @@ ReachNotes ==
             \E t \in TransactionalIds : core.txn[t] # None /\ core.txn[t].number = 2
                                     /\ core.txn[t].epoch = 0 /\ core.txn[t].pid = 0)
     /\ Note(34, "RotatedInUse",
-            \E t \in TransactionalIds : core.txn[t] # None /\ core.txn[t].prev # None
-                                    /\ core.txn[t].state = "Ongoing")
+            \E t \in TransactionalIds : core.txn[t] # None /\ core.txn[t].state = "Ongoing"
+                                    /\ \E o \in core.outcomes : o.tid = t /\ o.pid # core.txn[t].pid)
     /\ Note(35, "OpenBelowCommitted",
             \E p \in Partitions : \E i \in MarkersAt(View, p) :
                                     i > LastStableOffset(View.part[p]) /\ Entries(View, p)[i].outcome = "commit")
@@ -132,4 +132,8 @@ ReachNotes ==
                                     Entries(core, p)[i].txn = w.txn)
     /\ Note(50, "ConcurrentTransactions",
             \E m \in msgs : Deliverable(m) /\ Decide(core, m).answer.error = "CONCURRENT_TRANSACTIONS")
+    /\ Note(51, "RetryInitProducerId",
+            Can("RetryInitProducerId"))
+    /\ Note(52, "RecoveredAfterTimeout",
+            \E c \in Clients : clients[c].phase = "open" /\ \E i \in fenced \cap (ProducerIds \X (0 .. EpochLast)) : i[1] = clients[c].pid)
 =============================================================================
