@@ -16,6 +16,9 @@ mod evolve;
 pub mod limits;
 mod rows;
 
+#[cfg(test)]
+mod tests;
+
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, InitProducerId, NewTopic, Now,
     OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, TransactionalProducer,

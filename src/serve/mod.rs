@@ -18,7 +18,7 @@ use crate::net::{
     librdkafka_configuration,
 };
 use crate::shard::{Running, StartError, StopReason, start};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -79,7 +79,7 @@ pub fn serve(settings: &Settings) -> Result<(), ServeError> {
 /// Logs go to standard error: standard output says only what scripts wait for.
 fn start_logging(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::new(&config.log);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second start in one process (tests) keeps the first one's logs.
     let _ = if config.log_json { builder.json().try_init() } else { builder.with_target(false).try_init() };
 }

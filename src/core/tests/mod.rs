@@ -1,0 +1,5 @@
+//! The rules of `spec/transactions.md`, one by one, and the properties over random histories.
+
+mod properties;
+mod rules;
+mod world;

@@ -1,0 +1,212 @@
+//! Examples: each a rule that has a name.
+
+use super::world::{TIMEOUT, World};
+use crate::core::*;
+use crate::types::*;
+use std::time::Duration;
+
+use Outcome::{Abort, Commit};
+use Protocol::{V1, V2};
+
+fn bumped(identity: Identity) -> Identity {
+    Identity { epoch: identity.epoch.bumped().unwrap(), ..identity }
+}
+
+#[test]
+fn the_next_batch_is_stored_and_a_remembered_one_is_recognised() {
+    let mut world = World::new(1);
+    let p = world.init(None, None).unwrap();
+    for n in 0..7 {
+        assert_eq!(world.produce(V2, None, p, 0, n * 2, 2).unwrap().base_offset, Offset(i64::from(n) * 2));
+    }
+    let again = world.produce(V2, None, p, 0, 8, 2).unwrap();
+    assert_eq!((again.base_offset, again.duplicate), (Offset(8), true));
+    assert_eq!(world.produce(V2, None, p, 0, 2, 2), Err(Refusal::DuplicateSequence), "stored, no longer remembered");
+    assert_eq!(world.produce(V2, None, p, 0, 3, 3), Err(Refusal::DuplicateSequence), "stored, in other batches");
+    assert_eq!(world.produce(V2, None, p, 0, 8, 3), Err(Refusal::OutOfOrderSequence), "overlaps what is remembered");
+    assert_eq!(world.produce(V2, None, p, 0, 15, 1), Err(Refusal::OutOfOrderSequence), "a gap");
+    assert_eq!(world.partition_row(0).next_offset, Offset(14));
+}
+
+#[test]
+fn a_duplicate_is_never_claimed_of_records_that_were_not_stored() {
+    let mut world = World::new(1);
+    let p = world.init(None, None).unwrap();
+    // A producer that is unknown here goes on at 100 (KIP-360): 0..99 were never stored in this epoch.
+    for n in 0..6 {
+        world.produce(V2, None, p, 0, 100 + n, 1).unwrap();
+    }
+    assert_eq!(world.produce(V2, None, p, 0, 100, 1), Err(Refusal::DuplicateSequence));
+    assert_eq!(world.produce(V2, None, p, 0, 99, 1), Err(Refusal::OutOfOrderSequence));
+}
+
+#[test]
+fn sequences_wrap_and_a_batch_may_straddle_the_wrap() {
+    let mut world = World::new(1);
+    let p = world.init(None, None).unwrap();
+    world.produce(V2, None, p, 0, i32::MAX - 1, 1).unwrap();
+    let straddling = world.produce(V2, None, p, 0, i32::MAX, 3).unwrap();
+    assert_eq!(straddling.base_offset, Offset(1));
+    assert!(world.produce(V2, None, p, 0, i32::MAX, 3).unwrap().duplicate);
+    assert_eq!(world.produce(V2, None, p, 0, 2, 1).unwrap().base_offset, Offset(4));
+}
+
+#[test]
+fn a_newer_epoch_starts_at_zero_and_fences_the_older() {
+    let mut world = World::new(1);
+    let p = world.init(None, None).unwrap();
+    world.produce(V2, None, p, 0, 0, 1).unwrap();
+    assert_eq!(world.produce(V2, None, bumped(p), 0, 1, 1), Err(Refusal::OutOfOrderSequence));
+    world.produce(V2, None, bumped(p), 0, 0, 1).unwrap();
+    assert_eq!(world.produce(V2, None, p, 0, 1, 1), Err(Refusal::StaleEpoch));
+}
+
+#[test]
+fn producer_ids_are_never_given_out_twice_not_even_after_a_crash() {
+    let mut world = World::new(1);
+    let mut last = world.init(None, None).unwrap().id;
+    for round in 0..2_500 {
+        if round % 700 == 0 {
+            world.restart();
+        }
+        let id = world.init(None, None).unwrap().id;
+        assert!(id > last);
+        last = id;
+    }
+}
+
+#[test]
+fn in_version_2_an_append_enrols_and_the_end_raises_the_epoch() {
+    let mut world = World::new(2);
+    let p = world.init(Some("x"), None).unwrap();
+    world.produce(V2, Some("x"), p, 0, 0, 3).unwrap();
+    world.produce(V2, Some("x"), p, 1, 0, 1).unwrap();
+    assert_eq!(world.partition_row(0).last_stable_offset(), Offset(0));
+    let next = world.end(V2, "x", p, Commit).unwrap();
+    assert_eq!(next, bumped(p));
+    assert_eq!(world.partition_row(0).last_stable_offset(), Offset(4), "three records and a marker");
+    assert_eq!(world.partition_row(1).last_stable_offset(), Offset(2));
+    assert_eq!(world.end(V2, "x", p, Commit), Ok(next), "an exact retry");
+    assert_eq!(world.end(V2, "x", p, Abort), Err(Refusal::TransactionState), "what is committed stays so");
+    assert_eq!(world.produce(V2, Some("x"), p, 0, 3, 1), Err(Refusal::StaleEpoch), "a late append is fenced");
+    assert_eq!(world.produce(V2, Some("x"), next, 0, 3, 1), Err(Refusal::OutOfOrderSequence), "and starts anew");
+    world.produce(V2, Some("x"), next, 0, 0, 1).unwrap();
+    assert_eq!(world.transaction("x").number, TxnNumber(2));
+}
+
+#[test]
+fn in_version_1_what_is_not_enrolled_is_refused() {
+    let mut world = World::new(2);
+    let p = world.init(Some("x"), None).unwrap();
+    assert_eq!(world.produce(V1, Some("x"), p, 0, 0, 1), Err(Refusal::NotEnrolled));
+    assert_eq!(world.enrol("x", p, &[0]), vec![Ok(())]);
+    world.produce(V1, Some("x"), p, 0, 0, 1).unwrap();
+    assert_eq!(world.produce(V1, Some("x"), p, 1, 0, 1), Err(Refusal::NotEnrolled));
+    assert_eq!(world.end(V1, "x", p, Commit), Ok(p), "the epoch stays");
+    assert_eq!(world.end(V1, "x", p, Commit), Ok(p), "an exact retry");
+    assert_eq!(world.end(V1, "x", p, Abort), Err(Refusal::TransactionState));
+    assert_eq!(world.produce(V1, Some("x"), p, 0, 1, 1), Err(Refusal::NotEnrolled), "no append after the marker");
+    assert!(world.produce(V1, Some("x"), p, 0, 0, 1).unwrap().duplicate, "but a repeated one is recognised");
+}
+
+#[test]
+fn enrolment_is_of_all_partitions_or_none() {
+    let mut world = World::new(1);
+    let p = world.init(Some("x"), None).unwrap();
+    let answers = world.enrol("x", p, &[0, 9]);
+    assert_eq!(answers, vec![Err(Refusal::NotAttempted), Err(Refusal::UnknownPartition)]);
+    assert_eq!(world.transaction("x").state, TransactionState::Empty);
+}
+
+#[test]
+fn a_delayed_version_1_request_of_an_older_connection_does_not_count() {
+    let mut world = World::new(1);
+    let p = world.init_over(Some("x"), None, 3).unwrap();
+    let producer = World::producer("x", p, 8);
+    let partitions = vec![world.partition(0)];
+    world.ask(Command::Enrol(Enrol { producer, partitions }));
+    world.produce(V1, Some("x"), p, 0, 0, 1).unwrap();
+    assert_eq!(world.end_over(V1, "x", p, Commit, 3), Err(Refusal::NotCoordinator));
+    assert_eq!(world.end_over(V1, "x", p, Commit, 8), Ok(p));
+}
+
+#[test]
+fn a_commit_of_nothing_is_refused_and_an_abort_of_nothing_raises_the_epoch() {
+    let mut world = World::new(1);
+    let p = world.init(Some("x"), None).unwrap();
+    assert_eq!(world.end(V2, "x", p, Commit), Err(Refusal::TransactionState));
+    assert_eq!(world.end(V1, "x", p, Abort), Err(Refusal::TransactionState));
+    let next = world.end(V2, "x", p, Abort).unwrap();
+    assert_eq!(next, bumped(p));
+    assert_eq!(world.end(V2, "x", p, Abort), Ok(next), "an exact retry raises nothing");
+}
+
+#[test]
+fn a_new_holder_aborts_the_open_transaction_and_fences_the_old_one_everywhere() {
+    let mut world = World::new(1);
+    let old = world.init(Some("x"), None).unwrap();
+    world.produce(V2, Some("x"), old, 0, 0, 2).unwrap();
+    world.stage("x", old, 5).unwrap();
+    let new = world.init(Some("x"), None).unwrap();
+    assert!(new > old);
+    assert_eq!(world.partition_row(0).last_stable_offset(), Offset(3));
+    assert_eq!(world.produce(V2, Some("x"), old, 0, 2, 1), Err(Refusal::StaleEpoch));
+    assert_eq!(world.stage("x", old, 6), Err(Refusal::Fenced));
+    assert_eq!(world.end(V2, "x", old, Commit), Err(Refusal::Fenced));
+    assert_eq!(world.init(Some("x"), Some(old)), Err(Refusal::Fenced));
+    assert_eq!(world.committed_offset(), None);
+}
+
+#[test]
+fn offsets_take_effect_with_the_commit_and_only_then() {
+    let mut world = World::new(1);
+    let p = world.init(Some("x"), None).unwrap();
+    world.stage("x", p, 5).unwrap();
+    assert_eq!(world.committed_offset(), None);
+    let p = world.end(V2, "x", p, Abort).unwrap();
+    assert_eq!(world.committed_offset(), None);
+    world.stage("x", p, 6).unwrap();
+    world.end(V2, "x", p, Commit).unwrap();
+    assert_eq!(world.committed_offset(), Some(Offset(6)));
+}
+
+#[test]
+fn past_its_deadline_a_transaction_is_aborted_and_its_producer_may_recover() {
+    let mut world = World::new(1);
+    let p = world.init(Some("x"), None).unwrap();
+    world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
+    world.expire("x");
+    assert!(matches!(world.transaction("x").state, TransactionState::Ongoing(_)), "not before its deadline");
+    world.pass(TIMEOUT + Duration::from_millis(1));
+    world.restart();
+    world.expire("x");
+    assert_eq!(world.partition_row(0).first_open, None);
+    assert_eq!(world.end(V2, "x", p, Commit), Err(Refusal::Fenced));
+    assert_eq!(world.init(Some("x"), Some(p)), Ok(bumped(p)), "KIP-588");
+}
+
+#[test]
+fn when_the_epochs_are_used_up_the_id_is_rotated_in_the_same_step() {
+    let mut world = World::new(1);
+    let first = world.init(Some("x"), None).unwrap();
+    world.age("x", 32766);
+    let p = Identity { epoch: ProducerEpoch(32766), ..first };
+    world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
+    let next = world.end(V2, "x", p, Commit).unwrap();
+    assert!(next.id > p.id && next.epoch == ProducerEpoch::FIRST);
+    let row = world.rows.get::<ProducerRow>(&ProducerKey { partition: world.partition(0), producer: p.id }).unwrap();
+    assert_eq!(row.epoch, ProducerEpoch::FENCED_FOR_GOOD);
+    assert_eq!(world.end(V2, "x", p, Commit), Ok(next), "an exact retry");
+    assert_eq!(world.produce(V2, Some("x"), p, 0, 1, 1), Err(Refusal::StaleEpoch));
+    world.produce(V2, Some("x"), next, 0, 0, 1).unwrap();
+}
+
+#[test]
+fn deleting_a_topic_closes_what_was_open_in_it() {
+    let mut world = World::new(2);
+    let p = world.init(Some("x"), None).unwrap();
+    world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
+    assert_eq!(world.ask(Command::DeleteTopic { topic: world.topic }), Reply::Done(Ok(())));
+    assert_eq!(world.end(V2, "x", p, Commit), Ok(bumped(p)));
+    assert_eq!(world.produce(V2, None, p, 0, 0, 1), Err(Refusal::UnknownPartition));
+}

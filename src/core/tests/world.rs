@@ -1,0 +1,211 @@
+//! A world in memory: all rows known, every command decided at once, every event kept.
+
+use crate::core::*;
+use crate::types::*;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use uuid::Uuid;
+
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub struct Rows(pub HashMap<RowKey, RowValue>);
+
+impl View for Rows {
+    fn look(&self, key: &RowKey) -> Look<'_> {
+        Look::Known(self.0.get(key), BlockNumber::ZERO)
+    }
+}
+
+impl Rows {
+    fn take(&mut self, drafted: Drafted) -> Vec<Event> {
+        for (key, row) in drafted.changes {
+            match row {
+                Some(row) => self.0.insert(key, row),
+                None => self.0.remove(&key),
+            };
+        }
+        drafted.events
+    }
+
+    pub fn get<R: Row>(&self, key: &R::Key) -> Option<&R> {
+        self.0.get(&R::key(key)).and_then(R::of)
+    }
+
+    /// The rows that a crash leaves: those that were logged.
+    pub fn durable(&self) -> BTreeMap<RowKey, RowValue> {
+        self.0.iter().filter(|(key, _)| !key.is_volatile()).map(|(key, row)| (key.clone(), row.clone())).collect()
+    }
+}
+
+pub struct World {
+    pub rows: Rows,
+    pub now: Now,
+    /// Every event, with the served time at which it was decided.
+    pub log: Vec<(ServedTime, Event)>,
+    pub topic: TopicId,
+}
+
+impl World {
+    /// A cluster with one topic of `partitions` partitions.
+    pub fn new(partitions: u32) -> World {
+        let topic = TopicId(Uuid::from_u128(7));
+        let now = Now { served: ServedTime(1), wall: Timestamp(1_000) };
+        let mut world = World { rows: Rows::default(), now, log: Vec::new(), topic };
+        world.ask(Command::FormCluster { id: Uuid::from_u128(1) });
+        let name = TopicName::new("t").unwrap();
+        let new = NewTopic { id: topic, name, partitions, config: TopicConfig::new() };
+        assert_eq!(world.ask(Command::CreateTopic { topic: new, validate_only: false }), Reply::Done(Ok(())));
+        world
+    }
+
+    pub fn ask(&mut self, command: Command) -> Reply {
+        let Decided { reply, drafted } = decide(&self.rows, self.now, &command).ok().expect("all rows are known");
+        let events = self.rows.take(drafted);
+        self.log.extend(events.into_iter().map(|event| (self.now.served, event)));
+        reply
+    }
+
+    pub fn pass(&mut self, duration: Duration) {
+        self.now.served = self.now.served.plus(duration);
+    }
+
+    /// What is left after a crash, made anew from the events alone.
+    pub fn replayed(&self) -> Rows {
+        let mut rows = Rows::default();
+        for (at, event) in &self.log {
+            let drafted = {
+                let mut draft = Draft::new(&rows, *at);
+                evolve(&mut draft, *at, event).unwrap();
+                draft.finish()
+            };
+            rows.take(drafted);
+        }
+        rows
+    }
+
+    /// A restart: volatile rows are lost.
+    pub fn restart(&mut self) {
+        self.rows = self.replayed();
+    }
+
+    pub fn partition(&self, index: i32) -> PartitionId {
+        PartitionId::new(self.topic, PartitionIndex(index))
+    }
+
+    pub fn partition_row(&self, index: i32) -> &PartitionRow {
+        self.rows.get::<PartitionRow>(&self.partition(index)).unwrap()
+    }
+
+    pub fn init(&mut self, id: Option<&str>, current: Option<Identity>) -> Result<Identity, Refusal> {
+        self.init_over(id, current, 1)
+    }
+
+    pub fn init_over(&mut self, id: Option<&str>, current: Option<Identity>, connection: u64) -> Result<Identity, Refusal> {
+        let transactional_id = id.map(|id| (TransactionalId::new(id).unwrap(), ConnectionId(connection)));
+        match self.ask(Command::InitProducerId(InitProducerId { transactional_id, timeout: TIMEOUT, current })) {
+            Reply::Identity(identity) => identity,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn produce(
+        &mut self,
+        protocol: Protocol,
+        id: Option<&str>,
+        identity: Identity,
+        index: i32,
+        first: i32,
+        records: u32,
+    ) -> Result<Appended, Refusal> {
+        let producer = Some(BatchProducer {
+            identity,
+            first_sequence: Sequence::new(first).unwrap(),
+            transactional: id.is_some(),
+        });
+        let batch = BatchFacts { records, max_timestamp: Timestamp(5), producer };
+        let batches = vec![ProduceBatch { partition: self.partition(index), batch }];
+        let transactional_id = id.and_then(TransactionalId::new);
+        match self.ask(Command::Produce(Produce { transactional_id, protocol, batches })) {
+            Reply::Produced(mut answers) => answers.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn producer(id: &str, identity: Identity, connection: u64) -> TransactionalProducer {
+        TransactionalProducer {
+            transactional_id: TransactionalId::new(id).unwrap(),
+            identity,
+            connection: ConnectionId(connection),
+        }
+    }
+
+    pub fn enrol(&mut self, id: &str, identity: Identity, indexes: &[i32]) -> Vec<Result<(), Refusal>> {
+        let partitions = indexes.iter().map(|index| self.partition(*index)).collect();
+        match self.ask(Command::Enrol(Enrol { producer: World::producer(id, identity, 1), partitions })) {
+            Reply::Each(answers) => answers,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn end(
+        &mut self,
+        protocol: Protocol,
+        id: &str,
+        identity: Identity,
+        outcome: Outcome,
+    ) -> Result<Identity, Refusal> {
+        self.end_over(protocol, id, identity, outcome, 1)
+    }
+
+    pub fn end_over(
+        &mut self,
+        protocol: Protocol,
+        id: &str,
+        identity: Identity,
+        outcome: Outcome,
+        connection: u64,
+    ) -> Result<Identity, Refusal> {
+        let producer = World::producer(id, identity, connection);
+        match self.ask(Command::EndTxn(EndTxn { producer, outcome, protocol })) {
+            Reply::Identity(identity) => identity,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn stage(&mut self, id: &str, identity: Identity, offset: i64) -> Result<(), Refusal> {
+        let offsets = vec![OffsetToCommit {
+            partition: self.partition(0),
+            offset: Offset(offset),
+            leader_epoch: LeaderEpoch(-1),
+            metadata: String::new(),
+        }];
+        let producer = World::producer(id, identity, 1);
+        let stage = StageOffsets { producer, protocol: Protocol::V2, group: GroupId::new("g"), offsets };
+        match self.ask(Command::StageOffsets(stage)) {
+            Reply::Each(mut answers) => answers.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn committed_offset(&self) -> Option<Offset> {
+        let key = GroupOffsetKey { group: GroupId::new("g"), partition: self.partition(0) };
+        self.rows.get::<CommittedOffset>(&key).map(|committed| committed.offset)
+    }
+
+    pub fn expire(&mut self, id: &str) {
+        self.ask(Command::Expire { transactional_id: TransactionalId::new(id).unwrap() });
+    }
+
+    pub fn transaction(&self, id: &str) -> &TransactionRow {
+        self.rows.get::<TransactionRow>(&TransactionalId::new(id).unwrap()).unwrap()
+    }
+
+    /// Puts the epoch of an id where a long life would have brought it.
+    pub fn age(&mut self, id: &str, epoch: i16) {
+        let key = RowKey::Transaction(TransactionalId::new(id).unwrap());
+        if let Some(RowValue::Transaction(row)) = self.rows.0.get_mut(&key) {
+            row.holder.epoch = ProducerEpoch(epoch);
+        }
+    }
+}
