@@ -1,35 +1,122 @@
-//! The command line: what a person or a script types.
+//! The `semel` command's words: what a person types becomes calls of the client, and what comes back becomes text.
 //!
-//! Comes in: arguments. Goes out: an exit code (0 done, 1 failed, 2 wrong arguments), results on standard output, and
-//! everything else on standard error. Without a subcommand semel serves.
+//! Comes in: arguments, environment (`SEMEL_*`), standard input. Goes out: tables and colours on a terminal, plain lines
+//! in a pipe, JSON where it is asked for; results on standard output, everything else on standard error; an exit code
+//! ([`Outcome`]). Every error says what happened and what to do. This room must never speak the protocol itself, and
+//! never write to standard output what is not a result.
 
+mod bench;
 mod broker;
+mod connect;
+mod consume;
+mod outcome;
+mod output;
+mod produce;
+mod topic;
 
-use clap::Command;
+pub use outcome::{CliError, Outcome};
+
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
-/// Runs what the arguments say.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: the message on standard error says why and what to do
+  2  the arguments make no sense
+  3  not known whether it was done: the answer was lost";
+
+/// An exactly-once event broker that speaks the Apache Kafka protocol over QUIC and TLS.
+#[derive(Debug, Parser)]
+#[command(name = "semel", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or Ctrl-C; so does semel without a subcommand
+    Serve(broker::SettingsArgs),
+    /// Print the effective settings of the broker and where each comes from
+    Config(broker::SettingsArgs),
+    /// Create, list, describe, grow and delete topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Send lines from standard input as records
+    Produce(produce::ProduceArgs),
+    /// Print the records of a topic
+    Consume(consume::ConsumeArgs),
+    /// Measure a broker: throughput, latency, CPU
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell, such as bash, zsh or fish
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Does what `arguments`, the program's name first, ask for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let matches = match root().try_get_matches_from(arguments) {
-        Ok(matches) => matches,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(refused) => {
+            // Help and version are printed the same way; there is nobody to tell if that fails.
+            let _ = refused.print();
+            return ExitCode::from(u8::try_from(refused.exit_code()).unwrap_or(Outcome::Usage.code()));
         }
     };
-    match matches.subcommand() {
-        Some(("config", matches)) => broker::config(matches),
-        Some((_, matches)) => broker::serve(matches),
-        None => broker::serve(&matches),
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
     }
 }
 
-fn root() -> Command {
-    let root = Command::new("semel")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("An exactly-once transactional event broker that speaks the Apache Kafka protocol over QUIC and TLS")
-        .after_help("Without a subcommand, semel serves.");
-    crate::serve::add_arguments(root).subcommands(broker::commands())
+fn dispatch(command: Option<Command>) -> Result<(), CliError> {
+    match command {
+        None => broker::serve(&broker::SettingsArgs::without_flags()),
+        Some(Command::Serve(settings)) => broker::serve(&settings),
+        Some(Command::Config(settings)) => broker::config(&settings),
+        Some(Command::Topic(command)) => on_runtime(topic::run(command)),
+        Some(Command::Produce(arguments)) => on_runtime(produce::run(arguments)),
+        Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
+        Some(Command::Bench(command)) => on_runtime(bench::run(command)),
+        Some(Command::Completions { shell }) => completions(shell),
+    }
+}
+
+fn on_runtime(work: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "semel", &mut script);
+    Ok(std::io::stdout().lock().write_all(&script)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_shell_gets_a_script_that_knows_the_subcommands() {
+        use clap::ValueEnum;
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "semel", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("add-partitions") && script.contains("consume"), "{shell}");
+        }
+    }
 }

@@ -1,1 +1,48 @@
-//! The client room.
+//! The Rust client: producers, transactions, consumers and administration of any broker that speaks the Kafka protocol,
+//! over QUIC (semel's own lanes) or TLS 1.3 on TCP.
+//!
+//! Comes in: what an application wants to send, read or change. Goes out: requests in the highest version that both
+//! sides speak, and results that say what is known: stored, refused, or not known. What decides anything (batching,
+//! sequence numbers, retries, positions, which records are visible) is a plain structure that takes `now` as an argument
+//! ([`producer::Outbox`], [`consumer::Cursor`]); the asynchronous shell around it only moves bytes and waits.
+//! This room must never report as stored what it does not know to be stored, never send a record a second time under
+//! another sequence number while the first may have been stored, and never hold more than its named limits.
+//!
+//! Start with [`Client::connect`]; then [`Producer`], [`TransactionalProducer`], [`Consumer`] or [`Admin`].
+
+mod admin;
+mod backoff;
+mod cluster;
+mod config;
+mod connection;
+pub mod consumer;
+mod coordinator;
+mod error;
+mod lane;
+mod metadata;
+mod offsets;
+mod partitioner;
+pub mod producer;
+mod transaction;
+mod transport;
+mod versions;
+
+pub use crate::wire::batch::{Compression, RecordHeader};
+pub use admin::{
+    Admin, BrokerDescription, ClusterDescription, NewTopic, PartitionDescription, TopicDescription,
+};
+pub use backoff::{Backoff, BackoffLimits};
+pub use cluster::Client;
+pub use config::{ClientConfig, Endpoint, InvalidEndpoint, Scheme, TlsFiles};
+pub use consumer::{ConsumedRecord, Consumer, ConsumerConfig, Isolation, Start};
+pub use error::ClientError;
+pub use lane::{Lane, Purpose};
+pub use metadata::{Metadata, TopicPartition};
+pub use offsets::{CommittedOffset, GroupMember, OffsetQuery, OffsetToCommit};
+pub use partitioner::{Partitioner, murmur2};
+pub use producer::{Delivered, Delivery, ProduceError, Producer, ProducerConfig, ProducerRecord};
+pub use transaction::{
+    CommitError, CommitUnknown, Committed, Transaction, TransactionConfig, TransactionError,
+    TransactionalProducer,
+};
+pub use versions::TransactionProtocol;

@@ -282,6 +282,17 @@ pub fn rewrite_log_append_time(batch: &mut [u8], timestamp: Timestamp) -> Result
     Ok(())
 }
 
+/// Gives a produced batch another producer epoch and other sequences, in place, and computes the checksum anew: a client
+/// needs it when it starts a new epoch (KIP-360). `batch` is exactly one batch.
+pub fn rewrite_producer(batch: &mut [u8], producer: ProducerBatch) -> Result<(), BatchError> {
+    exactly_one(batch)?;
+    put_at(batch, PRODUCER_ID_AT, &producer.id.0.to_be_bytes());
+    put_at(batch, PRODUCER_EPOCH_AT, &producer.epoch.0.to_be_bytes());
+    put_at(batch, BASE_SEQUENCE_AT, &producer.sequences.first.get().to_be_bytes());
+    write_crc(batch);
+    Ok(())
+}
+
 /// Sets the header's largest timestamp in place, and computes the checksum anew.
 pub(super) fn rewrite_max_timestamp(batch: &mut [u8], timestamp: Timestamp) {
     put_at(batch, MAX_TIMESTAMP_AT, &timestamp.0.to_be_bytes());

@@ -20,7 +20,7 @@ pub use check::{BatchLimits, CheckedBatch, check_produced};
 pub use compression::Compression;
 pub use header::{
     Batch, BatchHeader, BatchProducer, Batches, HEADER_SIZE, PREFIX_SIZE, ProducerBatch, TimestampType,
-    rebased_prefix, rewrite_base, rewrite_log_append_time,
+    rebased_prefix, rewrite_base, rewrite_log_append_time, rewrite_producer,
 };
 pub use marker::{Marker, MarkerOutcome, control_batch};
 pub use records::{FetchedRecord, RecordReader};

@@ -1,0 +1,313 @@
+//! The consumer's state machine: where each partition stands, what to fetch next, and what an answer means.
+//!
+//! Pure: no I/O, no clock; time is an argument. At each broker at most one fetch is under way, for all partitions that it
+//! leads; nothing is fetched while more than [`CursorLimits::prefetch_bytes`] are waiting to be read.
+
+use super::super::backoff::{Backoff, BackoffLimits};
+use super::super::error::{ClientError, stale_metadata};
+use super::super::metadata::TopicPartition;
+use super::visible::visible;
+use super::{Isolation, Start};
+use crate::types::{NodeId, Offset, TopicName};
+use crate::wire::ErrorCode;
+use crate::wire::batch::Batch;
+use crate::wire::messages::FetchPartitionResponse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+/// What a consumer may hold, and how much it asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct CursorLimits {
+    /// Bytes that are fetched and not read yet, beyond which nothing is fetched.
+    pub prefetch_bytes: usize,
+    /// Bytes to ask for of each partition at once.
+    pub partition_bytes: i32,
+    /// The most to ask for of one partition, for a batch that is larger than `partition_bytes`.
+    pub partition_bytes_max: i32,
+    /// Pauses after failures.
+    pub backoff: BackoffLimits,
+}
+
+/// A fetch to be sent.
+#[derive(Clone, Debug)]
+pub struct FetchPlan {
+    /// To which broker.
+    pub node: NodeId,
+    /// Partition, offset, bytes.
+    pub parts: Vec<FetchPart>,
+}
+
+/// One partition of a fetch.
+#[derive(Clone, Debug)]
+pub struct FetchPart {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// From where.
+    pub offset: Offset,
+    /// How much.
+    pub bytes_max: i32,
+    generation: u64,
+}
+
+/// Fetched batches of one partition.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) partition: TopicPartition,
+    pub(super) batches: VecDeque<Batch>,
+    /// The first offset that was asked for: records before it are not meant.
+    pub(super) from: Offset,
+    /// Where the partition stands when all of it is read.
+    pub(super) next: Offset,
+    pub(super) bytes: usize,
+    generation: u64,
+}
+
+/// What an answer brought for one partition.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    Chunk(Chunk),
+    Failed(ClientError),
+}
+
+#[derive(Debug)]
+enum Position {
+    /// To be looked up.
+    Wanted(Start),
+    /// The next offset to fetch.
+    At(Offset),
+    /// Reported as failed; nothing is fetched until a seek.
+    Failed,
+}
+
+#[derive(Debug)]
+struct Assigned {
+    position: Position,
+    /// Raised by every seek: what was fetched before it is not meant any more.
+    generation: u64,
+    bytes_max: i32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Cursor {
+    limits: CursorLimits,
+    isolation: Isolation,
+    /// What an offset out of range means.
+    reset: Option<Start>,
+    assigned: BTreeMap<TopicPartition, Assigned>,
+    fetching: BTreeSet<NodeId>,
+    paused: BTreeMap<NodeId, Instant>,
+    stale: BTreeSet<TopicName>,
+    backoff: Backoff,
+    buffered: usize,
+}
+
+impl Cursor {
+    /// A cursor without partitions. `seed` spreads its pauses; `reset` says where to go on after an offset that is not
+    /// there (any more), none that this is an error.
+    #[must_use]
+    pub fn new(limits: CursorLimits, isolation: Isolation, reset: Option<Start>, seed: u64) -> Cursor {
+        Cursor {
+            limits,
+            isolation,
+            reset,
+            assigned: BTreeMap::new(),
+            fetching: BTreeSet::new(),
+            paused: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            backoff: Backoff::new(limits.backoff, seed),
+            buffered: 0,
+        }
+    }
+
+    /// Reads `partition` from `start` on, from now on. What was fetched before is not returned.
+    pub fn seek(&mut self, partition: TopicPartition, start: Start) {
+        let position = match start {
+            Start::Offset(offset) => Position::At(offset),
+            other => Position::Wanted(other),
+        };
+        let generation = self.assigned.get(&partition).map_or(0, |assigned| assigned.generation + 1);
+        let bytes_max = self.limits.partition_bytes;
+        self.assigned.insert(partition, Assigned { position, generation, bytes_max });
+    }
+
+    /// The partitions whose first offset must be looked up.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<(TopicPartition, Start)> {
+        let wanted = self.assigned.iter().filter_map(|(partition, assigned)| match assigned.position {
+            Position::Wanted(start) => Some((partition.clone(), start)),
+            _ => None,
+        });
+        wanted.collect()
+    }
+
+    /// The answer to one of [`Cursor::wanted`].
+    pub fn found(&mut self, partition: &TopicPartition, start: Start, offset: Offset) {
+        if let Some(assigned) = self.assigned.get_mut(partition) {
+            if matches!(assigned.position, Position::Wanted(wanted) if wanted == start) {
+                assigned.position = Position::At(offset);
+            }
+        }
+    }
+
+    /// A partition cannot be read on; it stays so until a seek.
+    pub fn give_up(&mut self, partition: &TopicPartition) {
+        if let Some(assigned) = self.assigned.get_mut(partition) {
+            assigned.position = Position::Failed;
+        }
+    }
+
+    /// The next fetch that can be sent now, if there is one.
+    pub fn next_fetch(
+        &mut self,
+        now: Instant,
+        leader_of: impl Fn(&TopicPartition) -> Option<NodeId>,
+    ) -> Option<FetchPlan> {
+        if self.buffered >= self.limits.prefetch_bytes {
+            return None;
+        }
+        self.paused.retain(|_, until| *until > now);
+        let mut plan: Option<FetchPlan> = None;
+        for (partition, assigned) in &self.assigned {
+            let Position::At(offset) = assigned.position else { continue };
+            let Some(node) = leader_of(partition) else {
+                self.stale.insert(partition.topic.clone());
+                continue;
+            };
+            if self.fetching.contains(&node) || self.paused.contains_key(&node) {
+                continue;
+            }
+            let plan = plan.get_or_insert_with(|| FetchPlan { node, parts: Vec::new() });
+            if plan.node == node {
+                let (generation, bytes_max) = (assigned.generation, assigned.bytes_max);
+                plan.parts.push(FetchPart { partition: partition.clone(), offset, bytes_max, generation });
+            }
+        }
+        self.fetching.extend(plan.as_ref().map(|plan| plan.node));
+        plan
+    }
+
+    /// A fetch was answered. Partitions that the answer leaves out have nothing new.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        plan: &FetchPlan,
+        answers: impl IntoIterator<Item = (TopicPartition, FetchPartitionResponse)>,
+    ) -> Vec<Fetched> {
+        self.fetching.remove(&plan.node);
+        let mut trouble = false;
+        let mut fetched = Vec::new();
+        for (partition, answer) in answers {
+            let asked = plan.parts.iter().find(|part| part.partition == partition);
+            let current = self.assigned.get(&partition).map(|assigned| assigned.generation);
+            let Some(asked) = asked.filter(|part| Some(part.generation) == current) else { continue };
+            match answer.error_code {
+                ErrorCode::None => fetched.extend(self.take(asked, answer)),
+                ErrorCode::OffsetOutOfRange => fetched.extend(self.out_of_range(asked)),
+                code if code.retriable() => {
+                    trouble = true;
+                    if stale_metadata(code) {
+                        self.stale.insert(partition.topic.clone());
+                    }
+                }
+                code => fetched.push(
+                    self.fail(&partition, ClientError::broker(format!("reading {partition}"), code, None)),
+                ),
+            }
+        }
+        if trouble {
+            self.pause(now, plan.node);
+        } else {
+            self.backoff.succeeded();
+        }
+        fetched
+    }
+
+    /// A fetch got no answer.
+    pub fn failed(&mut self, now: Instant, plan: &FetchPlan) {
+        self.fetching.remove(&plan.node);
+        self.stale.extend(plan.parts.iter().map(|part| part.partition.topic.clone()));
+        self.pause(now, plan.node);
+    }
+
+    fn pause(&mut self, now: Instant, node: NodeId) {
+        let until = now + self.backoff.pause();
+        self.paused.insert(node, until);
+    }
+
+    fn take(&mut self, asked: &FetchPart, answer: FetchPartitionResponse) -> Option<Fetched> {
+        let records = answer.records.unwrap_or_default().to_bytes();
+        let bytes = records.len();
+        let aborted = answer.aborted_transactions.unwrap_or_default();
+        let seen = match visible(records, aborted, self.isolation) {
+            Ok(seen) => seen,
+            Err(error) => {
+                let problem = format!("at or after offset {}: {error}", asked.offset);
+                let error = ClientError::Unreadable { partition: asked.partition.to_string(), problem };
+                return Some(self.fail(&asked.partition, error));
+            }
+        };
+        let assigned = self.assigned.get_mut(&asked.partition)?;
+        let Some(next) = seen.next else {
+            // Some bytes, but no whole batch: it is larger than was asked for.
+            if bytes > 0 {
+                assigned.bytes_max =
+                    assigned.bytes_max.saturating_mul(2).min(self.limits.partition_bytes_max);
+            }
+            return None;
+        };
+        let next = next.max(asked.offset);
+        assigned.position = Position::At(next);
+        self.buffered += bytes;
+        Some(Fetched::Chunk(Chunk {
+            partition: asked.partition.clone(),
+            batches: seen.batches,
+            from: asked.offset,
+            next,
+            bytes,
+            generation: asked.generation,
+        }))
+    }
+
+    fn out_of_range(&mut self, asked: &FetchPart) -> Option<Fetched> {
+        match self.reset {
+            Some(start) => {
+                tracing::info!(partition = %asked.partition, offset = %asked.offset, "out of range: starting again");
+                self.seek(asked.partition.clone(), start);
+                None
+            }
+            None => {
+                let context = format!("reading {} at offset {}", asked.partition, asked.offset);
+                let error = ClientError::broker(context, ErrorCode::OffsetOutOfRange, None);
+                Some(self.fail(&asked.partition, error))
+            }
+        }
+    }
+
+    fn fail(&mut self, partition: &TopicPartition, error: ClientError) -> Fetched {
+        self.give_up(partition);
+        Fetched::Failed(error)
+    }
+
+    /// A chunk leaves the buffer. Whether it is still meant.
+    pub(super) fn read(&mut self, chunk: &Chunk) -> bool {
+        self.buffered = self.buffered.saturating_sub(chunk.bytes);
+        self.is_current(chunk)
+    }
+
+    /// Whether no seek has overtaken the chunk.
+    pub(super) fn is_current(&self, chunk: &Chunk) -> bool {
+        self.assigned.get(&chunk.partition).is_some_and(|assigned| assigned.generation == chunk.generation)
+    }
+
+    /// The topics whose leaders must be asked for.
+    pub fn take_stale_topics(&mut self) -> BTreeSet<TopicName> {
+        std::mem::take(&mut self.stale)
+    }
+
+    /// When something will have to be done although nothing happens.
+    #[must_use]
+    pub fn next_wakeup(&self, now: Instant) -> Option<Instant> {
+        self.paused.values().copied().filter(|until| *until > now).min()
+    }
+}

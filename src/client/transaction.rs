@@ -1,0 +1,667 @@
+//! Transactions as types: a [`TransactionalProducer`] begins a [`Transaction`], which ends by [`Transaction::commit`],
+//! by [`Transaction::abort`], or by being dropped, which aborts it.
+//!
+//! Where the broker's coordinator has finalized `transaction.version=2` (KIP-890) producing enrols a partition and every
+//! end raises the epoch; otherwise the first protocol (KIP-98) is used. EndTxn is sent only after every produce request
+//! has been answered.
+
+use super::backoff::Backoff;
+use super::cluster::Client;
+use super::coordinator::Coordinated;
+use super::error::ClientError;
+use super::lane::Purpose;
+use super::metadata::TopicPartition;
+use super::offsets::{GroupMember, OffsetToCommit};
+use super::producer::engine::Engine;
+use super::producer::{Delivery, Mode, ProduceError, ProducerConfig, ProducerRecord};
+use super::versions::{ANY_VERSION, TransactionProtocol, up_to};
+use crate::types::{ProducerEpoch, ProducerId, TransactionalId};
+use crate::wire::messages::{
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, EndTxnRequest,
+    EndTxnResponse, InitProducerIdRequest,
+};
+use crate::wire::{ErrorCode, VersionRange};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The first version of EndTxn that raises the epoch.
+const END_RAISES_EPOCH: i16 = 5;
+/// The last version of AddPartitionsToTxn that is for clients.
+const ADD_PARTITIONS_MAX: i16 = 3;
+
+/// How transactions are produced.
+#[derive(Clone, Copy, Debug)]
+pub struct TransactionConfig {
+    /// Batching and delivery.
+    pub producer: ProducerConfig,
+    /// The broker aborts a transaction that is open for longer.
+    pub timeout: Duration,
+    /// How long `commit` tries to learn the outcome before it says [`CommitError::Unknown`].
+    pub commit_timeout: Duration,
+}
+
+impl Default for TransactionConfig {
+    /// Kafka's transaction timeout; a commit rides out any restart of a broker.
+    fn default() -> TransactionConfig {
+        TransactionConfig {
+            producer: ProducerConfig::default(),
+            timeout: Duration::from_secs(60),
+            commit_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a step of a transaction failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TransactionError {
+    /// Another producer with the same transactional id has taken over. This one is finished.
+    #[error(
+        "another producer with the transactional id {0:?} has taken over: this one is fenced and must stop"
+    )]
+    Fenced(TransactionalId),
+    /// The outcome of an earlier commit is not known, so nothing may follow it.
+    #[error(
+        "the outcome of the last commit of {0:?} is not known: make a new producer with the same transactional id"
+    )]
+    InDoubt(TransactionalId),
+    /// The transaction must be aborted.
+    #[error("the transaction must be aborted: {0}")]
+    Abortable(ClientError),
+    /// A record was not taken.
+    #[error("{0}")]
+    Produce(#[from] ProduceError),
+    /// Something else.
+    #[error("{0}")]
+    Client(#[from] ClientError),
+}
+
+impl TransactionError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match self {
+            TransactionError::Fenced(_) => {
+                "stop this process, or give each process a transactional id of its own".to_owned()
+            }
+            TransactionError::InDoubt(_) => {
+                "read what was committed, then start again with the same transactional id".to_owned()
+            }
+            TransactionError::Abortable(_) => "abort the transaction and do its work again".to_owned(),
+            TransactionError::Produce(error) => error.advice(),
+            TransactionError::Client(error) => error.advice(),
+        }
+    }
+}
+
+/// Which transaction it was: the identity under which its outcome can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+    /// The producer id.
+    pub producer_id: ProducerId,
+    /// The epoch of the transaction's records.
+    pub epoch: ProducerEpoch,
+}
+
+/// Nobody knows yet whether the transaction was committed: the answer was lost, and the broker could not be asked again
+/// in time. It may also be committed later. Do not do its work again before the outcome is known.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "whether the transaction was committed is not known (transactional id {transactional_id:?}, producer id \
+     {producer_id}, epoch {epoch}): {cause}"
+)]
+pub struct CommitUnknown {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+    /// The producer id.
+    pub producer_id: ProducerId,
+    /// The epoch of the transaction's records.
+    pub epoch: ProducerEpoch,
+    /// What happened to the last attempt.
+    #[source]
+    pub cause: ClientError,
+}
+
+/// A commit that is not known to have happened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// It did not happen: nothing of the transaction is or will be visible.
+    #[error("the transaction was aborted: {cause}")]
+    Aborted {
+        /// Why it could not be committed.
+        cause: Arc<TransactionError>,
+    },
+    /// It did not happen, and this producer is finished: another one with the same transactional id has taken over.
+    #[error("the transaction was aborted: another producer with the transactional id {0:?} has taken over")]
+    Fenced(TransactionalId),
+    /// It may have happened.
+    #[error("{0}")]
+    Unknown(CommitUnknown),
+}
+
+impl CommitError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match self {
+            CommitError::Aborted { cause } => format!("nothing was stored; {}", cause.advice()),
+            CommitError::Fenced(id) => TransactionError::Fenced(id.clone()).advice(),
+            CommitError::Unknown(unknown) => {
+                TransactionError::InDoubt(unknown.transactional_id.clone()).advice()
+            }
+        }
+    }
+}
+
+/// Where a transactional producer stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No transaction.
+    Idle,
+    /// A transaction is open.
+    Open(OpenTransaction),
+    /// A transaction was given up and may still be open at the broker.
+    AbortOwed,
+    /// EndTxn(commit) is or was on its way and has no answer.
+    Committing,
+    /// For good.
+    Fenced,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct OpenTransaction {
+    /// What the coordinator has been told of (first protocol).
+    enrolled: BTreeSet<TopicPartition>,
+    groups: BTreeSet<String>,
+    /// Whether the broker may know of the transaction.
+    started: bool,
+}
+
+struct Identity {
+    id: ProducerId,
+    epoch: ProducerEpoch,
+    protocol: TransactionProtocol,
+}
+
+struct State {
+    identity: Identity,
+    phase: Phase,
+}
+
+struct Inner {
+    client: Client,
+    engine: Engine,
+    transactional_id: TransactionalId,
+    coordinated: Coordinated,
+    config: TransactionConfig,
+    state: tokio::sync::Mutex<State>,
+}
+
+/// The one live producer of a transactional id.
+///
+/// ```no_run
+/// # async fn example(client: semel::client::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use semel::client::{ProducerRecord, TransactionConfig, TransactionalProducer};
+/// use semel::types::{TopicName, TransactionalId};
+/// let id = TransactionalId::new("transfers").ok_or("an empty id")?;
+/// let mut producer = TransactionalProducer::init(&client, id, TransactionConfig::default()).await?;
+/// let mut transaction = producer.begin().await?;
+/// transaction.send(ProducerRecord::new(TopicName::new("debits")?, "-5").key("alice")).await?;
+/// transaction.send(ProducerRecord::new(TopicName::new("credits")?, "+5").key("bob")).await?;
+/// transaction.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct TransactionalProducer {
+    inner: Arc<Inner>,
+}
+
+impl TransactionalProducer {
+    /// Takes over a transactional id: fences whoever held it and ends what they left open.
+    pub async fn init(
+        client: &Client,
+        transactional_id: TransactionalId,
+        config: TransactionConfig,
+    ) -> Result<TransactionalProducer, TransactionError> {
+        let engine = Engine::start(client, config.producer, Mode::Transactional)?;
+        let coordinated = Coordinated::Transactions(transactional_id.clone());
+        let identity = Identity {
+            id: ProducerId::NONE,
+            epoch: ProducerEpoch::NONE,
+            protocol: TransactionProtocol::Explicit,
+        };
+        let state = tokio::sync::Mutex::new(State { identity, phase: Phase::Idle });
+        let inner = Inner { client: client.clone(), engine, transactional_id, coordinated, config, state };
+        inner.renew_identity(&mut *inner.state.lock().await).await?;
+        Ok(TransactionalProducer { inner: Arc::new(inner) })
+    }
+
+    /// Begins a transaction. If the last one was dropped, or could not be aborted, that is made good first.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
+        let inner = &self.inner;
+        let mut state = inner.state.lock().await;
+        match state.phase {
+            Phase::Idle => {}
+            Phase::Open(_) | Phase::AbortOwed => inner.abort(&mut state).await?,
+            Phase::Committing => return Err(TransactionError::InDoubt(inner.transactional_id.clone())),
+            Phase::Fenced => return Err(TransactionError::Fenced(inner.transactional_id.clone())),
+        }
+        state.phase = Phase::Open(OpenTransaction::default());
+        drop(state);
+        Ok(Transaction { producer: self })
+    }
+
+    /// The transactional id.
+    #[must_use]
+    pub fn transactional_id(&self) -> &TransactionalId {
+        &self.inner.transactional_id
+    }
+}
+
+/// An open transaction. Dropping it aborts it.
+pub struct Transaction<'p> {
+    producer: &'p mut TransactionalProducer,
+}
+
+impl Transaction<'_> {
+    /// Takes a record into the transaction. Its delivery need not be awaited: [`Transaction::commit`] waits for all.
+    pub async fn send(&mut self, record: ProducerRecord) -> Result<Delivery, TransactionError> {
+        let inner = &self.producer.inner;
+        let partition = inner.engine.partition_of(&record).await?;
+        inner.enrol(&partition).await?;
+        Ok(inner.engine.send(&partition, record).await?)
+    }
+
+    /// Makes the group's offsets part of the transaction: they count if and only if it commits. An offset is that of the
+    /// next record to be read.
+    pub async fn send_offsets(
+        &mut self,
+        member: &GroupMember,
+        offsets: &BTreeMap<TopicPartition, OffsetToCommit>,
+    ) -> Result<(), TransactionError> {
+        self.producer.inner.send_offsets(member, offsets).await
+    }
+
+    /// Sends what is left and commits. `Ok` means that all of it is durable and visible; every error says which of
+    /// "not committed" and "not known" it is.
+    pub async fn commit(self) -> Result<Committed, CommitError> {
+        self.producer.inner.commit().await
+    }
+
+    /// Aborts: nothing of the transaction will be visible. An error means that the broker has not confirmed it yet; the
+    /// transaction cannot be committed any more all the same.
+    pub async fn abort(self) -> Result<(), TransactionError> {
+        let inner = Arc::clone(&self.producer.inner);
+        let mut state = inner.state.lock().await;
+        inner.abort(&mut state).await
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        let inner = &self.producer.inner;
+        // Nobody else has it: the transaction borrows the producer. An abort that is under way holds it until it is done.
+        let Ok(mut state) = inner.state.try_lock() else { return };
+        if !matches!(state.phase, Phase::Open(_)) {
+            return;
+        }
+        state.phase = Phase::AbortOwed;
+        let inner = Arc::clone(inner);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let mut state = inner.state.lock().await;
+                if state.phase == Phase::AbortOwed {
+                    if let Err(error) = inner.abort(&mut state).await {
+                        tracing::warn!(%error, "a dropped transaction could not be aborted yet");
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// What one attempt to end a transaction came to.
+enum EndAttempt {
+    Ended(EndTxnResponse),
+    /// Nothing happened; the same may work later.
+    Again(ClientError),
+    /// Nothing is known; the same may work later.
+    Lost(ClientError),
+    Refused(ClientError),
+}
+
+fn fenced(error: &ClientError) -> bool {
+    matches!(error.code(), Some(ErrorCode::ProducerFenced | ErrorCode::InvalidProducerEpoch))
+}
+
+impl Inner {
+    fn refused(&self, context: &str, code: ErrorCode) -> ClientError {
+        ClientError::broker(format!("{context} of {:?}", self.transactional_id), code, None)
+    }
+
+    /// A coordinator's refusal, as what it means for the transaction.
+    fn judge(&self, state: &mut State, error: ClientError) -> TransactionError {
+        if fenced(&error) {
+            state.phase = Phase::Fenced;
+            return TransactionError::Fenced(self.transactional_id.clone());
+        }
+        match error.code() {
+            Some(_) => TransactionError::Abortable(error),
+            None => TransactionError::Client(error),
+        }
+    }
+
+    /// Calls the transaction coordinator, again and again while that makes sense.
+    async fn call_coordinator<T, F>(
+        &self,
+        what: &str,
+        attempt: impl Fn(Arc<super::connection::Connection>) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let (client, coordinated, owner) = (&self.client, &self.coordinated, self.engine.owner());
+        let attempt = &attempt;
+        client
+            .retry(what, || async move {
+                let connection = client.coordinator(coordinated, Purpose::Transactions, owner).await?;
+                attempt(connection)
+                    .await
+                    .inspect_err(|error| client.heed_coordinator_error(coordinated, error))
+            })
+            .await
+    }
+
+    /// InitProducerId: with the identity held, which a newer holder's would fence (KIP-360), or as a new holder.
+    async fn renew_identity(&self, state: &mut State) -> Result<(), TransactionError> {
+        let timeout = i32::try_from(self.config.timeout.as_millis()).unwrap_or(i32::MAX);
+        let request = InitProducerIdRequest {
+            transactional_id: Some(self.transactional_id.as_str().to_owned()),
+            transaction_timeout_ms: timeout,
+            producer_id: state.identity.id.0,
+            producer_epoch: state.identity.epoch.0,
+            ..InitProducerIdRequest::default()
+        };
+        let request = &request;
+        let answer = self
+            .call_coordinator("taking over the transactional id", |connection| async move {
+                let answer =
+                    connection.call_version(request, up_to(5), self.client.config().request_timeout).await?;
+                answer.error_code.ok().map_err(|code| self.refused("taking over", code))?;
+                Ok((answer, connection.versions().transaction_protocol()))
+            })
+            .await;
+        let (answer, protocol) = match answer {
+            Ok(answer) => answer,
+            Err(error) if fenced(&error) => return Err(self.judge(state, error)),
+            Err(error) => return Err(error.into()),
+        };
+        self.adopt(state, ProducerId(answer.producer_id), ProducerEpoch(answer.producer_epoch), protocol);
+        state.phase = Phase::Idle;
+        Ok(())
+    }
+
+    fn adopt(&self, state: &mut State, id: ProducerId, epoch: ProducerEpoch, protocol: TransactionProtocol) {
+        state.identity = Identity { id, epoch, protocol };
+        self.engine.identify(self.transactional_id.as_str(), protocol, id, epoch);
+    }
+
+    /// Sees that the partition may be produced to.
+    async fn enrol(&self, partition: &TopicPartition) -> Result<(), TransactionError> {
+        let mut state = self.state.lock().await;
+        let protocol = state.identity.protocol;
+        let Phase::Open(open) = &mut state.phase else {
+            return Err(ProduceError::TransactionEnded.into());
+        };
+        open.started = true;
+        if protocol == TransactionProtocol::Implicit || !open.enrolled.insert(partition.clone()) {
+            return Ok(());
+        }
+        let request = AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: self.transactional_id.as_str().to_owned(),
+            v3_and_below_producer_id: state.identity.id.0,
+            v3_and_below_producer_epoch: state.identity.epoch.0,
+            v3_and_below_topics: vec![AddPartitionsToTxnTopic {
+                name: partition.topic.as_str().to_owned(),
+                partitions: vec![partition.partition.0],
+            }],
+            ..AddPartitionsToTxnRequest::default()
+        };
+        let request = &request;
+        let enrolled = self
+            .call_coordinator("enrolling a partition", |connection| async move {
+                let timeout = self.client.config().request_timeout;
+                let answer = connection.call_version(request, up_to(ADD_PARTITIONS_MAX), timeout).await?;
+                let results = answer.results_by_topic_v3_and_below.into_iter();
+                let mut codes = results.flat_map(|topic| topic.results_by_partition);
+                let refused = codes.find_map(|result| result.partition_error_code.ok().err());
+                refused.map_or(Ok(()), |code| {
+                    Err(self.refused(&format!("enrolling {partition} in a transaction"), code))
+                })
+            })
+            .await;
+        enrolled.map_err(|error| {
+            if let Phase::Open(open) = &mut state.phase {
+                open.enrolled.remove(partition);
+            }
+            self.judge(&mut state, error)
+        })
+    }
+
+    async fn send_offsets(
+        &self,
+        member: &GroupMember,
+        offsets: &BTreeMap<TopicPartition, OffsetToCommit>,
+    ) -> Result<(), TransactionError> {
+        let mut state = self.state.lock().await;
+        let (id, epoch, protocol) = (state.identity.id, state.identity.epoch, state.identity.protocol);
+        let Phase::Open(open) = &mut state.phase else {
+            return Err(ProduceError::TransactionEnded.into());
+        };
+        open.started = true;
+        let group = member.group.as_str().to_owned();
+        if protocol == TransactionProtocol::Explicit && open.groups.insert(group.clone()) {
+            let request = AddOffsetsToTxnRequest {
+                transactional_id: self.transactional_id.as_str().to_owned(),
+                producer_id: id.0,
+                producer_epoch: epoch.0,
+                group_id: group,
+            };
+            let request = &request;
+            let enrolled = self
+                .call_coordinator("enrolling a group's offsets", |connection| async move {
+                    let answer = connection.call(request).await?;
+                    answer
+                        .error_code
+                        .ok()
+                        .map_err(|code| self.refused("enrolling offsets in a transaction", code))
+                })
+                .await;
+            enrolled.map_err(|error| self.judge(&mut state, error))?;
+        }
+        let committer = super::offsets::TransactionOffsets {
+            transactional_id: &self.transactional_id,
+            producer_id: id,
+            epoch,
+            protocol,
+            owner: self.engine.owner(),
+        };
+        let committed = self.client.commit_offsets_in(&committer, member, offsets).await;
+        committed.map_err(|error| self.judge(&mut state, error))
+    }
+
+    async fn commit(&self) -> Result<Committed, CommitError> {
+        // Failures of batches make the transaction's; it is looked at once all are settled.
+        let flushed = self.engine.flush().await;
+        let mut state = self.state.lock().await;
+        let failure = self.engine.failure().map(|failure| ProduceError::clone(&failure)).or(flushed.err());
+        if let Some(cause) = failure {
+            return Err(self.abort_because(&mut state, cause.into()).await);
+        }
+        let identity = Committed {
+            transactional_id: self.transactional_id.clone(),
+            producer_id: state.identity.id,
+            epoch: state.identity.epoch,
+        };
+        match &state.phase {
+            Phase::Open(open) if !open.started => {
+                state.phase = Phase::Idle;
+                return Ok(identity);
+            }
+            Phase::Open(_) => {}
+            Phase::Fenced => return Err(CommitError::Fenced(self.transactional_id.clone())),
+            _ => {
+                let cause = TransactionError::Produce(ProduceError::TransactionEnded);
+                return Err(CommitError::Aborted { cause: Arc::new(cause) });
+            }
+        }
+        // Said before it is true: if this future is dropped while the answer is out, nobody knows.
+        state.phase = Phase::Committing;
+        self.end_commit(&mut state, identity).await
+    }
+
+    async fn end_commit(&self, state: &mut State, identity: Committed) -> Result<Committed, CommitError> {
+        let deadline = Instant::now() + self.config.commit_timeout;
+        let mut backoff = Backoff::unseeded(self.client.config().backoff);
+        // Whether an attempt without an answer may have reached the coordinator.
+        let mut lost = false;
+        loop {
+            let cause = match self.try_end(state, true, deadline).await {
+                EndAttempt::Ended(answer) => {
+                    self.ended(state, &answer);
+                    return Ok(identity);
+                }
+                EndAttempt::Again(error) => error,
+                EndAttempt::Lost(error) => {
+                    lost = true;
+                    error
+                }
+                EndAttempt::Refused(error) if lost => return Err(unknown(identity, error)),
+                EndAttempt::Refused(error) => return Err(self.commit_refused(state, error).await),
+            };
+            let next = Instant::now() + backoff.pause();
+            if next >= deadline {
+                if lost {
+                    return Err(unknown(identity, cause));
+                }
+                return Err(self.abort_because(state, TransactionError::Client(cause)).await);
+            }
+            tokio::time::sleep_until(next).await;
+        }
+    }
+
+    async fn commit_refused(&self, state: &mut State, error: ClientError) -> CommitError {
+        match self.judge(state, error) {
+            TransactionError::Fenced(id) => CommitError::Fenced(id),
+            cause => self.abort_because(state, cause).await,
+        }
+    }
+
+    async fn abort_because(&self, state: &mut State, cause: TransactionError) -> CommitError {
+        state.phase = Phase::AbortOwed;
+        match self.abort(state).await {
+            Err(TransactionError::Fenced(id)) => CommitError::Fenced(id),
+            Err(error) => {
+                tracing::warn!(%error, "a failed transaction could not be aborted yet");
+                CommitError::Aborted { cause: Arc::new(cause) }
+            }
+            Ok(()) => CommitError::Aborted { cause: Arc::new(cause) },
+        }
+    }
+
+    async fn try_end(&self, state: &State, committed: bool, deadline: Instant) -> EndAttempt {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = self.client.config().request_timeout.min(left.max(Duration::from_millis(1)));
+        let connection = match self
+            .client
+            .coordinator(&self.coordinated, Purpose::Transactions, self.engine.owner())
+            .await
+        {
+            Ok(connection) => connection,
+            Err(error) if error.retriable() => return EndAttempt::Again(error),
+            Err(error) => return EndAttempt::Refused(error),
+        };
+        let request = EndTxnRequest {
+            transactional_id: self.transactional_id.as_str().to_owned(),
+            producer_id: state.identity.id.0,
+            producer_epoch: state.identity.epoch.0,
+            committed,
+        };
+        let wanted = match state.identity.protocol {
+            TransactionProtocol::Explicit => up_to(END_RAISES_EPOCH - 1),
+            TransactionProtocol::Implicit => VersionRange { min: END_RAISES_EPOCH, ..ANY_VERSION },
+        };
+        let answer = match connection.call_version(&request, wanted, timeout).await {
+            Ok(answer) => answer,
+            Err(error @ (ClientError::UnsupportedVersion { .. } | ClientError::Unwritable(_))) => {
+                return EndAttempt::Refused(error);
+            }
+            Err(error) => {
+                self.client.heed_coordinator_error(&self.coordinated, &error);
+                return EndAttempt::Lost(error);
+            }
+        };
+        match answer.error_code.ok() {
+            Ok(()) => EndAttempt::Ended(answer),
+            Err(code) => {
+                let error = self.refused(if committed { "the commit" } else { "the abort" }, code);
+                self.client.heed_coordinator_error(&self.coordinated, &error);
+                if code.retriable() { EndAttempt::Again(error) } else { EndAttempt::Refused(error) }
+            }
+        }
+    }
+
+    fn ended(&self, state: &mut State, answer: &EndTxnResponse) {
+        // Version 5 tells the identity of the next transaction.
+        if answer.producer_id >= 0 && answer.producer_epoch >= 0 {
+            let (id, epoch) = (ProducerId(answer.producer_id), ProducerEpoch(answer.producer_epoch));
+            self.adopt(state, id, epoch, state.identity.protocol);
+        }
+        state.phase = Phase::Idle;
+    }
+
+    /// Ends whatever is open without committing it, so that the next transaction can begin.
+    async fn abort(&self, state: &mut State) -> Result<(), TransactionError> {
+        let started = match &state.phase {
+            Phase::Idle => return Ok(()),
+            Phase::Open(open) => open.started,
+            Phase::AbortOwed => true,
+            Phase::Committing => return Err(TransactionError::InDoubt(self.transactional_id.clone())),
+            Phase::Fenced => return Err(TransactionError::Fenced(self.transactional_id.clone())),
+        };
+        state.phase = Phase::AbortOwed;
+        let failed = self.engine.failure().is_some();
+        self.engine.abandon().await;
+        if started {
+            self.end_abort(state, failed).await?;
+        }
+        self.engine.take_failure();
+        state.phase = Phase::Idle;
+        Ok(())
+    }
+
+    async fn end_abort(&self, state: &mut State, failed: bool) -> Result<(), TransactionError> {
+        let deadline = Instant::now() + self.config.commit_timeout;
+        match self.try_end(state, false, deadline).await {
+            EndAttempt::Ended(answer) => {
+                self.ended(state, &answer);
+                // In the first protocol the epoch stays, and after a failure the sequences are not known to have no gap.
+                let gap = failed && state.identity.protocol == TransactionProtocol::Explicit;
+                if gap { self.renew_identity(state).await } else { Ok(()) }
+            }
+            EndAttempt::Refused(error) if fenced(&error) => Err(self.judge(state, error)),
+            // Nothing open there any more, or nobody knows: taking over again ends whatever there is.
+            EndAttempt::Refused(_) | EndAttempt::Again(_) | EndAttempt::Lost(_) => {
+                self.renew_identity(state).await
+            }
+        }
+    }
+}
+
+fn unknown(identity: Committed, cause: ClientError) -> CommitError {
+    let Committed { transactional_id, producer_id, epoch } = identity;
+    CommitError::Unknown(CommitUnknown { transactional_id, producer_id, epoch, cause })
+}

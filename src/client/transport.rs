@@ -1,0 +1,327 @@
+//! Bytes to and from a broker: TLS 1.3 on TCP, or lanes of a QUIC connection.
+
+use super::config::{ClientConfig, Endpoint, Scheme, TlsFiles};
+use super::error::ClientError;
+use bytes::{Buf, Bytes, BytesMut};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{EndpointConfig, TransportConfig, VarInt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The application protocol that a QUIC connection agrees on (`spec/transport-quic.md`).
+pub const ALPN: &[u8] = b"semel/1";
+
+/// What one lane may have on its way to the client: a few fetch answers of the usual size.
+const LANE_WINDOW: u32 = 8 << 20;
+/// What all lanes of a connection may have on their way to the client.
+const CONNECTION_WINDOW: u32 = 32 << 20;
+/// What may be on its way to the broker, unacknowledged.
+const SEND_WINDOW: u64 = 16 << 20;
+/// Kernel buffers of the UDP socket, asked for in bytes: a burst of one window should not be dropped.
+const SOCKET_BYTES: usize = 4 << 20;
+/// A connection without any packet for so long is dead. The broker's own limit is the same.
+const IDLE: Duration = Duration::from_secs(30);
+/// Packets that keep an idle connection from being taken for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Bytes that are read at once, and the step in which a large answer's buffer grows.
+const READ_BYTES: usize = 64 << 10;
+
+/// A lane's two directions.
+pub(super) struct Duplex {
+    pub(super) reader: FrameReader,
+    pub(super) writer: FrameWriter,
+}
+
+impl Duplex {
+    /// A lane over any byte stream, such as one that a simulation makes.
+    pub(super) fn over<S>(stream: S, frame_bytes_max: usize) -> Duplex
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (read, write) = tokio::io::split(stream);
+        Duplex {
+            reader: FrameReader::new(Box::new(read), frame_bytes_max),
+            writer: FrameWriter::Stream(Box::new(write)),
+        }
+    }
+}
+
+/// Opens connections and lanes.
+pub(super) struct Dialer {
+    tls: Arc<rustls::ClientConfig>,
+    quic: quinn::ClientConfig,
+    /// One socket for each address family, bound when first needed.
+    sockets: Mutex<HashMap<bool, quinn::Endpoint>>,
+    /// One QUIC connection for each broker, shared by its lanes. As many as there are brokers.
+    peers: tokio::sync::Mutex<HashMap<Endpoint, quinn::Connection>>,
+    frame_bytes_max: usize,
+}
+
+impl Dialer {
+    /// Reads certificates and keys. Opens nothing yet.
+    pub(super) fn new(config: &ClientConfig) -> Result<Dialer, ClientError> {
+        let tls = client_tls(&config.tls)?;
+        let mut quic_tls = tls.clone();
+        quic_tls.alpn_protocols = vec![ALPN.to_vec()];
+        let crypto = QuicClientConfig::try_from(Arc::new(quic_tls)).map_err(|error| {
+            ClientError::Config(format!("QUIC cannot use the TLS configuration: {error}"))
+        })?;
+        let mut quic = quinn::ClientConfig::new(Arc::new(crypto));
+        quic.transport_config(Arc::new(quic_transport()));
+        Ok(Dialer {
+            tls: Arc::new(tls),
+            quic,
+            sockets: Mutex::default(),
+            peers: tokio::sync::Mutex::default(),
+            frame_bytes_max: config.frame_bytes_max,
+        })
+    }
+
+    /// Opens a lane to `endpoint`.
+    pub(super) async fn open(&self, endpoint: &Endpoint) -> Result<Duplex, ClientError> {
+        let opened = match endpoint.scheme {
+            Scheme::Tls => self.open_tls(endpoint).await,
+            Scheme::Quic => self.open_quic(endpoint).await,
+        };
+        opened.map_err(|reason| ClientError::Connect { endpoint: endpoint.clone(), reason })
+    }
+
+    async fn open_tls(&self, endpoint: &Endpoint) -> Result<Duplex, String> {
+        let name = server_name(endpoint)?;
+        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+            .await
+            .map_err(|error| error.to_string())?;
+        tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+        let stream = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, tcp)
+            .await
+            .map_err(|error| format!("TLS: {error}"))?;
+        Ok(Duplex::over(stream, self.frame_bytes_max))
+    }
+
+    async fn open_quic(&self, endpoint: &Endpoint) -> Result<Duplex, String> {
+        let connection = self.peer(endpoint).await?;
+        let (send, receive) = connection.open_bi().await.map_err(|error| format!("QUIC: {error}"))?;
+        Ok(Duplex {
+            reader: FrameReader::new(Box::new(receive), self.frame_bytes_max),
+            writer: FrameWriter::Quic(send),
+        })
+    }
+
+    async fn peer(&self, endpoint: &Endpoint) -> Result<quinn::Connection, String> {
+        // Held while connecting: lanes that are opened at the same time share the connection.
+        let mut peers = self.peers.lock().await;
+        if let Some(live) = peers.get(endpoint).filter(|connection| connection.close_reason().is_none()) {
+            return Ok(live.clone());
+        }
+        let connection = self.connect_quic(endpoint).await?;
+        peers.insert(endpoint.clone(), connection.clone());
+        Ok(connection)
+    }
+
+    async fn connect_quic(&self, endpoint: &Endpoint) -> Result<quinn::Connection, String> {
+        let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut last = format!("{} has no address", endpoint.host);
+        for address in addresses {
+            match self.connect_address(endpoint, address).await {
+                Ok(connection) => return Ok(connection),
+                Err(reason) => last = reason,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_address(
+        &self,
+        endpoint: &Endpoint,
+        address: SocketAddr,
+    ) -> Result<quinn::Connection, String> {
+        let socket = self.socket(address).map_err(|error| error.to_string())?;
+        let connecting = socket
+            .connect_with(self.quic.clone(), address, &endpoint.host)
+            .map_err(|error| error.to_string())?;
+        connecting.await.map_err(|error| format!("QUIC: {error}"))
+    }
+
+    fn socket(&self, address: SocketAddr) -> io::Result<quinn::Endpoint> {
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(socket) = sockets.get(&address.is_ipv6()) {
+            return Ok(socket.clone());
+        }
+        let any: SocketAddr = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let udp = UdpSocket::bind(any)?;
+        // Best effort: small buffers cost retransmissions, not correctness.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&udp, SOCKET_BYTES);
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&udp, SOCKET_BYTES);
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = quinn::Endpoint::new(EndpointConfig::default(), None, udp, runtime)?;
+        sockets.insert(address.is_ipv6(), socket.clone());
+        Ok(socket)
+    }
+}
+
+fn quic_transport() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(LANE_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .max_idle_timeout(IDLE.try_into().ok())
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    config
+}
+
+fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(endpoint.host.clone())
+        .map_err(|_| format!("{:?} can be no name in a certificate", endpoint.host))
+}
+
+/// TLS 1.3 with X25519MLKEM768 first (the provider's preference), trusting exactly the given authorities.
+fn client_tls(files: &TlsFiles) -> Result<rustls::ClientConfig, ClientError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in certificates(&files.ca)? {
+        roots.add(certificate).map_err(|error| unusable(&files.ca, error))?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| ClientError::Config(format!("TLS 1.3 is not available: {error}")))?
+        .with_root_certificates(roots);
+    let Some((chain, key)) = &files.client else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
+    builder.with_client_auth_cert(certificates(chain)?, private).map_err(|error| unusable(key, error))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(path, error))?;
+    if found.is_empty() {
+        return Err(unusable(path, "there is no certificate in it"));
+    }
+    Ok(found)
+}
+
+fn unusable(path: &Path, problem: impl ToString) -> ClientError {
+    ClientError::File { path: path.to_owned(), problem: problem.to_string() }
+}
+
+/// Cuts a byte stream into frames.
+pub(super) struct FrameReader {
+    from: Box<dyn AsyncRead + Send + Unpin>,
+    buffer: BytesMut,
+    frame_bytes_max: usize,
+}
+
+impl FrameReader {
+    fn new(from: Box<dyn AsyncRead + Send + Unpin>, frame_bytes_max: usize) -> FrameReader {
+        FrameReader { from, buffer: BytesMut::new(), frame_bytes_max }
+    }
+
+    /// The next frame without its length prefix; an error at the end of the stream. Nothing is lost if it is dropped
+    /// while it waits.
+    pub(super) async fn next(&mut self) -> io::Result<Bytes> {
+        loop {
+            if let Some(frame) = self.take_frame()? {
+                return Ok(frame);
+            }
+            // Grown as bytes arrive: an announced length reserves nothing.
+            self.buffer.reserve(READ_BYTES);
+            if self.from.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed it"));
+            }
+        }
+    }
+
+    fn take_frame(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(prefix) = self.buffer.first_chunk::<4>() else { return Ok(None) };
+        let announced = i32::from_be_bytes(*prefix);
+        let length = usize::try_from(announced).ok().filter(|length| *length <= self.frame_bytes_max);
+        let Some(length) = length else {
+            let problem =
+                format!("an answer of {announced} bytes, more than {} are allowed", self.frame_bytes_max);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        };
+        if self.buffer.len() < 4 + length {
+            return Ok(None);
+        }
+        self.buffer.advance(4);
+        Ok(Some(self.buffer.split_to(length).freeze()))
+    }
+}
+
+/// Sends frames.
+pub(super) enum FrameWriter {
+    /// Any byte stream.
+    Stream(Box<dyn AsyncWrite + Send + Unpin>),
+    /// A QUIC stream takes shared bytes without copying them.
+    Quic(quinn::SendStream),
+}
+
+impl FrameWriter {
+    pub(super) async fn write(&mut self, mut frame: Vec<Bytes>) -> io::Result<()> {
+        match self {
+            FrameWriter::Quic(stream) => stream.write_all_chunks(&mut frame).await.map_err(io::Error::from),
+            FrameWriter::Stream(stream) => {
+                for chunk in frame {
+                    stream.write_all(&chunk).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        match self {
+            FrameWriter::Quic(_) => Ok(()),
+            FrameWriter::Stream(stream) => stream.flush().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_are_found_however_the_bytes_are_cut() {
+        let (mut near, far) = tokio::io::duplex(3);
+        let mut lane = Duplex::over(far, 100);
+        let writing = tokio::spawn(async move {
+            near.write_all(&[0, 0, 0, 2, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1, 9]).await.unwrap();
+        });
+        assert_eq!(lane.reader.next().await.unwrap(), &[7, 8][..]);
+        assert_eq!(lane.reader.next().await.unwrap(), &[][..]);
+        assert_eq!(lane.reader.next().await.unwrap(), &[9][..]);
+        writing.await.unwrap();
+        assert_eq!(lane.reader.next().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn a_frame_beyond_the_limit_is_refused_before_it_is_read() {
+        for announced in [101_i32, i32::MAX, -1] {
+            let (mut near, far) = tokio::io::duplex(64);
+            let mut lane = Duplex::over(far, 100);
+            near.write_all(&announced.to_be_bytes()).await.unwrap();
+            assert_eq!(lane.reader.next().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}
