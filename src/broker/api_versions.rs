@@ -1,6 +1,7 @@
 //! ApiVersions: what is served here, and which features are on (KIP-35, KIP-511, KIP-584).
 
 use super::failure::Failure;
+use super::service::NODE;
 use super::session::Context;
 use crate::wire::messages::{
     ApiVersionEntry, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
@@ -57,22 +58,29 @@ pub(super) async fn answer(cx: Context, request: ApiVersionsRequest) -> Result<A
     if cx.version >= 3 && !(is_software_name(name) && is_software_name(version)) {
         return Ok(ApiVersionsResponse { error_code: ErrorCode::InvalidRequest, ..Default::default() });
     }
+    if is_for_another_node(&request, cx.node.cluster_id(&cx.view())?.as_deref()) {
+        return Ok(ApiVersionsResponse { error_code: ErrorCode::RebootstrapRequired, ..Default::default() });
+    }
     tracing::debug!(peer = %cx.caller.connection.peer, client = %name, version = %version, "client software");
     Ok(versions(cx.version))
 }
 
+/// Whether a client says that it wants to reach another cluster or node than this one (from version 5 on): then an address
+/// it knows has been given to somebody else, and it must start from its bootstrap servers again.
+fn is_for_another_node(request: &ApiVersionsRequest, cluster_id: Option<&str>) -> bool {
+    request.cluster_id.is_some() && (request.cluster_id.as_deref() != cluster_id || request.node_id != NODE.0)
+}
+
 fn versions(version: i16) -> ApiVersionsResponse {
     let entry = |api: &ApiKey| listed(*api).map(|versions| entry_of(*api, versions));
-    // Clients before ApiVersions 4 take a least version of 0 for an error (KIP-1022); Kafka shows them 1.
-    let min_version = if version < 4 { 1 } else { 0 };
     let name = || TRANSACTION_VERSION.to_owned();
+    let supported =
+        SupportedFeatureKey { name: name(), min_version: 0, max_version: TRANSACTION_VERSION_MAX };
+    // Clients before ApiVersions 4 take a least version of 0 for an error: like Kafka, they are not told (KIP-1022).
+    let tells_supported = version >= 4;
     ApiVersionsResponse {
         api_keys: ApiKey::ALL.iter().filter_map(entry).collect(),
-        supported_features: vec![SupportedFeatureKey {
-            name: name(),
-            min_version,
-            max_version: TRANSACTION_VERSION_MAX,
-        }],
+        supported_features: tells_supported.then_some(supported).into_iter().collect(),
         finalized_features_epoch: FEATURES_EPOCH,
         finalized_features: vec![FinalizedFeatureKey {
             name: name(),
@@ -123,8 +131,21 @@ mod tests {
             assert!(answer.finalized_features_epoch >= 0);
             let [feature] = answer.finalized_features.as_slice() else { panic!("{answer:?}") };
             assert_eq!((feature.name.as_str(), feature.max_version_level), ("transaction.version", 2));
-            assert_eq!(answer.supported_features[0].min_version, if version < 4 { 1 } else { 0 });
+            assert_eq!(answer.supported_features.len(), if version < 4 { 0 } else { 1 });
         }
+    }
+
+    #[test]
+    fn a_client_that_was_led_here_by_mistake_is_sent_back_to_its_beginning() {
+        let asking = |cluster: Option<&str>, node_id| {
+            let cluster_id = cluster.map(str::to_owned);
+            let request = ApiVersionsRequest { cluster_id, node_id, ..Default::default() };
+            is_for_another_node(&request, Some("here"))
+        };
+        assert!(!asking(None, -1));
+        assert!(!asking(Some("here"), 0));
+        assert!(asking(Some("here"), 1));
+        assert!(asking(Some("there"), 0));
     }
 
     #[test]

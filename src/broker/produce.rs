@@ -33,7 +33,7 @@ mod acks {
 }
 
 pub(super) async fn accept(cx: Context, body: Bytes) -> Result<Reply, Failure> {
-    let request = ProduceRequest::decode(body, cx.version)?;
+    let request = ProduceRequest::decode_leading(body, cx.version)?;
     cx.check_listed(request.topic_data.iter().map(|topic| 1 + topic.partition_data.len()).sum())?;
     let acks = request.acks;
     let transactional_id = request.transactional_id.clone();

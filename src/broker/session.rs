@@ -117,7 +117,7 @@ impl Context {
         R: Request,
         A: Future<Output = Result<R::Response, Failure>> + Send + 'static,
     {
-        let request = R::decode(body, self.version)?;
+        let request = R::decode_leading(body, self.version)?;
         let answer = answer(self.clone(), request);
         Ok(self.later(answer))
     }
@@ -133,7 +133,7 @@ impl Context {
         A: Future<Output = Result<P, Failure>>,
         P: Future<Output = Result<R::Response, Failure>> + Send + 'static,
     {
-        let request = R::decode(body, self.version)?;
+        let request = R::decode_leading(body, self.version)?;
         let answer = accept(self.clone(), request).await?;
         Ok(self.later(answer))
     }

@@ -17,14 +17,17 @@ pub trait Message: Structure + Default {
 
     /// Reads a body: everything after the header, to the last byte.
     fn decode(body: Bytes, version: i16) -> Result<Self, DecodeError> {
-        let mut decoder = Decoder::new(body);
         let read = |decoder: &mut Decoder| {
-            let shape = shape(Self::API, version)
-                .ok_or_else(|| decoder.fault(DecodeFault::UnsupportedVersion(version)))?;
-            let message = Self::read_fields(decoder, shape)?;
+            let message = read_body(decoder, version)?;
             decoder.finish().map(|()| message)
         };
-        read(&mut decoder).map_err(|error| error.in_message(Self::NAME))
+        read(&mut Decoder::new(body)).map_err(|error| error.in_message(Self::NAME))
+    }
+
+    /// Reads a body and ignores what follows it, as Kafka's brokers do: librdkafka leaves three bytes behind a Metadata
+    /// request for all topics.
+    fn decode_leading(body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        read_body(&mut Decoder::new(body), version).map_err(|error| error.in_message(Self::NAME))
     }
 
     /// Writes the body.
@@ -43,6 +46,12 @@ pub trait Request: Message {
 
 /// A message that answers a [`Request`].
 pub trait Response: Message {}
+
+fn read_body<M: Message>(decoder: &mut Decoder, version: i16) -> Result<M, DecodeError> {
+    let shape =
+        shape(M::API, version).ok_or_else(|| decoder.fault(DecodeFault::UnsupportedVersion(version)))?;
+    M::read_fields(decoder, shape)
+}
 
 fn shape(api: ApiKey, version: i16) -> Option<Shape> {
     let known = api.versions().contains(version);

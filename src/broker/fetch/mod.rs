@@ -44,7 +44,7 @@ impl TopicRef {
 }
 
 pub(super) fn accept(cx: Context, body: Bytes) -> Result<Reply, Failure> {
-    let request = FetchRequest::decode(body, cx.version)?;
+    let request = FetchRequest::decode_leading(body, cx.version)?;
     let listed = request.topics.iter().map(|topic| 1 + topic.partitions.len());
     let forgotten = request.forgotten_topics_data.iter().map(|topic| 1 + topic.partitions.len());
     cx.check_listed(listed.chain(forgotten).sum())?;

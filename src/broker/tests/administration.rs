@@ -27,6 +27,18 @@ async fn a_client_from_the_future_learns_what_is_served() {
 }
 
 #[tokio::test]
+async fn what_librdkafka_leaves_behind_a_request_is_ignored() {
+    let harness = Harness::start();
+    let (mut client, _) = harness.with_topic("t", 1).await;
+    // Metadata 12 for all topics as librdkafka 2.16 writes it: the null of four bytes, where one is the null.
+    let header = [0, 3, 0, 12, 0, 0, 0, 7, 0xff, 0xff, 0];
+    let frame = [&header[..], &[0, 0, 0, 0, 1, 0, 0]].concat();
+    let Reply::Later(answer) = client.frame(frame.into()).await.unwrap() else { panic!("an answer to come") };
+    let (_, answer) = decode_response::<MetadataResponse>(joined(answer.await.unwrap()), 12).unwrap();
+    assert_eq!(answer.topics.len(), 1);
+}
+
+#[tokio::test]
 async fn every_version_of_the_handshake_is_answered() {
     let harness = Harness::start();
     let mut client = harness.user();
