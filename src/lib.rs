@@ -7,6 +7,7 @@ pub mod console;
 pub mod core;
 pub mod log;
 pub mod net;
+pub mod serve;
 pub mod shard;
 pub mod store;
 pub mod types;

@@ -1,1 +1,43 @@
-//! The broker room.
+//! What each request of the Kafka protocol means here: one file for each family of requests.
+//!
+//! Comes in: frames of a connection whose principal is known (`net`). A handler turns a request into [`Command`]s for the
+//! shard, or reads the shard's view, and turns the outcome into the reply that Kafka 4.4 would give (`spec/differences.md`
+//! lists where not). Goes out: reply chunks, in which record data is what the log holds, uncopied.
+//!
+//! Commands of one connection reach the shard in frame order; reads are made when their turn to be answered comes, so they
+//! see what the same connection has asked for before. This room decides nothing that changes state, keeps nothing that
+//! could go stale, answers nothing that is not durable, and never lets one connection's wait hold another's.
+//!
+//! [`Command`]: crate::core::Command
+
+mod api_versions;
+mod authorise;
+mod config;
+mod coordinator;
+mod describe_configs;
+mod describe_topics;
+mod enrolment;
+mod errors;
+mod failure;
+mod fetch;
+mod group_offsets;
+mod limits;
+mod list_offsets;
+mod metadata;
+mod names;
+mod produce;
+mod producer_id;
+mod service;
+mod session;
+mod topic_config;
+mod topics;
+mod transaction_admin;
+mod transactions;
+mod txn_offsets;
+
+pub use config::{BrokerConfig, Endpoint};
+pub use service::Broker;
+pub use session::Session;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! ApiVersions: what is served here, and which features are on (KIP-35, KIP-511, KIP-584).
+
+use super::failure::Failure;
+use super::session::Context;
+use crate::wire::messages::{
+    ApiVersionEntry, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use crate::wire::{ApiKey, ErrorCode, VersionRange};
+
+/// The feature that turns on transactions of protocol version 2 (KIP-890).
+const TRANSACTION_VERSION: &str = "transaction.version";
+/// The newest transaction version that is implemented, which is the one in use.
+const TRANSACTION_VERSION_MAX: i16 = 2;
+/// The features never change while semel runs. Clients ignore finalized features without an epoch of at least 0.
+const FEATURES_EPOCH: i64 = 0;
+
+/// The versions of an api that are served; none for an api that is declared but not served yet.
+pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
+    match api {
+        // Version 2 filters by a regular expression.
+        ApiKey::ListTransactions => Some(VersionRange { min: 0, max: 1 }),
+        ApiKey::Produce
+        | ApiKey::Fetch
+        | ApiKey::ListOffsets
+        | ApiKey::Metadata
+        | ApiKey::OffsetCommit
+        | ApiKey::OffsetFetch
+        | ApiKey::FindCoordinator
+        | ApiKey::ApiVersions
+        | ApiKey::CreateTopics
+        | ApiKey::DeleteTopics
+        | ApiKey::CreatePartitions
+        | ApiKey::InitProducerId
+        | ApiKey::OffsetForLeaderEpoch
+        | ApiKey::AddPartitionsToTxn
+        | ApiKey::AddOffsetsToTxn
+        | ApiKey::EndTxn
+        | ApiKey::TxnOffsetCommit
+        | ApiKey::DescribeConfigs
+        | ApiKey::DescribeCluster
+        | ApiKey::DescribeProducers
+        | ApiKey::DescribeTransactions
+        | ApiKey::DescribeTopicPartitions => Some(api.versions()),
+        _ => None,
+    }
+}
+
+/// The versions that are listed: those that are served, but for the exceptions of [`ApiKey::listed_versions`].
+fn listed(api: ApiKey) -> Option<VersionRange> {
+    let served = served(api)?;
+    let listed = api.listed_versions()?;
+    Some(VersionRange { min: listed.min.min(served.min), max: listed.max.min(served.max) })
+}
+
+pub(super) async fn answer(cx: Context, request: ApiVersionsRequest) -> Result<ApiVersionsResponse, Failure> {
+    let ApiVersionsRequest { client_software_name: name, client_software_version: version, .. } = &request;
+    if cx.version >= 3 && !(is_software_name(name) && is_software_name(version)) {
+        return Ok(ApiVersionsResponse { error_code: ErrorCode::InvalidRequest, ..Default::default() });
+    }
+    tracing::debug!(peer = %cx.caller.connection.peer, client = %name, version = %version, "client software");
+    Ok(versions(cx.version))
+}
+
+fn versions(version: i16) -> ApiVersionsResponse {
+    let entry = |api: &ApiKey| listed(*api).map(|versions| entry_of(*api, versions));
+    // Clients before ApiVersions 4 take a least version of 0 for an error (KIP-1022); Kafka shows them 1.
+    let min_version = if version < 4 { 1 } else { 0 };
+    let name = || TRANSACTION_VERSION.to_owned();
+    ApiVersionsResponse {
+        api_keys: ApiKey::ALL.iter().filter_map(entry).collect(),
+        supported_features: vec![SupportedFeatureKey {
+            name: name(),
+            min_version,
+            max_version: TRANSACTION_VERSION_MAX,
+        }],
+        finalized_features_epoch: FEATURES_EPOCH,
+        finalized_features: vec![FinalizedFeatureKey {
+            name: name(),
+            max_version_level: TRANSACTION_VERSION_MAX,
+            min_version_level: TRANSACTION_VERSION_MAX,
+        }],
+        ..Default::default()
+    }
+}
+
+/// What a client is told that asked in a version of the future: in version 0, which everybody reads.
+pub(super) fn unsupported() -> ApiVersionsResponse {
+    ApiVersionsResponse {
+        error_code: ErrorCode::UnsupportedVersion,
+        api_keys: vec![entry_of(ApiKey::ApiVersions, ApiKey::ApiVersions.versions())],
+        ..Default::default()
+    }
+}
+
+fn entry_of(api: ApiKey, versions: VersionRange) -> ApiVersionEntry {
+    ApiVersionEntry { api_key: api.into(), min_version: versions.min, max_version: versions.max }
+}
+
+/// KIP-511: letters, digits, `-` and `.`, with a letter or digit at both ends.
+fn is_software_name(name: &str) -> bool {
+    let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    alphanumeric(name.chars().next())
+        && alphanumeric(name.chars().next_back())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn produce_is_listed_from_0_and_init_producer_id_only_where_it_is_stable() {
+        assert_eq!(listed(ApiKey::Produce), Some(VersionRange { min: 0, max: 13 }));
+        assert_eq!(listed(ApiKey::InitProducerId), Some(VersionRange { min: 0, max: 5 }));
+        assert_eq!(listed(ApiKey::ListTransactions), Some(VersionRange { min: 0, max: 1 }));
+        assert_eq!(listed(ApiKey::JoinGroup), None);
+    }
+
+    #[test]
+    fn transactions_of_version_2_are_on() {
+        for version in ApiKey::ApiVersions.versions().iter() {
+            let answer = versions(version);
+            assert!(answer.finalized_features_epoch >= 0);
+            let [feature] = answer.finalized_features.as_slice() else { panic!("{answer:?}") };
+            assert_eq!((feature.name.as_str(), feature.max_version_level), ("transaction.version", 2));
+            assert_eq!(answer.supported_features[0].min_version, if version < 4 { 1 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn software_names_follow_kip_511() {
+        for good in ["apache-kafka-java", "4.4.0", "a", "librdkafka"] {
+            assert!(is_software_name(good), "{good}");
+        }
+        for bad in ["", "-a", "a.", "a b", "ä"] {
+            assert!(!is_software_name(bad), "{bad}");
+        }
+    }
+}

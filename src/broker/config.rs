@@ -1,0 +1,39 @@
+//! What people may set.
+
+use std::time::Duration;
+
+/// A host and a port under which clients reach this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The host name or address, as clients shall use it: the server's certificate must cover it.
+    pub host: String,
+    /// The port, for TCP and UDP.
+    pub port: u16,
+}
+
+/// The broker's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// Where Metadata and FindCoordinator send clients, unless [`Broker::advertise`](super::Broker::advertise) says
+    /// otherwise later (a listener on port 0 learns its port when it is bound).
+    pub advertised: Endpoint,
+    /// Whether a topic comes into being when a client first asks for it (Kafka's `auto.create.topics.enable`).
+    pub auto_create_topics: bool,
+    /// Partitions of a topic whose creator does not say how many (Kafka's `num.partitions`).
+    pub partitions_default: u32,
+    /// The longest transaction timeout that a producer may ask for (Kafka's `transaction.max.timeout.ms`).
+    pub transaction_timeout_max: Duration,
+}
+
+impl BrokerConfig {
+    /// Kafka's defaults.
+    #[must_use]
+    pub fn new(advertised: Endpoint) -> BrokerConfig {
+        BrokerConfig {
+            advertised,
+            auto_create_topics: true,
+            partitions_default: 1,
+            transaction_timeout_max: Duration::from_secs(15 * 60),
+        }
+    }
+}

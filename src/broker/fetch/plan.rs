@@ -1,0 +1,189 @@
+//! Which batches of a partition a fetch answers with, from the index alone: no payload is read to leave a batch out.
+//!
+//! Pure. What is left out, for `read_committed`, are the batches of aborted transactions; markers are kept, and each abort
+//! marker that is kept puts one entry on the answer's list (`spec/transactions.md`, R4 and R5).
+
+use crate::core::Outcome;
+use crate::log::Place;
+use crate::store::{IndexEntry, IndexKind};
+use crate::types::{Offset, ProducerId};
+use std::collections::HashMap;
+
+/// A batch that is part of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) base: Offset,
+    pub(super) last: Offset,
+    pub(super) place: Place,
+}
+
+/// An abort marker that is part of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Abort {
+    pub(super) producer: ProducerId,
+    pub(super) marker: Offset,
+}
+
+/// Why a scan stopped where it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Halt {
+    /// There is nothing more below the end.
+    End,
+    /// The next batch does not fit any more.
+    Full,
+    /// It has looked at as many entries as it was to: there may be more.
+    Slice,
+}
+
+/// What room the answer has left, over all of its partitions.
+#[derive(Debug)]
+pub(super) struct Room {
+    left: usize,
+    /// Whether nothing has been kept yet: then the next batch is, however large.
+    empty: bool,
+    /// Whether a batch has been turned away for want of room.
+    pub(super) full: bool,
+}
+
+impl Room {
+    pub(super) fn new(bytes: usize) -> Room {
+        Room { left: bytes, empty: true, full: false }
+    }
+
+    /// Takes a batch in, if it fits or is the first; `own_left` is what its partition may still have.
+    fn admit(&mut self, length: usize, own_left: usize) -> bool {
+        if !self.empty && length > own_left.min(self.left) {
+            self.full |= length > self.left;
+            return false;
+        }
+        self.empty = false;
+        self.left = self.left.saturating_sub(length);
+        true
+    }
+}
+
+/// A partition as it is being scanned. A scan may go on later, with a newer view: what it has found stays true, since
+/// nothing below the end of a view is undecided.
+#[derive(Debug)]
+pub(super) struct Scan {
+    committed: bool,
+    limit: usize,
+    /// Where the scan goes on.
+    pub(super) next: Offset,
+    pub(super) kept: Vec<Kept>,
+    pub(super) kept_bytes: usize,
+    /// In the order of the markers.
+    pub(super) aborts: Vec<Abort>,
+    /// Bytes that were left out.
+    pub(super) dropped_bytes: u64,
+}
+
+/// The rows that a scan reads.
+pub(super) trait Rows {
+    type Error;
+
+    /// Up to `count` batches, from the one that holds `offset` on, each with its last offset.
+    fn batches(&self, offset: Offset, count: usize) -> Result<Vec<(Offset, IndexEntry)>, Self::Error>;
+
+    /// The producer's first aborted range whose marker is at `offset` or after it, as (first offset, marker).
+    fn next_aborted(
+        &self,
+        producer: ProducerId,
+        offset: Offset,
+    ) -> Result<Option<(Offset, Offset)>, Self::Error>;
+}
+
+impl Scan {
+    /// A scan from `start` on that keeps at most `limit` bytes.
+    pub(super) fn new(committed: bool, start: Offset, limit: usize) -> Scan {
+        Scan {
+            committed,
+            limit,
+            next: start,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            aborts: Vec::new(),
+            dropped_bytes: 0,
+        }
+    }
+
+    /// How many bytes this partition counts for: one that has no room for its next batch counts as full.
+    pub(super) fn credit(&self, halt: Halt) -> usize {
+        if halt == Halt::Full { self.kept_bytes.max(self.limit) } else { self.kept_bytes }
+    }
+
+    /// Looks at up to `slice` batches below `end`.
+    pub(super) fn advance<R: Rows>(
+        &mut self,
+        rows: &R,
+        end: Offset,
+        slice: usize,
+        room: &mut Room,
+    ) -> Result<Halt, R::Error> {
+        let mut outlook = HashMap::new();
+        let mut left = slice;
+        while left > 0 {
+            let count = left.min(BATCHES_AT_ONCE);
+            let batches = rows.batches(self.next, count)?;
+            let ends = batches.len() < count;
+            for (last, entry) in batches {
+                if entry.base_offset >= end {
+                    return Ok(Halt::End);
+                }
+                if self.committed && is_aborted(rows, &mut outlook, &entry)? {
+                    self.dropped_bytes += u64::from(entry.place.length);
+                } else if !self.keep(last, &entry, room) {
+                    return Ok(Halt::Full);
+                }
+                self.next = last.next();
+            }
+            if ends {
+                return Ok(Halt::End);
+            }
+            left -= count;
+        }
+        Ok(Halt::Slice)
+    }
+
+    fn keep(&mut self, last: Offset, entry: &IndexEntry, room: &mut Room) -> bool {
+        let length = usize::try_from(entry.place.length).unwrap_or(usize::MAX);
+        if !room.admit(length, self.limit.saturating_sub(self.kept_bytes)) {
+            return false;
+        }
+        self.kept.push(Kept { base: entry.base_offset, last, place: entry.place });
+        self.kept_bytes += length;
+        if let IndexKind::Marker { producer, outcome: Outcome::Abort } = entry.kind
+            && self.committed
+        {
+            self.aborts.push(Abort { producer, marker: last });
+        }
+        true
+    }
+}
+
+/// Index entries taken together: most answers need fewer.
+const BATCHES_AT_ONCE: usize = 64;
+
+/// Each producer's next aborted range, as far as it has been asked for: (first offset, marker), or that there is none. It
+/// holds as long as the view does.
+type Outlook = HashMap<ProducerId, Option<(Offset, Offset)>>;
+
+/// Whether the batch belongs to an aborted transaction. It lies below the last stable offset, so its transaction has ended;
+/// a producer's ranges do not overlap: so its next one holds the batch or none does.
+fn is_aborted<R: Rows>(rows: &R, outlook: &mut Outlook, entry: &IndexEntry) -> Result<bool, R::Error> {
+    let IndexKind::Transactional { producer } = entry.kind else { return Ok(false) };
+    let offset = entry.base_offset;
+    let next = match outlook.get(&producer) {
+        Some(None) => None,
+        Some(Some((first, marker))) if offset <= *marker => Some((*first, *marker)),
+        _ => {
+            let next = rows.next_aborted(producer, offset)?;
+            outlook.insert(producer, next);
+            next
+        }
+    };
+    Ok(next.is_some_and(|(first, _)| first <= offset))
+}
+
+#[cfg(test)]
+mod tests;

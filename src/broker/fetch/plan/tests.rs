@@ -1,0 +1,209 @@
+//! The plan against a naive reader of the same partition.
+
+use super::*;
+use crate::log::SegmentNumber;
+use crate::types::Timestamp;
+use proptest::prelude::*;
+use std::convert::Infallible;
+
+/// What happens in a partition, in order.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Plain { records: i64, length: u32 },
+    Append { producer: i64, records: i64, length: u32 },
+    End { producer: i64, commit: bool },
+}
+
+/// A batch, and whether a committed reader sees it, as the history says.
+#[derive(Clone, Debug)]
+struct Written {
+    last: Offset,
+    entry: IndexEntry,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Visible,
+    Aborted,
+    Open,
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    written: Vec<Written>,
+    aborted: Vec<(ProducerId, Offset, Offset)>,
+    open: HashMap<i64, Offset>,
+    next: i64,
+}
+
+const MARKER_LENGTH: u32 = 78;
+
+impl Partition {
+    fn of(steps: &[Step]) -> Partition {
+        let mut partition = Partition::default();
+        for step in steps {
+            partition.apply(*step);
+        }
+        partition
+    }
+
+    fn write(&mut self, records: i64, length: u32, kind: IndexKind, fate: Fate) -> Offset {
+        let base = Offset(self.next);
+        self.next += records;
+        let place = Place { segment: SegmentNumber(1), position: u32::try_from(base.0).unwrap(), length };
+        let entry = IndexEntry { base_offset: base, place, max_timestamp: Timestamp(0), kind };
+        self.written.push(Written { last: Offset(self.next - 1), entry, fate });
+        base
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Plain { records, length } => {
+                self.write(records, length, IndexKind::Plain, Fate::Visible);
+            }
+            Step::Append { producer, records, length } => {
+                let kind = IndexKind::Transactional { producer: ProducerId(producer) };
+                let base = self.write(records, length, kind, Fate::Open);
+                self.open.entry(producer).or_insert(base);
+            }
+            Step::End { producer, commit } => {
+                let producer_id = ProducerId(producer);
+                let outcome = if commit { Outcome::Commit } else { Outcome::Abort };
+                let kind = IndexKind::Marker { producer: producer_id, outcome };
+                let marker = self.write(1, MARKER_LENGTH, kind, Fate::Visible);
+                let Some(first) = self.open.remove(&producer) else { return };
+                let fate = if commit { Fate::Visible } else { Fate::Aborted };
+                let own = IndexKind::Transactional { producer: producer_id };
+                for written in self.written.iter_mut().filter(|w| w.entry.kind == own && w.fate == Fate::Open)
+                {
+                    written.fate = fate;
+                }
+                if !commit {
+                    self.aborted.push((producer_id, first, marker));
+                }
+            }
+        }
+    }
+
+    fn last_stable_offset(&self) -> Offset {
+        self.open.values().copied().min().unwrap_or(Offset(self.next))
+    }
+}
+
+impl Rows for Partition {
+    type Error = Infallible;
+
+    fn batches(&self, offset: Offset, count: usize) -> Result<Vec<(Offset, IndexEntry)>, Infallible> {
+        let from = self.written.iter().filter(|written| written.last >= offset);
+        Ok(from.take(count).map(|written| (written.last, written.entry.clone())).collect())
+    }
+
+    fn next_aborted(
+        &self,
+        producer: ProducerId,
+        offset: Offset,
+    ) -> Result<Option<(Offset, Offset)>, Infallible> {
+        let own = self.aborted.iter().filter(|(id, _, marker)| *id == producer && *marker >= offset);
+        Ok(own.map(|(_, first, marker)| (*first, *marker)).min_by_key(|(_, marker)| *marker))
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let append = (0..4_i64, 1..4_i64, 1..200_u32).prop_map(|(producer, records, length)| Step::Append {
+        producer,
+        records,
+        length,
+    });
+    let plain = (1..4_i64, 1..200_u32).prop_map(|(records, length)| Step::Plain { records, length });
+    let end = (0..4_i64, any::<bool>()).prop_map(|(producer, commit)| Step::End { producer, commit });
+    prop::collection::vec(prop_oneof![4 => append, 1 => plain, 2 => end], 0..60)
+}
+
+fn scan_to_the_end(scan: &mut Scan, rows: &Partition, end: Offset, slice: usize, room: &mut Room) -> Halt {
+    loop {
+        let Ok(halt) = scan.advance(rows, end, slice, room);
+        if halt != Halt::Slice {
+            return halt;
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_committed_reader_gets_what_the_history_says(
+        steps in steps(), start in 0..120_i64, limit in 0..3_000_usize, answer in 0..3_000_usize, slice in 1..80_usize,
+    ) {
+        let partition = Partition::of(&steps);
+        let end = partition.last_stable_offset();
+        let (mut scan, mut room) = (Scan::new(true, Offset(start), limit), Room::new(answer));
+        let halt = scan_to_the_end(&mut scan, &partition, end, slice, &mut room);
+
+        let (mut expected, mut bytes, mut full) = (Vec::new(), 0_usize, false);
+        for written in partition.written.iter().filter(|w| w.last >= Offset(start) && w.entry.base_offset < end) {
+            prop_assert_ne!(written.fate, Fate::Open, "below the last stable offset everything is decided");
+            if written.fate == Fate::Aborted {
+                continue;
+            }
+            let length = written.entry.place.length as usize;
+            if !expected.is_empty() && bytes + length > limit.min(answer) {
+                full = true;
+                break;
+            }
+            bytes += length;
+            expected.push(written.clone());
+        }
+        let bases = |kept: &[Kept]| kept.iter().map(|kept| kept.base).collect::<Vec<_>>();
+        prop_assert_eq!(bases(&scan.kept), expected.iter().map(|w| w.entry.base_offset).collect::<Vec<_>>());
+        prop_assert_eq!(scan.kept_bytes, bytes);
+        prop_assert_eq!(halt, if full { Halt::Full } else { Halt::End });
+
+        let aborts = expected.iter().filter_map(|written| match written.entry.kind {
+            IndexKind::Marker { producer, outcome: Outcome::Abort } => Some(Abort { producer, marker: written.last }),
+            _ => None,
+        });
+        prop_assert_eq!(&scan.aborts, &aborts.collect::<Vec<_>>());
+        prop_assert!(scan.aborts.is_sorted_by_key(|abort| abort.marker));
+    }
+
+    #[test]
+    fn an_uncommitted_reader_gets_everything_and_no_list(steps in steps(), start in 0..120_i64) {
+        let partition = Partition::of(&steps);
+        let (mut scan, mut room) = (Scan::new(false, Offset(start), usize::MAX), Room::new(usize::MAX));
+        let halt = scan_to_the_end(&mut scan, &partition, Offset(partition.next), 7, &mut room);
+        prop_assert_eq!(halt, Halt::End);
+        prop_assert_eq!(scan.kept.len(), partition.written.iter().filter(|w| w.last >= Offset(start)).count());
+        prop_assert!(scan.aborts.is_empty());
+    }
+
+    #[test]
+    fn a_scan_that_goes_on_with_a_newer_view_misses_nothing(steps in steps(), cut in 0..60_usize) {
+        let (early, late) = (Partition::of(&steps[..cut.min(steps.len())]), Partition::of(&steps));
+        let (mut scan, mut room) = (Scan::new(true, Offset(0), usize::MAX), Room::new(usize::MAX));
+        scan_to_the_end(&mut scan, &early, early.last_stable_offset(), 5, &mut room);
+        scan_to_the_end(&mut scan, &late, late.last_stable_offset(), 5, &mut room);
+        let (mut whole, mut room) = (Scan::new(true, Offset(0), usize::MAX), Room::new(usize::MAX));
+        scan_to_the_end(&mut whole, &late, late.last_stable_offset(), 1_000, &mut room);
+        prop_assert_eq!(scan.kept, whole.kept);
+        prop_assert_eq!(scan.aborts, whole.aborts);
+    }
+}
+
+#[test]
+fn the_first_batch_of_an_answer_is_whole_and_the_next_partition_waits() {
+    let partition =
+        Partition::of(&[Step::Plain { records: 1, length: 1_000 }, Step::Plain { records: 1, length: 10 }]);
+    let mut room = Room::new(100);
+    let mut first = Scan::new(true, Offset(0), 50);
+    assert_eq!(first.advance(&partition, Offset(2), 10, &mut room), Ok(Halt::Full));
+    assert_eq!((first.kept.len(), first.kept_bytes, first.next), (1, 1_000, Offset(1)));
+    let mut second = Scan::new(true, Offset(0), 2_000);
+    assert_eq!(second.advance(&partition, Offset(2), 10, &mut room), Ok(Halt::Full));
+    assert!(second.kept.is_empty() && room.full);
+}
+
+#[test]
+fn a_full_partition_counts_as_its_limit() {
+    let scan = Scan::new(true, Offset(0), 50);
+    assert_eq!((scan.credit(Halt::Full), scan.credit(Halt::End)), (50, 0));
+}

@@ -1,0 +1,191 @@
+//! From what a client wants to places in the log: looks at the view, waits for more where there is too little, and goes on
+//! where it stopped.
+
+use super::Wanted;
+use super::plan::{Halt, Room, Rows, Scan};
+use crate::broker::errors::names_topics_by_id;
+use crate::broker::failure::Failure;
+use crate::broker::limits::FETCH_SLICE_ENTRIES;
+use crate::broker::list_offsets::check_leader_epoch;
+use crate::broker::names::{self, Topic};
+use crate::broker::session::Context;
+use crate::core::PartitionRow;
+use crate::store::{IndexEntry, ReadView, StoreError};
+use crate::types::{Offset, PartitionId, ProducerId};
+use crate::wire::{ApiKey, ErrorCode};
+use tokio::time::{Instant, sleep_until};
+
+/// How much a fetch wants, and by when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) committed: bool,
+    pub(super) bytes_min: usize,
+    pub(super) bytes_max: usize,
+    pub(super) deadline: Instant,
+}
+
+/// What has been found of one partition; or why there is nothing to be had.
+pub(super) type Found = Result<Reading, ErrorCode>;
+
+/// A partition that is being read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) partition: PartitionId,
+    pub(super) row: PartitionRow,
+    pub(super) scan: Scan,
+    asked: Offset,
+    halt: Halt,
+    /// Up to where the scan has looked, if it has reached the end.
+    seen: Option<Offset>,
+}
+
+/// Looks for what is wanted, until there is enough, something is wrong, or the deadline is there. One answer for each
+/// partition, in order.
+pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Result<Vec<Found>, Failure> {
+    let mut found = resolve(cx, wanted, terms)?;
+    let mut room = Room::new(terms.bytes_max);
+    let mut watch = None;
+    loop {
+        let view = cx.view();
+        for found in &mut found {
+            if let Ok(reading) = found
+                && !reading.advance(&view, terms.committed, &mut room)?
+            {
+                *found = Err(deleted(cx));
+            }
+        }
+        if is_enough(&found, &room, terms.bytes_min) || Instant::now() >= terms.deadline {
+            break;
+        }
+        let readings = || found.iter().filter_map(|found| found.as_ref().ok());
+        if readings().any(|reading| reading.halt == Halt::Slice) {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        match &watch {
+            // What changes from here on wakes; what has changed before is looked at once more.
+            None => watch = Some(cx.node.shard.watch(readings().map(|reading| reading.partition))),
+            Some(watch) => tokio::select! {
+                () = watch.changed() => {}
+                () = sleep_until(terms.deadline) => {}
+            },
+        }
+    }
+    for reading in found.iter().flatten().filter(|_| terms.committed) {
+        reading.leave_word(cx);
+    }
+    Ok(found)
+}
+
+/// What a partition answers that was deleted after its topic had been found.
+fn deleted(cx: &Context) -> ErrorCode {
+    match names_topics_by_id(ApiKey::Fetch, cx.version) {
+        true => ErrorCode::UnknownTopicId,
+        false => ErrorCode::UnknownTopicOrPartition,
+    }
+}
+
+fn is_enough(found: &[Found], room: &Room, bytes_min: usize) -> bool {
+    let credit = |found: &Found| found.as_ref().map_or(0, |reading| reading.scan.credit(reading.halt));
+    found.is_empty()
+        || room.full
+        || found.iter().any(Result::is_err)
+        || found.iter().map(credit).fold(0, usize::saturating_add) >= bytes_min
+}
+
+/// Finds the partitions by what they are called, and where each is to be read from.
+fn resolve(cx: &Context, wanted: &[Wanted], terms: Terms) -> Result<Vec<Found>, Failure> {
+    let view = cx.view();
+    let mut found = Vec::with_capacity(wanted.len());
+    // Partitions of one topic mostly come together.
+    let mut last: Option<(&super::TopicRef, Result<Topic, ErrorCode>)> = None;
+    for wanted in wanted {
+        let topic = match last.take() {
+            Some((name, topic)) if *name == wanted.topic => topic,
+            _ => names::find(&view, (ApiKey::Fetch, cx.version), &wanted.topic.name, wanted.topic.id)?,
+        };
+        let partition = match &topic {
+            Ok(topic) => topic.partition(wanted.index).ok_or(ErrorCode::UnknownTopicOrPartition),
+            Err(code) => Err(*code),
+        };
+        found.push(match partition {
+            Ok(partition) => Reading::begin(cx, &view, partition, wanted, terms)?,
+            Err(code) => Err(code),
+        });
+        last = Some((&wanted.topic, topic));
+    }
+    Ok(found)
+}
+
+impl Reading {
+    fn begin(
+        cx: &Context,
+        view: &ReadView,
+        partition: PartitionId,
+        wanted: &Wanted,
+        terms: Terms,
+    ) -> Result<Found, Failure> {
+        if let Err(code) = check_leader_epoch(wanted.leader_epoch) {
+            return Ok(Err(code));
+        }
+        let Some(row) = view.get::<PartitionRow>(&partition)? else {
+            return Ok(Err(deleted(cx)));
+        };
+        let asked = Offset(wanted.fetch_offset);
+        if asked < row.log_start || asked > row.next_offset {
+            return Ok(Err(ErrorCode::OffsetOutOfRange));
+        }
+        let start = if terms.committed { cx.caller.skips.start(partition, asked) } else { asked };
+        let limit = usize::try_from(wanted.bytes_max).unwrap_or(0);
+        let scan = Scan::new(terms.committed, start, limit);
+        Ok(Ok(Reading { partition, row, scan, asked, halt: Halt::Slice, seen: None }))
+    }
+
+    /// Goes on with a newer view. False if the partition is no more.
+    fn advance(&mut self, view: &ReadView, committed: bool, room: &mut Room) -> Result<bool, Failure> {
+        let Some(row) = view.get::<PartitionRow>(&self.partition)? else { return Ok(false) };
+        self.row = row;
+        let end = if committed { self.row.last_stable_offset() } else { self.row.next_offset };
+        if self.halt == Halt::Full || self.seen == Some(end) {
+            return Ok(true);
+        }
+        let rows = PartitionRows { view, partition: self.partition };
+        self.halt = match self.scan.next < end {
+            true => self.scan.advance(&rows, end, FETCH_SLICE_ENTRIES, room)?,
+            false => Halt::End,
+        };
+        self.seen = (self.halt == Halt::End).then_some(end);
+        Ok(true)
+    }
+
+    /// Tells the next fetch how far this one came without finding anything to answer with.
+    fn leave_word(&self, cx: &Context) {
+        if self.scan.kept.is_empty() && self.scan.next > self.asked {
+            cx.caller.skips.remember(self.partition, self.asked, self.scan.next);
+        } else if !self.scan.kept.is_empty() {
+            cx.caller.skips.forget(self.partition);
+        }
+    }
+}
+
+/// One partition's rows in a view.
+struct PartitionRows<'v> {
+    view: &'v ReadView,
+    partition: PartitionId,
+}
+
+impl Rows for PartitionRows<'_> {
+    type Error = StoreError;
+
+    fn batches(&self, offset: Offset, count: usize) -> Result<Vec<(Offset, IndexEntry)>, StoreError> {
+        self.view.index(self.partition, offset).take(count).collect()
+    }
+
+    fn next_aborted(
+        &self,
+        producer: ProducerId,
+        offset: Offset,
+    ) -> Result<Option<(Offset, Offset)>, StoreError> {
+        self.view.next_aborted(self.partition, producer, offset)
+    }
+}

@@ -1,0 +1,59 @@
+//! The limits of the broker, each with its reason. Those that people set are in [`BrokerConfig`](super::BrokerConfig).
+
+use std::time::Duration;
+
+/// Elements of any one list in a request, and partitions of one request in all. A topic or a cluster may have this many
+/// partitions (`core::limits::PARTITIONS_MAX`), and a client may name each of them once.
+pub(super) const LISTED_MAX: usize = 200_000;
+
+/// Bytes of record batches in one command. A shard's block holds twice as much, and a decision is never split over
+/// blocks; a larger request becomes several commands, in order.
+pub(super) const COMMAND_BYTES_MAX: usize = 16 << 20;
+
+/// Record batches in one command: each takes a few rows of one decision.
+pub(super) const COMMAND_BATCHES_MAX: usize = 1_024;
+
+/// The largest `max.message.bytes`: a batch must fit into a command.
+pub(super) const MESSAGE_BYTES_MAX: usize = COMMAND_BYTES_MAX;
+
+/// Compressed batches of a request from this size on are checked off the async threads: expanding them may take longer
+/// than other connections should wait.
+pub(super) const INLINE_EXPANSION_BYTES_MAX: usize = 16 << 10;
+
+/// Record bytes of one fetch answer (Kafka's `fetch.max.bytes`); the first batch is returned even if it alone is larger.
+pub(super) const FETCH_ANSWER_BYTES_MAX: usize = 55 << 20;
+
+/// How long a fetch may wait, whatever it asks for. Longer waits serve nobody: clients ask for half a second.
+pub(super) const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Index entries looked at before other tasks of the thread get their turn, and the deadline is looked at again.
+pub(super) const FETCH_SLICE_ENTRIES: usize = 2_048;
+
+/// How often a fetch starts again because what it was about to read has been deleted meanwhile. Each time the view is
+/// newer, so twice is rare already.
+pub(super) const FETCH_ATTEMPTS_MAX: usize = 4;
+
+/// Places in long runs of aborted records that one connection remembers between two fetches.
+pub(super) const REMEMBERED_SKIPS_MAX: usize = 1_024;
+
+/// Fetch sessions at a time (Kafka's `max.incremental.fetch.session.cache.slots`).
+pub(super) const FETCH_SESSIONS_MAX: usize = 1_000;
+
+/// Partitions of all fetch sessions together, at about 150 bytes each.
+pub(super) const FETCH_SESSION_PARTITIONS_MAX: usize = 500_000;
+
+/// A fetch session is safe from others for this long (Kafka's `min.incremental.fetch.session.eviction.ms`).
+pub(super) const FETCH_SESSION_EVICTION_AGE: Duration = Duration::from_secs(120);
+
+/// Requests that look through many rows (all topics, all transactions, offsets by time) and run at the same time, each
+/// on a thread of its own; others wait. More would only compete for the disk.
+pub(super) const SCANS_MAX: usize = 4;
+
+/// Answers of this size or more take their memory from the control budget.
+pub(super) const UNRESERVED_ANSWER_BYTES: usize = 64 << 10;
+
+/// Partitions in one answer to DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
+pub(super) const DESCRIBED_PARTITIONS_MAX: usize = 2_000;
+
+/// Transactions, or producers of one partition, in one answer. What is beyond is left out, and the log says so.
+pub(super) const DESCRIBED_MAX: usize = 100_000;

@@ -1,0 +1,315 @@
+//! Produce: each partition's batch is checked here, in full, before the shard sees it; what the shard makes of it is the
+//! answer. A refused partition does not keep the others from being stored.
+
+use super::failure::{Failure, expect};
+use super::limits::{COMMAND_BATCHES_MAX, COMMAND_BYTES_MAX, INLINE_EXPANSION_BYTES_MAX};
+use super::names::{self, Topic};
+use super::service::reply_to;
+use super::session::Context;
+use super::{errors, topic_config};
+use crate::core::{
+    Appended, BatchFacts, BatchProducer, Command, Identity, Produce, ProduceBatch, Protocol, Refusal,
+};
+use crate::net::Reply;
+use crate::shard::Answer;
+use crate::store::ReadView;
+use crate::types::{ProducerId, TopicId, TransactionalId};
+use crate::wire::batch::{
+    self, BatchError, BatchHeader, BatchLimits, CheckedBatch, Compression, check_produced,
+};
+use crate::wire::messages::*;
+use crate::wire::{ErrorCode, Message, Records};
+use bytes::Bytes;
+
+/// The first version in which an append enrols its partition (KIP-890).
+const ENROLS: i16 = 12;
+/// The first version in which records may be compressed with zstd (KIP-110).
+const ZSTD: i16 = 7;
+/// How acknowledgement is asked for. 1 is served as −1: nothing is acknowledged before it is durable.
+mod acks {
+    pub(super) const NONE: i16 = 0;
+    pub(super) const LEADER: i16 = 1;
+    pub(super) const ALL: i16 = -1;
+}
+
+pub(super) async fn accept(cx: Context, body: Bytes) -> Result<Reply, Failure> {
+    let request = ProduceRequest::decode(body, cx.version)?;
+    cx.check_listed(request.topic_data.iter().map(|topic| 1 + topic.partition_data.len()).sum())?;
+    let acks = request.acks;
+    let transactional_id = request.transactional_id.clone();
+    let mut judged = if matches!(acks, acks::NONE | acks::LEADER | acks::ALL) {
+        judge(&cx, request).await?
+    } else {
+        Judged::refused(request.topic_data, ErrorCode::InvalidRequiredAcks)
+    };
+    judged.check_transactional(transactional_id.as_deref());
+    let protocol = if cx.version >= ENROLS { Protocol::V2 } else { Protocol::V1 };
+    let asked = Asked {
+        answers: ask(&cx, transactional_id.as_deref(), protocol, std::mem::take(&mut judged.batches)).await?,
+        topics: judged.topics,
+    };
+    Ok(match acks {
+        acks::NONE => Reply::Later(Box::pin(async move { Ok(asked.unacknowledged(&cx).await?) })),
+        _ => cx.clone().later(asked.acknowledged(cx)),
+    })
+}
+
+/// Looks at every batch: on a thread of its own where expanding them may take long.
+async fn judge(cx: &Context, request: ProduceRequest) -> Result<Judged, Failure> {
+    let (view, version) = (cx.view(), cx.version);
+    let records = request.topic_data.iter().flat_map(|topic| &topic.partition_data).map(|part| &part.records);
+    if !records.flatten().any(takes_long) {
+        return Judged::of(&view, version, request.topic_data);
+    }
+    match tokio::task::spawn_blocking(move || Judged::of(&view, version, request.topic_data)).await {
+        Ok(judged) => judged,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+fn takes_long(records: &Records) -> bool {
+    let compressed = || {
+        records.chunks().next().is_some_and(|batch| {
+            BatchHeader::parse(batch).is_ok_and(|header| header.compression != Compression::None)
+        })
+    };
+    records.len() >= INLINE_EXPANSION_BYTES_MAX && compressed()
+}
+
+/// The request's partitions, in its order: what is refused, and what is to be stored.
+#[derive(Default)]
+struct Judged {
+    topics: Vec<JudgedTopic>,
+    /// The batches to be stored, in the order of the request.
+    batches: Vec<(ProduceBatch, Bytes)>,
+}
+
+struct JudgedTopic {
+    name: String,
+    id: TopicId,
+    partitions: Vec<(i32, Verdict)>,
+}
+
+/// What is to become of a partition's batch.
+enum Verdict {
+    /// It is the next one of [`Judged::batches`].
+    Store,
+    Refuse(Refused),
+}
+
+/// Why a batch is not stored.
+struct Refused {
+    code: ErrorCode,
+    message: Option<String>,
+    /// The record that is to blame.
+    record: Option<u32>,
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Refused {
+        Refused { code, message: None, record: None }
+    }
+}
+
+impl From<BatchError> for Refused {
+    fn from(error: BatchError) -> Refused {
+        let record = match &error {
+            BatchError::InvalidRecord { index, .. } => Some(*index),
+            _ => None,
+        };
+        Refused { code: error.code(), message: Some(error.to_string()), record }
+    }
+}
+
+impl Judged {
+    fn of(view: &ReadView, version: i16, topics: Vec<ProduceTopic>) -> Result<Judged, Failure> {
+        let mut judged = Judged::default();
+        for ProduceTopic { name, topic_id, partition_data } in topics {
+            let topic = names::find(view, (crate::wire::ApiKey::Produce, version), &name, topic_id)?;
+            let limits = topic.as_ref().map(|topic| topic_config::batch_limits(&topic.row.config));
+            let limits = limits.unwrap_or_default();
+            let mut partitions = Vec::with_capacity(partition_data.len());
+            for ProducePartition { index, records } in partition_data {
+                let verdict = match check(&topic, &limits, version, index, records) {
+                    Ok(batch) => {
+                        judged.batches.push(batch);
+                        Verdict::Store
+                    }
+                    Err(refused) => Verdict::Refuse(refused),
+                };
+                partitions.push((index, verdict));
+            }
+            judged.topics.push(JudgedTopic { name, id: topic_id, partitions });
+        }
+        Ok(judged)
+    }
+
+    /// The same for every partition.
+    fn refused(topics: Vec<ProduceTopic>, code: ErrorCode) -> Judged {
+        let refuse = |partition: ProducePartition| (partition.index, Verdict::Refuse(code.into()));
+        let topics = topics.into_iter().map(|topic| JudgedTopic {
+            name: topic.name,
+            id: topic.topic_id,
+            partitions: topic.partition_data.into_iter().map(refuse).collect(),
+        });
+        Judged { topics: topics.collect(), batches: Vec::new() }
+    }
+
+    /// A transactional request speaks for one transactional id and one producer id, or nothing of it is stored.
+    fn check_transactional(&mut self, transactional_id: Option<&str>) {
+        let producers = self.batches.iter().filter_map(|(batch, _)| batch.batch.producer);
+        let mut ids =
+            producers.filter(|producer| producer.transactional).map(|producer| producer.identity.id);
+        let Some(first) = ids.next() else { return };
+        if transactional_id.is_none() {
+            self.refuse_all(ErrorCode::TransactionalIdAuthorizationFailed);
+        } else if ids.any(|id: ProducerId| id != first) {
+            self.refuse_all(ErrorCode::InvalidProducerIdMapping);
+        }
+    }
+
+    fn refuse_all(&mut self, code: ErrorCode) {
+        self.batches.clear();
+        for (_, verdict) in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            *verdict = Verdict::Refuse(code.into());
+        }
+    }
+}
+
+/// Checks one partition's records: exactly one batch, whole and true to its header.
+fn check(
+    topic: &Result<Topic, ErrorCode>,
+    limits: &BatchLimits,
+    version: i16,
+    index: i32,
+    records: Option<Records>,
+) -> Result<(ProduceBatch, Bytes), Refused> {
+    let topic = topic.as_ref().map_err(|code| *code)?;
+    let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let bytes = records.ok_or(BatchError::Empty)?.to_bytes();
+    let checked = check_produced(&bytes, limits)?;
+    if version < ZSTD && checked.compression() == Compression::Zstd {
+        let message = Some(format!("zstd needs produce requests of version {ZSTD} or later"));
+        return Err(Refused { code: ErrorCode::UnsupportedCompressionType, message, record: None });
+    }
+    let batch = facts(&checked);
+    Ok((ProduceBatch { partition, batch }, checked.bytes))
+}
+
+/// What the state machine needs to know of a batch.
+fn facts(checked: &CheckedBatch) -> BatchFacts {
+    let transactional = matches!(checked.producer, batch::BatchProducer::Transactional(_));
+    let producer = checked.producer.batch().map(|producer| BatchProducer {
+        identity: Identity { id: producer.id, epoch: producer.epoch },
+        first_sequence: producer.sequences.first,
+        transactional,
+    });
+    BatchFacts { records: checked.record_count, max_timestamp: checked.max_timestamp, producer }
+}
+
+/// Queues the batches: as one command, or as several in order where they are too large for one.
+async fn ask(
+    cx: &Context,
+    transactional_id: Option<&str>,
+    protocol: Protocol,
+    batches: Vec<(ProduceBatch, Bytes)>,
+) -> Result<Vec<(Answer, usize)>, Failure> {
+    let transactional_id = transactional_id.and_then(TransactionalId::new);
+    let mut answers = Vec::with_capacity(1);
+    let mut batches = batches.into_iter().peekable();
+    while batches.peek().is_some() {
+        let (mut facts, mut payloads, mut size) = (Vec::new(), Vec::new(), 0);
+        while let Some((batch, payload)) = batches.next_if(|(_, payload)| {
+            facts.is_empty()
+                || (size + payload.len() <= COMMAND_BYTES_MAX && facts.len() < COMMAND_BATCHES_MAX)
+        }) {
+            size += payload.len();
+            facts.push(batch);
+            payloads.push(payload);
+        }
+        let count = facts.len();
+        let produce = Produce { transactional_id: transactional_id.clone(), protocol, batches: facts };
+        answers.push((cx.ask_with(Command::Produce(produce), payloads).await?, count));
+    }
+    Ok(answers)
+}
+
+/// A request that the shard has.
+struct Asked {
+    topics: Vec<JudgedTopic>,
+    /// Each command's answer, and how many batches it has.
+    answers: Vec<(Answer, usize)>,
+}
+
+impl Asked {
+    async fn acknowledged(self, cx: Context) -> Result<ProduceResponse, Failure> {
+        let mut stored = Vec::new();
+        for (answer, count) in self.answers {
+            let answered = expect::produced(reply_to(answer).await?, count)?;
+            // Nearly always there is one command, and nothing to append to.
+            if stored.is_empty() { stored = answered } else { stored.extend(answered) }
+        }
+        let mut stored = stored.into_iter();
+        let mut responses = Vec::with_capacity(self.topics.len());
+        for JudgedTopic { name, id, partitions } in self.topics {
+            let mut partition_responses = Vec::with_capacity(partitions.len());
+            for (index, verdict) in partitions {
+                partition_responses.push(match verdict {
+                    Verdict::Refuse(refused) => refused_response(index, refused),
+                    Verdict::Store => match stored.next() {
+                        Some(outcome) => stored_response(&cx, index, outcome)?,
+                        None => return Err(Failure::Mismatch("a batch without an outcome".to_owned())),
+                    },
+                });
+            }
+            responses.push(ProduceTopicResponse { name, topic_id: id, partition_responses });
+        }
+        Ok(ProduceResponse { responses, ..Default::default() })
+    }
+
+    /// With `acks=0` nothing is said; but as in Kafka the connection is closed if something went wrong, since its client
+    /// could learn it in no other way.
+    async fn unacknowledged(self, cx: &Context) -> Result<Vec<Bytes>, Failure> {
+        let response = self.acknowledged(cx.clone()).await?;
+        let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        match partitions.find(|partition| !partition.error_code.is_none()) {
+            None => Ok(Vec::new()),
+            Some(failed) => Err(Failure::Unacknowledged(failed.error_code.to_string())),
+        }
+    }
+}
+
+fn stored_response(
+    cx: &Context,
+    index: i32,
+    outcome: Result<Appended, Refusal>,
+) -> Result<ProducePartitionResponse, Failure> {
+    Ok(match outcome {
+        Ok(Appended { base_offset, append_time, log_start, .. }) => ProducePartitionResponse {
+            index,
+            base_offset: base_offset.0,
+            log_append_time_ms: append_time.0,
+            log_start_offset: log_start.0,
+            ..Default::default()
+        },
+        Err(refusal) => {
+            let code = errors::code(refusal, cx.api, cx.version)?;
+            refused_response(index, Refused { code, message: Some(refusal.to_string()), record: None })
+        }
+    })
+}
+
+fn refused_response(index: i32, refused: Refused) -> ProducePartitionResponse {
+    let record_errors = refused.record.and_then(|record| {
+        let batch_index = i32::try_from(record).ok()?;
+        Some(ProduceRecordError { batch_index, batch_index_error_message: refused.message.clone() })
+    });
+    ProducePartitionResponse {
+        index,
+        error_code: refused.code,
+        base_offset: -1,
+        record_errors: record_errors.into_iter().collect(),
+        error_message: refused.message,
+        ..Default::default()
+    }
+}

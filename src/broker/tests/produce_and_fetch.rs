@@ -1,0 +1,233 @@
+use super::harness::*;
+use crate::net::Reply;
+use crate::types::*;
+use crate::wire::batch::Compression;
+use crate::wire::messages::*;
+use crate::wire::{ApiKey, ErrorCode};
+use bytes::{Bytes, BytesMut};
+
+#[tokio::test]
+async fn every_version_of_produce_is_read_by_every_version_of_fetch() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    let mut written = Vec::new();
+    for version in ApiKey::Produce.versions().iter() {
+        let value = format!("by version {version}");
+        let stored = client.produce(version, ("t", id, 0), None, batch(None, &[&value])).await;
+        assert_eq!(stored.error_code, ErrorCode::None);
+        assert_eq!(stored.base_offset, i64::try_from(written.len()).unwrap());
+        written.push(value);
+    }
+    for version in ApiKey::Fetch.versions().iter() {
+        for committed in [false, true] {
+            let answer = client.fetch(version, ("t", id, 0), 0, committed).await;
+            assert_eq!(values(&answer), written, "version {version}");
+            assert_eq!(answer.high_watermark, i64::try_from(written.len()).unwrap());
+            assert_eq!(answer.aborted_transactions.is_some(), committed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_begins_with_the_batch_that_holds_the_offset() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    client.produce(9, ("t", id, 0), None, batch(None, &["a", "b", "c"])).await;
+    client.produce(9, ("t", id, 0), None, batch(None, &["d"])).await;
+    assert_eq!(values(&client.fetch(12, ("t", id, 0), 1, true).await), ["a", "b", "c", "d"]);
+    assert_eq!(values(&client.fetch(12, ("t", id, 0), 3, true).await), ["d"]);
+    let at_the_end = client.fetch(12, ("t", id, 0), 4, true).await;
+    assert_eq!((at_the_end.error_code, batches(&at_the_end).len()), (ErrorCode::None, 0));
+    let beyond = client.fetch(12, ("t", id, 0), 5, true).await;
+    assert_eq!(beyond.error_code, ErrorCode::OffsetOutOfRange);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_partition_does_not_keep_the_others_from_being_stored() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 2).await;
+    let good = batch(None, &["good"]);
+    let mut torn = BytesMut::from(&good[..]);
+    let last = torn.len() - 1;
+    torn[last] ^= 1;
+    let two = [&good[..], &good[..]].concat();
+    let request =
+        |topics: Vec<ProduceTopic>| ProduceRequest { acks: 1, topic_data: topics, ..Default::default() };
+    let partition =
+        |index, records: Option<Bytes>| ProducePartition { index, records: records.map(Into::into) };
+    let known = ProduceTopic {
+        name: "t".to_owned(),
+        partition_data: vec![
+            partition(0, Some(torn.freeze())),
+            partition(1, Some(good.clone())),
+            partition(0, Some(two.into())),
+            partition(2, Some(good.clone())),
+            partition(0, None),
+            partition(0, Some(good.clone())),
+        ],
+        ..Default::default()
+    };
+    let unknown = ProduceTopic {
+        name: "nowhere".to_owned(),
+        partition_data: vec![partition(0, Some(good))],
+        ..Default::default()
+    };
+    let response = client.call(9, &request(vec![unknown, known])).await;
+    let codes = |topic: &ProduceTopicResponse| {
+        topic.partition_responses.iter().map(|p| (p.index, p.error_code)).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&response.responses[0]), [(0, ErrorCode::UnknownTopicOrPartition)]);
+    assert_eq!(
+        codes(&response.responses[1]),
+        [
+            (0, ErrorCode::CorruptMessage),
+            (1, ErrorCode::None),
+            (0, ErrorCode::InvalidRecord),
+            (2, ErrorCode::UnknownTopicOrPartition),
+            (0, ErrorCode::InvalidRecord),
+            (0, ErrorCode::None),
+        ]
+    );
+    assert_eq!(values(&client.fetch(12, ("t", id, 0), 0, true).await), ["good"]);
+    let by_unknown_id = produce_request(("", TopicId(uuid::Uuid::new_v4()), 0), None, -1, None);
+    let answer = client.call(13, &by_unknown_id).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::UnknownTopicId);
+}
+
+#[tokio::test]
+async fn acknowledgements_are_as_they_were_asked_for() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    let strange = produce_request(("t", id, 0), None, 2, Some(batch(None, &["x"])));
+    let answer = client.call(9, &strange).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::InvalidRequiredAcks);
+
+    let silent = produce_request(("t", id, 0), None, 0, Some(batch(None, &["silent"])));
+    let frame = crate::wire::encode_request(&silent, 9, 1, None).unwrap();
+    match client.frame(joined(frame).slice(4..)).await.unwrap() {
+        Reply::Later(later) => assert_eq!(joined(later.await.unwrap()).len(), 0),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(values(&client.fetch(12, ("t", id, 0), 0, true).await), ["silent"]);
+
+    let lost = produce_request(("nowhere", id, 0), None, 0, Some(batch(None, &["x"])));
+    let frame = crate::wire::encode_request(&lost, 9, 1, None).unwrap();
+    match client.frame(joined(frame).slice(4..)).await.unwrap() {
+        Reply::Later(later) => assert!(later.await.is_err(), "the client can learn it in no other way"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_twice_is_stored_once() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    let producer = client.init(None).await;
+    for _ in 0..2 {
+        let stored =
+            client.produce(11, ("t", id, 0), None, batch(Some((producer, 0, false)), &["a", "b"])).await;
+        assert_eq!((stored.error_code, stored.base_offset), (ErrorCode::None, 0));
+    }
+    let gap = client.produce(11, ("t", id, 0), None, batch(Some((producer, 5, false)), &["c"])).await;
+    assert_eq!(gap.error_code, ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(values(&client.fetch(12, ("t", id, 0), 0, true).await), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn compressed_batches_are_opened_and_stored_as_they_came() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    let long = "x".repeat(200_000);
+    for compression in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        let stored =
+            client.produce(9, ("t", id, 0), None, compressed_batch(None, &[&long], compression)).await;
+        assert_eq!(stored.error_code, ErrorCode::None, "{compression}");
+    }
+    let too_old =
+        client.produce(6, ("t", id, 0), None, compressed_batch(None, &["x"], Compression::Zstd)).await;
+    assert_eq!(too_old.error_code, ErrorCode::UnsupportedCompressionType);
+    let answer = client.fetch(12, ("t", id, 0), 0, true).await;
+    assert_eq!(values(&answer), vec![long; 4]);
+}
+
+#[tokio::test]
+async fn a_waiting_fetch_is_woken_by_what_it_waits_for() {
+    let harness = Harness::start();
+    let (mut writer, id) = harness.with_topic("t", 1).await;
+    let mut reader = harness.user();
+    let mut request = fetch_request(("t", id, 0), 0, true);
+    request.max_wait_ms = 30_000;
+    let waiting = tokio::spawn(reader.send(12, &request).await.unwrap().reply());
+    writer.produce(9, ("t", id, 0), None, batch(None, &["woken"])).await;
+    let mut response = waiting.await.unwrap().unwrap();
+    assert_eq!(values(&response.responses.remove(0).partitions.remove(0)), ["woken"]);
+}
+
+#[tokio::test]
+async fn limits_never_keep_the_first_batch_back() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 2).await;
+    let large = "x".repeat(10_000);
+    for partition in [0, 1] {
+        for _ in 0..2 {
+            client.produce(9, ("t", id, partition), None, batch(None, &[&large])).await;
+        }
+    }
+    let mut request = fetch_request(("t", id, 0), 0, true);
+    request.max_bytes = 100;
+    let second = FetchPartition { partition: 1, ..request.topics[0].partitions[0].clone() };
+    request.topics[0].partitions.push(second);
+    let response = client.call(12, &request).await;
+    let kept: Vec<_> = response.responses[0].partitions.iter().map(|p| batches(p).len()).collect();
+    assert_eq!(kept, [1, 0]);
+}
+
+#[tokio::test]
+async fn a_session_tells_only_what_is_new() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 3).await;
+    let mut request = fetch_request(("t", id, 0), 0, true);
+    let first = request.topics[0].partitions[0].clone();
+    request.topics[0].partitions =
+        (0..3).map(|partition| FetchPartition { partition, ..first.clone() }).collect();
+    request.session_epoch = 0;
+    let begun = client.call(13, &request).await;
+    assert_ne!(begun.session_id, 0);
+    assert_eq!(begun.responses[0].partitions.len(), 3);
+
+    let next = |session_epoch| FetchRequest {
+        session_id: begun.session_id,
+        session_epoch,
+        topics: Vec::new(),
+        ..request.clone()
+    };
+    assert_eq!(client.call(13, &next(1)).await.responses, []);
+    client.produce(13, ("t", id, 1), None, batch(None, &["new"])).await;
+    let told = client.call(13, &next(2)).await;
+    assert_eq!(told.responses[0].partitions.len(), 1);
+    assert_eq!(told.responses[0].partitions[0].partition_index, 1);
+    assert_eq!(values(&told.responses[0].partitions[0]), ["new"]);
+
+    // The client has read it and says where it goes on; one partition it wants no more.
+    let mut moved = next(3);
+    moved.topics = vec![FetchTopic {
+        topic_id: id,
+        partitions: vec![FetchPartition { partition: 1, fetch_offset: 1, ..first.clone() }],
+        ..Default::default()
+    }];
+    moved.forgotten_topics_data =
+        vec![ForgottenTopic { topic_id: id, partitions: vec![2], ..Default::default() }];
+    assert_eq!(client.call(13, &moved).await.responses, []);
+    client.produce(13, ("t", id, 2), None, batch(None, &["unwanted"])).await;
+    assert_eq!(client.call(13, &next(4)).await.responses, []);
+
+    assert_eq!(client.call(13, &next(4)).await.error_code, ErrorCode::InvalidFetchSessionEpoch);
+    let mut stranger = harness.user();
+    assert_eq!(stranger.call(13, &next(5)).await.error_code, ErrorCode::FetchSessionIdNotFound);
+    // By name, in a session that names topics by id.
+    let by_name = FetchRequest { topics: Vec::new(), ..next(5) };
+    assert_eq!(client.call(12, &by_name).await.error_code, ErrorCode::FetchSessionTopicIdError);
+    // The end of the session.
+    client.call(13, &FetchRequest { topics: Vec::new(), ..next(-1) }).await;
+    assert_eq!(client.call(13, &next(5)).await.error_code, ErrorCode::FetchSessionIdNotFound);
+}

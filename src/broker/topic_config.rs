@@ -1,0 +1,219 @@
+//! The settings of a topic: which there are, what each may be, and what it is where nothing was said. What is not
+//! supported is refused, never ignored.
+
+use super::limits::MESSAGE_BYTES_MAX;
+use crate::core::TopicConfig;
+use crate::wire::batch::BatchLimits;
+
+/// The type of a setting's value, by Kafka's numbers (`ConfigEntry.ConfigType` as DescribeConfigs has it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub(super) enum ValueType {
+    Boolean = 1,
+    Text = 2,
+    Int = 3,
+    Long = 5,
+    List = 7,
+}
+
+impl ValueType {
+    /// The number on the wire.
+    pub(super) fn number(self) -> i8 {
+        match self {
+            ValueType::Boolean => 1,
+            ValueType::Text => 2,
+            ValueType::Int => 3,
+            ValueType::Long => 5,
+            ValueType::List => 7,
+        }
+    }
+}
+
+/// One setting.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// Its name, which is Kafka's.
+    pub(super) name: &'static str,
+    /// Its value where nothing was said.
+    pub(super) default: &'static str,
+    /// The type of its value.
+    pub(super) value_type: ValueType,
+    /// The broker setting that Kafka has for the same thing.
+    pub(super) broker_name: &'static str,
+    /// What it does.
+    pub(super) documentation: &'static str,
+    allowed: Allowed,
+}
+
+/// The values that a setting may have.
+#[derive(Debug)]
+enum Allowed {
+    OneOf(&'static [&'static str]),
+    UpTo(usize),
+}
+
+/// Every setting that is supported, in the order of their names.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "cleanup.policy",
+        default: "delete",
+        value_type: ValueType::List,
+        broker_name: "log.cleanup.policy",
+        documentation: "What happens to old records. Only \"delete\"; compaction is not supported yet.",
+        allowed: Allowed::OneOf(&["delete"]),
+    },
+    Setting {
+        name: "compression.type",
+        default: "producer",
+        value_type: ValueType::Text,
+        broker_name: "compression.type",
+        documentation: "How records are stored. Only \"producer\": as they were sent.",
+        allowed: Allowed::OneOf(&["producer"]),
+    },
+    Setting {
+        name: MAX_MESSAGE_BYTES,
+        default: "1048588",
+        value_type: ValueType::Int,
+        broker_name: "message.max.bytes",
+        documentation: "The largest record batch, in bytes as it is sent.",
+        allowed: Allowed::UpTo(MESSAGE_BYTES_MAX),
+    },
+    Setting {
+        name: "message.timestamp.type",
+        default: "CreateTime",
+        value_type: ValueType::Text,
+        broker_name: "log.message.timestamp.type",
+        documentation: "Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).",
+        allowed: Allowed::OneOf(&["CreateTime", "LogAppendTime"]),
+    },
+    Setting {
+        name: "min.insync.replicas",
+        default: "1",
+        value_type: ValueType::Int,
+        broker_name: "min.insync.replicas",
+        documentation: "How many replicas must have a record before it is acknowledged. Only 1: there is one node.",
+        allowed: Allowed::OneOf(&["1"]),
+    },
+    Setting {
+        name: "retention.bytes",
+        default: "-1",
+        value_type: ValueType::Long,
+        broker_name: "log.retention.bytes",
+        documentation: "How many bytes of a partition are kept. Only -1 (all); retention is not supported yet.",
+        allowed: Allowed::OneOf(&["-1"]),
+    },
+    Setting {
+        name: "retention.ms",
+        default: "-1",
+        value_type: ValueType::Long,
+        broker_name: "log.retention.ms",
+        documentation: "How long records are kept, in milliseconds. Only -1 (for ever); retention is not supported yet.",
+        allowed: Allowed::OneOf(&["-1"]),
+    },
+];
+
+const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+
+/// Why a topic cannot be configured so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum InvalidSetting {
+    #[error("{0} is not supported; supported are {names}", names = names())]
+    Unknown(String),
+    #[error("{0} needs a value")]
+    Null(&'static str),
+    #[error("{name} cannot be {value:?}: {allowed}")]
+    Value { name: &'static str, value: String, allowed: String },
+}
+
+fn names() -> String {
+    SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks settings by name and value. The last one of a name counts.
+pub(super) fn check<'a>(
+    settings: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+) -> Result<TopicConfig, InvalidSetting> {
+    let mut config = TopicConfig::new();
+    for (name, value) in settings {
+        let setting = SETTINGS
+            .iter()
+            .find(|setting| setting.name == name)
+            .ok_or_else(|| InvalidSetting::Unknown(name.chars().take(NAME_SHOWN_MAX).collect()))?;
+        let value = value.ok_or(InvalidSetting::Null(setting.name))?.trim();
+        setting.check(value)?;
+        config.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(config)
+}
+
+/// How much of an unknown name an error repeats.
+const NAME_SHOWN_MAX: usize = 100;
+
+impl Setting {
+    fn check(&self, value: &str) -> Result<(), InvalidSetting> {
+        let allowed = match self.allowed {
+            Allowed::OneOf(values) if values.contains(&value) => return Ok(()),
+            Allowed::OneOf([only]) => format!("it can only be {only}"),
+            Allowed::OneOf(values) => format!("it can be {}", values.join(" or ")),
+            Allowed::UpTo(max) => match value.parse::<usize>() {
+                Ok(number) if number <= max => return Ok(()),
+                _ => format!("it is a number from 0 to {max}"),
+            },
+        };
+        let value = value.chars().take(NAME_SHOWN_MAX).collect();
+        Err(InvalidSetting::Value { name: self.name, value, allowed })
+    }
+
+    /// The setting's value in a topic, and whether the topic says it itself.
+    pub(super) fn of<'a>(&self, config: &'a TopicConfig) -> (&'a str, bool) {
+        match config.get(self.name) {
+            Some(value) => (value, true),
+            None => (self.default, false),
+        }
+    }
+}
+
+/// What a batch of the topic may cost.
+pub(super) fn batch_limits(config: &TopicConfig) -> BatchLimits {
+    let limits = BatchLimits::default();
+    // The value was checked when it was set.
+    let set = config.get(MAX_MESSAGE_BYTES).and_then(|value| value.parse().ok());
+    BatchLimits { batch_bytes_max: set.unwrap_or(limits.batch_bytes_max).min(MESSAGE_BYTES_MAX), ..limits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(name: &str, value: &str) -> Result<TopicConfig, InvalidSetting> {
+        check([(name, Some(value))])
+    }
+
+    #[test]
+    fn every_default_is_allowed() {
+        for setting in SETTINGS {
+            setting.check(setting.default).unwrap();
+        }
+        assert!(SETTINGS.is_sorted_by_key(|setting| setting.name));
+    }
+
+    #[test]
+    fn the_default_batch_size_is_the_one_that_is_checked() {
+        let default = SETTINGS.iter().find(|s| s.name == MAX_MESSAGE_BYTES).unwrap().default;
+        assert_eq!(batch_limits(&TopicConfig::new()).batch_bytes_max.to_string(), default);
+        assert_eq!(batch_limits(&one(MAX_MESSAGE_BYTES, "99").unwrap()).batch_bytes_max, 99);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_with_what_is() {
+        let message = one("cleanup.policy", "compact").unwrap_err().to_string();
+        assert!(message.contains("can only be delete"), "{message}");
+        let message = one("segment.ms", "1").unwrap_err().to_string();
+        assert!(message.contains("segment.ms") && message.contains("retention.ms"), "{message}");
+        assert!(one("retention.ms", "604800000").is_err());
+        assert!(one("retention.ms", "-1").is_ok());
+        assert!(one(MAX_MESSAGE_BYTES, "-1").is_err());
+        assert!(one(MAX_MESSAGE_BYTES, "99999999999999999999").is_err());
+        assert_eq!(check([("retention.ms", None)]), Err(InvalidSetting::Null("retention.ms")));
+    }
+}
