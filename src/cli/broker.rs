@@ -1,62 +1,64 @@
-//! `semel serve` and `semel config`.
+//! `semel serve` and `semel config`: the broker's own settings, which flags, environment and file give.
 
-use crate::serve::{Settings, add_arguments, serve as serve_with};
-use clap::{ArgMatches, Command};
+use super::{CliError, output};
+use crate::serve::{Setting, Settings, Source, add_arguments, serve as serve_with};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use std::io::{IsTerminal as _, Write as _};
-use std::process::ExitCode;
 
-pub(super) fn commands() -> [Command; 2] {
-    let serve = Command::new("serve").about("Serve until SIGTERM or Ctrl-C");
-    let config = Command::new("config").about("Print the effective settings and where each comes from");
-    [add_arguments(serve), add_arguments(config)]
-}
+/// A flag for each of the broker's settings.
+#[derive(Clone, Debug)]
+pub struct SettingsArgs(ArgMatches);
 
-fn settings(matches: &ArgMatches) -> Result<Settings, ExitCode> {
-    Settings::collect(matches, |name| std::env::var(name).ok()).map_err(|error| fail(&error))
-}
-
-/// One line on standard error: what happened, and what to do.
-fn fail(error: &dyn std::error::Error) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "semel: {error}");
-    ExitCode::FAILURE
-}
-
-pub(super) fn serve(matches: &ArgMatches) -> ExitCode {
-    let settings = match settings(matches) {
-        Ok(settings) => settings,
-        Err(code) => return code,
-    };
-    match serve_with(&settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+impl Args for SettingsArgs {
+    fn augment_args(command: Command) -> Command {
+        add_arguments(command)
+    }
+    fn augment_args_for_update(command: Command) -> Command {
+        add_arguments(command)
     }
 }
 
-pub(super) fn config(matches: &ArgMatches) -> ExitCode {
-    let settings = match settings(matches) {
-        Ok(settings) => settings,
-        Err(code) => return code,
-    };
+impl FromArgMatches for SettingsArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<SettingsArgs, clap::Error> {
+        Ok(SettingsArgs(matches.clone()))
+    }
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0 = matches.clone();
+        Ok(())
+    }
+}
+
+impl SettingsArgs {
+    /// Environment and file alone.
+    pub(super) fn without_flags() -> SettingsArgs {
+        SettingsArgs(add_arguments(Command::new("semel")).get_matches_from(["semel"]))
+    }
+
+    fn settings(&self) -> Result<Settings, CliError> {
+        Ok(Settings::collect(&self.0, |name| std::env::var(name).ok())?)
+    }
+}
+
+/// Serves until a signal.
+pub(super) fn serve(arguments: &SettingsArgs) -> Result<(), CliError> {
+    Ok(serve_with(&arguments.settings()?)?)
+}
+
+/// Prints all settings: a table for people, JSON in a pipe.
+pub(super) fn config(arguments: &SettingsArgs) -> Result<(), CliError> {
+    let settings = arguments.settings()?;
     let mut out = std::io::stdout().lock();
     if out.is_terminal() {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_header([
-            "setting",
-            "value",
-            "from",
-            "what it does",
-        ]);
+        let mut table = output::table(&["setting", "value", "from", "what it does"]);
         for (setting, value, source) in settings.all() {
             table.add_row([setting.name, value, &source.to_string(), setting.help]);
         }
-        let _ = writeln!(out, "{table}");
-    } else {
-        let row = |(setting, value, source): (&crate::serve::Setting, &str, &crate::serve::Source)| {
-            let row = serde_json::json!({ "value": value, "from": source.to_string(), "help": setting.help });
-            (setting.name.to_owned(), row)
-        };
-        let all: serde_json::Map<String, serde_json::Value> = settings.all().map(row).collect();
-        let _ = writeln!(out, "{}", serde_json::Value::Object(all));
+        return Ok(writeln!(out, "{table}")?);
     }
-    ExitCode::SUCCESS
+    let row = |(setting, value, source): (&Setting, &str, &Source)| {
+        let row = serde_json::json!({ "value": value, "from": source.to_string(), "help": setting.help });
+        (setting.name.to_owned(), row)
+    };
+    let all: serde_json::Map<String, serde_json::Value> = settings.all().map(row).collect();
+    Ok(writeln!(out, "{}", serde_json::Value::Object(all))?)
 }

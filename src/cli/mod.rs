@@ -1,9 +1,9 @@
-//! The command line: what a person or a script types.
+//! The `semel` command's words: what a person types becomes calls of the client, and what comes back becomes text.
 //!
-//! Comes in: arguments, environment (`SEMEL_*`), standard input. Goes out: an exit code ([`Outcome`]), results on
-//! standard output (tables on a terminal, plain lines in a pipe, JSON where it is asked for), and everything else on
-//! standard error. Without a subcommand semel serves. This room must never speak the protocol itself, and never write
-//! to standard output what is not a result.
+//! Comes in: arguments, environment (`SEMEL_*`), standard input. Goes out: tables and colours on a terminal, plain lines
+//! in a pipe, JSON where it is asked for; results on standard output, everything else on standard error; an exit code
+//! ([`Outcome`]). Every error says what happened and what to do. This room must never speak the protocol itself, and
+//! never write to standard output what is not a result.
 
 mod bench;
 mod broker;
@@ -16,14 +16,34 @@ mod topic;
 
 pub use outcome::{CliError, Outcome};
 
-use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// The client's subcommands.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: the message on standard error says why and what to do
+  2  the arguments make no sense
+  3  not known whether it was done: the answer was lost";
+
+/// An exactly-once event broker that speaks the Apache Kafka protocol over QUIC and TLS.
+#[derive(Debug, Parser)]
+#[command(name = "semel", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The subcommands.
 #[derive(Debug, Subcommand)]
-enum ClientCommand {
+pub enum Command {
+    /// Serve until SIGTERM or Ctrl-C; so does semel without a subcommand
+    Serve(broker::SettingsArgs),
+    /// Print the effective settings of the broker and where each comes from
+    Config(broker::SettingsArgs),
     /// Create, list, describe, grow and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -41,52 +61,32 @@ enum ClientCommand {
     },
 }
 
-const AFTER_HELP: &str = "\
-Without a subcommand, semel serves.
-
-Exit codes:
-  0  done
-  1  failed: the message on standard error says why and what to do
-  2  the arguments or the input make no sense
-  3  not known whether it was done: the answer was lost";
-
-/// Runs what the arguments say, the program's name first.
+/// Does what `arguments`, the program's name first, ask for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let matches = match root().try_get_matches_from(arguments) {
-        Ok(matches) => matches,
-        Err(error) => {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(refused) => {
             // Help and version are printed the same way; there is nobody to tell if that fails.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Outcome::Usage.code()));
+            let _ = refused.print();
+            return ExitCode::from(u8::try_from(refused.exit_code()).unwrap_or(Outcome::Usage.code()));
         }
     };
-    match matches.subcommand() {
-        None => broker::serve(&matches),
-        Some(("serve", matches)) => broker::serve(matches),
-        Some(("config", matches)) => broker::config(matches),
-        Some(_) => run_client(&matches).map_or_else(|error| error.report(), |()| ExitCode::SUCCESS),
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
     }
 }
 
-fn root() -> Command {
-    let root = Command::new("semel")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("An exactly-once transactional event broker that speaks the Apache Kafka protocol over QUIC and TLS")
-        .after_help(AFTER_HELP)
-        .max_term_width(110);
-    let root = crate::serve::add_arguments(root).subcommands(broker::commands());
-    ClientCommand::augment_subcommands(root)
-}
-
-fn run_client(matches: &ArgMatches) -> Result<(), CliError> {
-    let command = ClientCommand::from_arg_matches(matches)
-        .map_err(|error| CliError::usage(error.to_string(), "see `semel --help`"))?;
+fn dispatch(command: Option<Command>) -> Result<(), CliError> {
     match command {
-        ClientCommand::Topic(command) => on_runtime(topic::run(command)),
-        ClientCommand::Produce(arguments) => on_runtime(produce::run(arguments)),
-        ClientCommand::Consume(arguments) => on_runtime(consume::run(arguments)),
-        ClientCommand::Bench(command) => on_runtime(bench::run(command)),
-        ClientCommand::Completions { shell } => completions(shell),
+        None => broker::serve(&broker::SettingsArgs::without_flags()),
+        Some(Command::Serve(settings)) => broker::serve(&settings),
+        Some(Command::Config(settings)) => broker::config(&settings),
+        Some(Command::Topic(command)) => on_runtime(topic::run(command)),
+        Some(Command::Produce(arguments)) => on_runtime(produce::run(arguments)),
+        Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
+        Some(Command::Bench(command)) => on_runtime(bench::run(command)),
+        Some(Command::Completions { shell }) => completions(shell),
     }
 }
 
@@ -96,27 +96,27 @@ fn on_runtime(work: impl Future<Output = Result<(), CliError>>) -> Result<(), Cl
 
 fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut root(), "semel", &mut script);
+    clap_complete::generate(shell, &mut Cli::command(), "semel", &mut script);
     Ok(std::io::stdout().lock().write_all(&script)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::ValueEnum;
 
     #[test]
     fn the_arguments_are_consistent() {
-        root().debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]
     fn every_shell_gets_a_script_that_knows_the_subcommands() {
+        use clap::ValueEnum;
         for shell in clap_complete::Shell::value_variants() {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut root(), "semel", &mut script);
+            clap_complete::generate(*shell, &mut Cli::command(), "semel", &mut script);
             let script = String::from_utf8(script).unwrap();
-            assert!(script.contains("add-partitions") && script.contains("serve"), "{shell}");
+            assert!(script.contains("add-partitions") && script.contains("consume"), "{shell}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How a command ends: exit codes, and errors as a person reads them.
 
 use crate::client::{ClientError, CommitError, ProduceError, TransactionError};
+use crate::serve::{ServeError, SettingsError};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -42,6 +43,12 @@ pub enum CliError {
     /// A commit is not known to have happened.
     #[error("{0}")]
     Commit(#[from] CommitError),
+    /// The broker could not start, or ended by itself.
+    #[error("{0}")]
+    Serve(#[from] ServeError),
+    /// The broker's settings cannot be read.
+    #[error("{0}")]
+    Settings(#[from] SettingsError),
     /// Reading or writing failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -76,6 +83,7 @@ impl CliError {
             CliError::Produce(error) => error.advice(),
             CliError::Transaction(error) => error.advice(),
             CliError::Commit(error) => error.advice(),
+            CliError::Serve(_) | CliError::Settings(_) => String::new(),
             CliError::Io(_) => "check standard input and output".to_owned(),
             CliError::Usage { advice, .. } => advice.clone(),
         }
@@ -87,7 +95,9 @@ impl CliError {
             return ExitCode::SUCCESS;
         }
         // If standard error is gone too, the exit code has to do.
-        let _ = writeln!(io::stderr(), "error: {self}\n  hint: {}", self.advice());
+        let advice = self.advice();
+        let hint = if advice.is_empty() { String::new() } else { format!("\n  hint: {advice}") };
+        let _ = writeln!(io::stderr(), "error: {self}{hint}");
         ExitCode::from(self.outcome().code())
     }
 }
