@@ -49,11 +49,20 @@ pub(super) fn config(arguments: &SettingsArgs) -> Result<(), CliError> {
     let settings = arguments.settings()?;
     let mut out = std::io::stdout().lock();
     if out.is_terminal() {
-        let mut table = output::table(&["setting", "value", "from", "what it does"]);
-        for (setting, value, source) in settings.all() {
-            table.add_row([setting.name, value, &source.to_string(), setting.help]);
-        }
-        return Ok(writeln!(out, "{table}")?);
+        let rows: Vec<Vec<String>> = settings
+            .all()
+            .map(|(setting, value, source)| {
+                [setting.name, value, &source.to_string(), setting.help].map(String::from).to_vec()
+            })
+            .collect();
+        let columns = [
+            output::text("setting"),
+            output::text("value"),
+            output::text("from"),
+            output::text("what it does"),
+        ];
+        drop(out);
+        return Ok(output::print_table(&columns, &rows)?);
     }
     let row = |(setting, value, source): (&Setting, &str, &Source)| {
         let row = serde_json::json!({ "value": value, "from": source.to_string(), "help": setting.help });

@@ -121,7 +121,7 @@ async fn until_stopped(config: &Config, mut running: Running) -> Result<(), Serv
         budgets,
     };
     let mut stop = Signals::new()?;
-    let mut server = Server::bind(net, broker.service()).await?;
+    let mut server = Server::bind(net, Arc::clone(&broker)).await?;
     let address = server.address();
     if config.advertised.is_none() {
         broker.advertise(Endpoint { host: advertised_host(address), port: address.port() });

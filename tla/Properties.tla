@@ -1,0 +1,142 @@
+----------------------------- MODULE Properties -----------------------------
+(***************************************************************************)
+(* The promises, under the names they have everywhere                      *)
+(* (spec/transactions.md, section 12).                                     *)
+(***************************************************************************)
+EXTENDS Eos
+
+Entries(state, p) == state.part[p].log
+DataAt(state, p) == {i \in DOMAIN Entries(state, p) : Entries(state, p)[i].kind = "data"}
+MarkersAt(state, p) == {i \in DOMAIN Entries(state, p) : Entries(state, p)[i].kind = "marker"}
+Outcomes(state, txn) == {o.outcome : o \in {x \in state.outcomes : x.tid = txn.tid /\ x.number = txn.number}}
+
+ClientOf(op) == op[1]
+TransactionOf(op) == op[2]
+ToldOf(op) == clients[ClientOf(op)].told[TransactionOf(op)]
+CommitAsked(op) ==
+    \E m \in msgs : m.type = "EndTxn" /\ m.c = ClientOf(op) /\ m.k = TransactionOf(op) /\ m.commit
+
+(* What a read_committed reader is given of a partition: entries, by the broker's own last stable offset and ranges *)
+Read(state, p) == {Entries(state, p)[o + 1] : o \in ReadCommitted(state.part[p])}
+
+----------------------------------------------------------------------------
+NoLostWrite ==
+    /\ \A a \in acked :
+        \E i \in DataAt(Kept_, a.p) : Entries(Kept_, a.p)[i].op = a.op /\ a.offset \in {None, i - 1}
+    /\ \A p \in Partitions : \A i \in DataAt(View, p) :
+        (i <= LastStableOffset(View.part[p]) /\ "abort" \notin Outcomes(View, Entries(View, p)[i].txn))
+            => i - 1 \in ReadCommitted(View.part[p])
+
+NoDuplicate ==
+    \A p \in Partitions : \A i, j \in DataAt(core, p) :
+        i # j => LET e == Entries(core, p)[i]
+                     f == Entries(core, p)[j]
+                 IN  e.op # f.op /\ <<e.pid, e.epoch, e.first>> # <<f.pid, f.epoch, f.first>>
+
+SeqContiguous ==
+    \A p \in Partitions : \A i \in DataAt(core, p) :
+        LET e == Entries(core, p)[i]
+            before == {j \in DataAt(core, p) : j < i /\ Entries(core, p)[j].pid = e.pid /\ Entries(core, p)[j].epoch = e.epoch}
+        IN  e.first = IF before = {} THEN 0 ELSE Following(Entries(core, p)[Max(before)].last)
+
+NoAbortedRead ==
+    \A p \in Partitions : \A e \in Read(View, p) :
+        "abort" \notin Outcomes(View, e.txn) /\ ToldOf(e.op) # "aborted" /\ CommitAsked(e.op)
+
+NoUncommittedRead ==
+    \A p \in Partitions : \A e \in Read(View, p) : Outcomes(View, e.txn) # {}
+
+(* One decision; and a transaction of the broker is one transaction of a client, whole. *)
+NoTornTxn ==
+    LET all == UNION {{Entries(core, p)[i] : i \in DataAt(core, p)} : p \in Partitions}
+        shownBy(p) == {[txn |-> Entries(core, p)[i].txn, outcome |-> Entries(core, p)[i].outcome] : i \in MarkersAt(core, p)}
+        shown == UNION {shownBy(p) : p \in Partitions}
+    IN  /\ \A o, x \in core.outcomes : o.tid = x.tid /\ o.number = x.number => o = x
+        /\ \A m, n \in shown : m.txn = n.txn => m.outcome = n.outcome
+        /\ \A e, f \in all :
+            e.txn = f.txn <=> ClientOf(e.op) = ClientOf(f.op) /\ TransactionOf(e.op) = TransactionOf(f.op)
+        /\ \A a \in acked :
+            ToldOf(a.op) = "committed" =>
+               \E i \in DataAt(Kept_, a.p) :
+                LET e == Entries(Kept_, a.p)[i] IN e.op = a.op /\ Outcomes(Kept_, e.txn) = {"commit"}
+        (* What a client was told is prepared stays so until that client, its owner, decides (O10). *)
+        /\ \A c \in Clients :
+            (/\ clients[c].phase = "prepared"
+             /\ ~(\E m \in msgs : m.type = "EndTxn" /\ m.c = c /\ m.k = clients[c].k)) =>
+                LET row == core.txn[ClientTid[c]]
+                IN  row.state = "Prepared" /\ row.pid = clients[c].pid /\ row.epoch = clients[c].epoch
+
+MarkerExactlyOnce ==
+    \A p \in Partitions :
+        /\ \A o \in core.outcomes :
+            Cardinality({i \in MarkersAt(core, p) : Entries(core, p)[i].txn = [tid |-> o.tid, number |-> o.number]
+                                                    /\ Entries(core, p)[i].outcome = o.outcome})
+                = IF p \in o.enrolled /\ ~(\E w \in core.owed : w.p = p /\ w.txn = [tid |-> o.tid, number |-> o.number])
+                  THEN 1 ELSE 0
+        /\ \A i \in MarkersAt(core, p) : Outcomes(core, Entries(core, p)[i].txn) = {Entries(core, p)[i].outcome}
+
+OffsetsAtomicWithTxn ==
+    /\ \A x \in core.group.applied : Outcomes(core, x.txn) = {"commit"} /\ CommitAsked(x.op) /\ ToldOf(x.op) # "aborted"
+    /\ \A t \in TransactionalIds :
+        core.group.pending[t] # None =>
+            /\ core.group.pending[t].number = core.txn[t].number
+            /\ core.txn[t].state \in {"Ongoing", "Prepared", "PrepareCommit", "PrepareAbort"}
+    /\ \A m \in msgs :
+        (/\ m.type = "TxnOffsetCommit" /\ clients[m.c].told[m.k] = "committed"
+         /\ ~(\E w \in Kept_.owed : w.p = None))
+            => \E x \in Kept_.group.applied : x.op = m.op
+
+FenceZombie == zombie = {}
+
+(* Nothing is answered or read that a power cut could undo. *)
+DurableBeforeVisible ==
+    Durability =>
+        /\ \A p \in Partitions : IsPrefix(view.part[p].log, durable.part[p].log)
+        /\ view.outcomes \subseteq durable.outcomes
+        /\ \A a \in acked : \E i \in DataAt(durable, a.p) : Entries(durable, a.p)[i].op = a.op
+        /\ \A c \in Clients :
+            clients[c].pid # None =>
+                LET row == durable.txn[ClientTid[c]]
+                IN  row # None /\ (row.pid > clients[c].pid \/ (row.pid = clients[c].pid /\ row.epoch >= clients[c].epoch))
+
+TypeOK ==
+    /\ \A t \in TransactionalIds :
+        core.txn[t] # None =>
+            /\ core.txn[t].state \in {"Empty", "Ongoing", "Prepared", "PrepareCommit", "PrepareAbort",
+                                      "CompleteCommit", "CompleteAbort"}
+            /\ core.txn[t].epoch \in 0 .. EpochFencedForGood
+            /\ core.txn[t].pid \in ProducerIds
+    /\ \A c \in Clients : clients[c].epoch \in {None} \cup 0 .. EpochLast
+    /\ \A p \in Partitions : \A i \in ProducerIds :
+        LET row == core.part[p].producer[i]
+        IN  (row # None /\ row.open # None) =>
+                /\ core.txn[row.open.tid].state \in {"Ongoing", "Prepared", "PrepareCommit", "PrepareAbort"}
+                /\ core.txn[row.open.tid].number = row.open.number
+
+----------------------------------------------------------------------------
+(* Of steps *)
+
+NotBack(a, b) ==
+    \/ a = None
+    \/ (         /\ b # None
+                 /\ (b.pid > a.pid \/ (b.pid = a.pid /\ b.epoch >= a.epoch))
+                 /\ b.number >= a.number)
+EpochMonotone == [][\A t \in TransactionalIds : NotBack(View.txn[t], View'.txn[t])]_<<core, view>>
+
+CommittedPrefixStable ==
+    [][\A p \in Partitions :
+        LET old == View.part[p]
+            new == View'.part[p]
+        IN  /\ HighWatermark(new) >= HighWatermark(old)
+            /\ LastStableOffset(new) >= LastStableOffset(old)
+            /\ IsPrefix(old.log, new.log)
+            /\ ReadCommitted(old) = ReadCommitted(new) \cap 0 .. LastStableOffset(old) - 1]_<<core, view>>
+
+----------------------------------------------------------------------------
+(* Liveness: under the fairness of LiveSpec *)
+
+Settled == \A p \in Partitions : LastStableOffset(View.part[p]) = HighWatermark(View.part[p])
+NotPrepared == \A t \in TransactionalIds : core.txn[t] = None \/ core.txn[t].state # "Prepared"
+LsoAdvances == <>[](NotPrepared => Settled)
+NoHang == \A c \in Clients : (clients[c].req # None) ~> (clients[c].req = None)
+=============================================================================

@@ -1,0 +1,17 @@
+--------------------------------- MODULE MC ---------------------------------
+(* What the models of Eos share: values for Clients, ClientTid, Ordered that a configuration file cannot write. *)
+EXTENDS Refinement
+
+CONSTANTS t1, t2, c1, c2
+
+OneClient == {c1}
+TwoClients == {c1, c2}
+OneId == {t1}
+TwoIds == {t1, t2}
+SameTid == [c \in Clients |-> t1]
+OwnTid == [c \in Clients |-> IF c = c1 THEN t1 ELSE t2]
+
+AnyOrder == {"InitProducerId"}       \* everything else in any order, any number of times
+GroupOrdered == {"InitProducerId", "TxnOffsetCommit"}
+AllOrdered == {"InitProducerId", "AddPartitionsToTxn", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn"}
+=============================================================================

@@ -1,0 +1,6 @@
+---- MODULE AbortedRangeOfAll ----
+(* The filter drops what lies in an aborted range whoever wrote it. *)
+EXTENDS MC
+
+OfAll(part, entry, offset) == \E a \in part.aborted : a.first <= offset /\ offset <= a.last
+====

@@ -1,0 +1,6 @@
+---- MODULE EpochNotCompared ----
+(* The coordinator does not compare the epoch: a fenced holder goes on. *)
+EXTENDS MC
+
+EpochNotCompared(row, m) == TRUE
+====

@@ -1,0 +1,6 @@
+---- MODULE WatermarkBeforeFsync ----
+(* Readers are shown what is decided, not what is durable. *)
+EXTENDS MC
+
+Newest == core
+====
