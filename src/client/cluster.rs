@@ -9,11 +9,13 @@ use super::lane::{Lane, Purpose};
 use super::metadata::{Metadata, TopicPartition, topic_error};
 use super::transport::Dialer;
 use crate::types::{NodeId, TopicName};
+use crate::wire::ErrorCode;
 use crate::wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A connected client. Cheap to clone; its connections end with the last clone.
@@ -39,6 +41,9 @@ struct Inner {
 struct LaneSlot {
     state: tokio::sync::Mutex<Option<Arc<Connection>>>,
 }
+
+/// How long a topic that no broker knows is asked for again.
+const NEW_TOPIC_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The owner of what a client does for itself.
 pub(super) const SHARED_OWNER: u32 = 0;
@@ -92,7 +97,7 @@ impl Client {
         if missing.is_empty() {
             return Ok(self.metadata());
         }
-        self.retry("reading metadata", || self.learn(&missing)).await
+        self.retry("reading metadata", || self.learn_new(&missing)).await
     }
 
     /// Asks anew for these topics, whatever is known.
@@ -101,6 +106,26 @@ impl Client {
         match topics.iter().find_map(|topic| topic_error(&answer, topic)) {
             Some(error) => Err(error),
             None => Ok(self.metadata()),
+        }
+    }
+
+    /// One attempt, unless the topic is unknown: one that has just been made may not be known everywhere yet.
+    async fn learn_new(&self, topics: &[TopicName]) -> Result<Arc<Metadata>, ClientError> {
+        let deadline = Instant::now() + NEW_TOPIC_PATIENCE;
+        let mut backoff = Backoff::unseeded(self.inner.config.backoff);
+        loop {
+            let learnt = self.learn(topics).await;
+            let unknown =
+                matches!(&learnt, Err(ClientError::Broker { code: ErrorCode::UnknownTopicOrPartition, .. }));
+            let next = Instant::now() + backoff.pause();
+            match learnt {
+                Err(error) if unknown && next >= deadline => {
+                    tracing::debug!(%error, "giving up");
+                    return Err(ClientError::Unknown { what: names(topics) });
+                }
+                Err(_) if unknown => tokio::time::sleep_until(next).await,
+                learnt => return learnt,
+            }
         }
     }
 
@@ -230,8 +255,12 @@ impl Client {
         let topic = metadata.topic(&partition.topic).ok_or_else(unknown)?;
         let leader = topic.leaders.get(&partition.partition).ok_or_else(unknown)?;
         leader.ok_or_else(|| {
-            let code = crate::wire::ErrorCode::LeaderNotAvailable;
-            ClientError::broker(format!("partition {partition}"), code, None)
+            ClientError::broker(format!("partition {partition}"), ErrorCode::LeaderNotAvailable, None)
         })
     }
+}
+
+fn names(topics: &[TopicName]) -> String {
+    let names: Vec<_> = topics.iter().map(TopicName::as_str).collect();
+    format!("topic {}", names.join(", "))
 }

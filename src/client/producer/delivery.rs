@@ -35,14 +35,14 @@ pub enum ProduceError {
         /// Its own words, if it had any.
         detail: Option<String>,
     },
-    /// Sent, perhaps stored: no answer came in the time that a delivery may take. Do not send the record again unless
+    /// Sent, perhaps stored, perhaps to be stored yet: no answer came that settles it. Do not send the record again unless
     /// whoever reads it can bear it twice.
-    #[error("no answer from {partition} within {}: the batch may or may not be stored", seconds(*.after))]
+    #[error("a batch may or may not be stored in {partition}: {reason}")]
     Unknown {
         /// The partition.
         partition: TopicPartition,
-        /// The time a delivery may take.
-        after: Duration,
+        /// What happened.
+        reason: String,
     },
     /// Not sent in the time that a delivery may take, hence not stored.
     #[error("{partition} could not be reached within {}: nothing was sent", seconds(*.after))]

@@ -6,11 +6,13 @@
 //! - Batches are sent in the order of their sequences, on one lane, at most [`OutboxLimits::partition_batches`] at a
 //!   time: as many as a broker remembers to tell a duplicate (KIP-98).
 //! - After a failure nothing is sent until everything in flight has come back; then the oldest goes first.
-//! - A batch that may have been stored keeps its sequences until a broker has answered for it. Only batches that are
-//!   known not to be stored get new ones, under a new epoch, when no batch of the old epoch is left (KIP-360).
+//! - A batch that may have been stored keeps its sequences. Only batches of which that can be ruled out get new ones,
+//!   under a new epoch, when no batch of the old epoch is left (KIP-360): the broker has said that the first of them is
+//!   not stored, no copy of it is under way on a connection that was lost, and so those behind it never can be.
 //! - In a transaction nothing gets a new epoch: the first failure is the transaction's.
 
 use super::super::backoff::{Backoff, BackoffLimits};
+use super::super::error::seconds;
 use super::super::metadata::TopicPartition;
 use super::delivery::{ProduceError, Promise, Stored};
 use super::queue::{Batch, BatchNumber, Body, Queue, Renewal};
@@ -353,7 +355,7 @@ impl Outbox {
             Renewal::Waiting => false,
             Renewal::Exhausted => {
                 // Everybody goes on with a new id; the others when they next need an identity.
-                if self.identity == queue.last_identity() {
+                if self.identity.map(|(id, _)| id) == queue.producer_id() {
                     self.identity = None;
                 }
                 false
@@ -398,7 +400,7 @@ impl Outbox {
             match answer {
                 Some(answer) => self.judge(now, index, number, answer),
                 // An answer that leaves a partition out says nothing about it.
-                None => self.send_again(now, index),
+                None => self.lost(now, index, number),
             }
         }
         self.forget_idle();
@@ -410,7 +412,7 @@ impl Outbox {
         for (index, number) in sent.parts {
             if let Some(queue) = self.queues.get_mut(index) {
                 queue.returned(number);
-                self.send_again(now, index);
+                self.lost(now, index, number);
             }
         }
     }
@@ -426,11 +428,6 @@ impl Outbox {
     fn judge(&mut self, now: Instant, index: usize, number: BatchNumber, answer: &PartitionAnswer) {
         let Some(queue) = self.queues.get(index) else { return };
         let oldest = queue.batches.front().is_none_or(|batch| batch.number == number);
-        let refused = || ProduceError::Refused {
-            partition: answer.partition.clone(),
-            code: answer.code,
-            detail: answer.detail.clone(),
-        };
         match answer.code {
             ErrorCode::None => self.settle(index, number, Ok(Some(answer.base_offset)), answer.append_time),
             // It is stored, but so long ago that the broker has forgotten where.
@@ -439,22 +436,44 @@ impl Outbox {
             ErrorCode::OutOfOrderSequenceNumber | ErrorCode::UnknownProducerId if !oldest => {
                 self.send_again(now, index);
             }
-            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::InvalidProducerEpoch
+            ErrorCode::OutOfOrderSequenceNumber
+            | ErrorCode::InvalidProducerEpoch
+            | ErrorCode::UnknownProducerId
                 if self.mode == Mode::Idempotent =>
             {
-                self.renew(now, index, number);
+                self.renew(now, index, number, answer.code);
             }
-            ErrorCode::UnknownProducerId if self.mode == Mode::Idempotent => {
-                self.forgotten_by_broker(now, index, number);
+            // The broker may have stored it before it failed.
+            ErrorCode::RequestTimedOut
+            | ErrorCode::NotEnoughReplicasAfterAppend
+            | ErrorCode::KafkaStorageError
+            | ErrorCode::NetworkException => {
+                self.note_stale(answer);
+                self.lost(now, index, number);
             }
             code if code.retriable() => {
-                if super::super::error::stale_metadata(code) {
-                    self.stale_topics.insert(answer.partition.topic.clone());
-                }
+                self.note_stale(answer);
                 self.send_again(now, index);
             }
-            _ => self.refuse(index, number, refused()),
+            code => {
+                let (partition, detail) = (answer.partition.clone(), answer.detail.clone());
+                self.refuse(index, number, ProduceError::Refused { partition, code, detail });
+            }
         }
+    }
+
+    fn note_stale(&mut self, answer: &PartitionAnswer) {
+        if super::super::error::stale_metadata(answer.code) {
+            self.stale_topics.insert(answer.partition.topic.clone());
+        }
+    }
+
+    /// The batch may be stored, now or when what was lost on the way turns up.
+    fn lost(&mut self, now: Instant, index: usize, number: BatchNumber) {
+        if let Some(batch) = self.queues.get_mut(index).and_then(|queue| queue.batch_mut(number)) {
+            batch.lost = true;
+        }
+        self.send_again(now, index);
     }
 
     /// What is unsettled goes again, oldest first, when everything in flight is back and after a pause.
@@ -467,36 +486,33 @@ impl Outbox {
         }
     }
 
-    /// The broker knows that this batch and all after it are not stored: they get a new epoch.
-    fn renew(&mut self, now: Instant, index: usize, number: BatchNumber) {
-        if let Some(queue) = self.queues.get_mut(index) {
-            queue.renew_from(number);
-            queue.pause(now);
-        }
-    }
-
-    /// The broker does not know the producer any more (before Kafka 2.5: when its records were deleted). If the batch
-    /// was sent more than once, whether it is stored cannot be known.
-    fn forgotten_by_broker(&mut self, now: Instant, index: usize, number: BatchNumber) {
+    /// The broker says that this batch is not stored, and it cannot be under the sequences it has: it and all after it
+    /// get a new epoch, unless a lost copy of it may still turn up.
+    fn renew(&mut self, now: Instant, index: usize, number: BatchNumber, code: ErrorCode) {
         let Some(queue) = self.queues.get_mut(index) else { return };
-        let sent_once = queue.batch_mut(number).is_some_and(|batch| batch.sends <= 1);
-        if sent_once {
-            return self.renew(now, index, number);
-        }
-        let after = self.limits.delivery_timeout;
-        let error = ProduceError::Unknown { partition: queue.partition.clone(), after };
-        queue.renew_from(number);
         queue.pause(now);
+        if !queue.batch_mut(number).is_some_and(|batch| batch.lost) {
+            return queue.renew_from(number);
+        }
+        let reason = format!("one attempt got no answer, and the next this one: {code}");
+        let error = ProduceError::Unknown { partition: queue.partition.clone(), reason };
         self.settle(index, number, Err(error), Timestamp::NONE);
     }
 
-    /// The batch is not stored and will not be.
+    /// The broker, or the outbox itself, will not have the batch.
     fn refuse(&mut self, index: usize, number: BatchNumber, error: ProduceError) {
-        if self.mode == Mode::Idempotent {
-            if let Some(queue) = self.queues.get_mut(index) {
-                // Those after it would leave a gap; nothing of them can be stored either.
-                queue.renew_from(number);
-            }
+        let Some(queue) = self.queues.get_mut(index) else { return };
+        let lost = queue.batch_mut(number).is_some_and(|batch| batch.lost);
+        let error = match lost {
+            true => ProduceError::Unknown {
+                partition: queue.partition.clone(),
+                reason: format!("one attempt got no answer, and the next was refused: {error}"),
+            },
+            false => error,
+        };
+        if self.mode == Mode::Idempotent && !lost {
+            // Those after it would leave a gap; nothing of them can be stored either.
+            queue.renew_from(number);
         }
         self.settle(index, number, Err(error.clone()), Timestamp::NONE);
         if self.mode == Mode::Transactional {
@@ -561,7 +577,10 @@ impl Outbox {
                 };
                 let after = self.limits.delivery_timeout;
                 let error = match sent {
-                    true => ProduceError::Unknown { partition, after },
+                    true => {
+                        let reason = format!("no answer within {}", seconds(after));
+                        ProduceError::Unknown { partition, reason }
+                    }
                     false => ProduceError::Expired { partition, after },
                 };
                 self.settle(index, number, Err(error.clone()), Timestamp::NONE);

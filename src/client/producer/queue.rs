@@ -40,8 +40,8 @@ pub(super) struct Batch {
     pub(super) created: Instant,
     /// No record is added any more.
     pub(super) sealed: bool,
-    /// How often it has been sent.
-    pub(super) sends: u32,
+    /// Whether an attempt got no answer: the broker may have stored it, or may yet.
+    pub(super) lost: bool,
 }
 
 impl Batch {
@@ -56,7 +56,7 @@ impl Batch {
             count: 0,
             created: now,
             sealed: false,
-            sends: 0,
+            lost: false,
         }
     }
 
@@ -218,8 +218,8 @@ impl Queue {
         if self.identity.is_some() { Renewal::Ready } else { Renewal::Waiting }
     }
 
-    pub(super) fn last_identity(&self) -> Option<(ProducerId, ProducerEpoch)> {
-        self.identity.map(|(id, _)| (id, ProducerEpoch::FIRST))
+    pub(super) fn producer_id(&self) -> Option<ProducerId> {
+        self.identity.map(|(id, _)| id)
     }
 
     /// Starts anew: another identity will come.
@@ -244,7 +244,6 @@ impl Queue {
         }
         batch.stamp = Some(stamp);
         batch.sealed = true;
-        batch.sends = batch.sends.saturating_add(1);
         // The caller names the request when it has put it together.
         self.in_flight += 1;
         Some((batch.number, std::mem::replace(&mut batch.body, Body::Away), stamp))
@@ -263,7 +262,7 @@ impl Queue {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// This batch and those after it are not stored, and cannot be under the sequences they have.
+    /// This batch and those after it are not stored, and never will be under the sequences they have.
     pub(super) fn renew_from(&mut self, number: BatchNumber) {
         let from = self.renewed_from.map_or(number, |before| before.min(number));
         self.renewed_from = Some(from);
