@@ -22,7 +22,10 @@ use common::frames::{
     PRODUCE, Parse, UNKNOWN_TOPIC_OR_PARTITION, UNSUPPORTED_COMPRESSION_TYPE, UNSUPPORTED_VERSION, connect,
     frame, is_late, produce_request, record, request,
 };
-use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
+    date_time_ymd,
+};
 
 /// What a broker may grow by while it is abused: room for the allocator's habits, none for what an attacker asks for.
 const RESIDENT_GROWTH_KIB_MAX: u64 = 32 << 10;
@@ -342,11 +345,8 @@ fn unknown_topics_and_partitions() {
 #[test]
 fn a_client_must_show_a_certificate_that_is_valid_now() {
     let site = Site::start();
-    let tls = |file: &str| site.broker.tls(file);
-    let own = || {
-        issuer_named(&tls("ca.pem"), KeyPair::from_pem(&fs::read_to_string(tls("ca.key")).unwrap()).unwrap())
-    };
-    let foreign = || issuer_named(&tls("ca.pem"), KeyPair::generate().unwrap());
+    let own = || issuer_named(&site.broker.tls("ca.pem"), own_key(&site.broker));
+    let foreign = || issuer_named(&site.broker.tls("ca.pem"), KeyPair::generate().unwrap());
     let strangers = [
         ("no certificate", None),
         ("an expired certificate", Some(issue(&own(), 2001, 2002))),
@@ -386,13 +386,42 @@ fn issuer_named(ca: &Path, key: KeyPair) -> Issuer<'static, KeyPair> {
 }
 
 fn issue(issuer: &Issuer<'_, KeyPair>, from_year: i32, to_year: i32) -> Identity {
+    let (certificate, key) = sign(issuer, ExtendedKeyUsagePurpose::ClientAuth, from_year, to_year);
+    Identity { chain: vec![certificate.der().clone()], key: key.serialize_der().try_into().unwrap() }
+}
+
+fn sign(
+    issuer: &Issuer<'_, KeyPair>,
+    usage: ExtendedKeyUsagePurpose,
+    from_year: i32,
+    to_year: i32,
+) -> (Certificate, KeyPair) {
     let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "a client");
-    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "somebody");
+    params.extended_key_usages = vec![usage];
     (params.not_before, params.not_after) = (date_time_ymd(from_year, 1, 1), date_time_ymd(to_year, 1, 1));
-    let chain = vec![params.signed_by(&key, issuer).unwrap().der().clone()];
-    Identity { chain, key: key.serialize_der().try_into().unwrap() }
+    (params.signed_by(&key, issuer).unwrap(), key)
+}
+
+/// No client would talk to it: better to say so at the start than to let each of them find out.
+#[test]
+fn an_expired_server_certificate_is_named() {
+    if !Broker::runs_semel() {
+        return;
+    }
+    let mut broker = Broker::start();
+    assert!(broker.stop().success());
+    let issuer = issuer_named(&broker.tls("ca.pem"), own_key(&broker));
+    let (certificate, key) = sign(&issuer, ExtendedKeyUsagePurpose::ServerAuth, 2001, 2002);
+    fs::write(broker.tls("server.pem"), certificate.pem()).unwrap();
+    fs::write(broker.tls("server.key"), key.serialize_pem()).unwrap();
+    refuses(broker.try_restart(), "server.pem");
+}
+
+/// The key of the broker's own certificate authority.
+fn own_key(broker: &Broker) -> KeyPair {
+    KeyPair::from_pem(&fs::read_to_string(broker.tls("ca.key")).unwrap()).unwrap()
 }
 
 /// It ended by itself, with an error status, and told why in a line that names the thing.
