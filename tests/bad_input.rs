@@ -153,12 +153,16 @@ fn a_message_cut_anywhere_is_refused() {
 #[test]
 fn lengths_that_lie_allocate_nothing() {
     let site = Site::start();
-    for length in [i32::MAX, i32::MAX - 1, 0x7000_0000, -1, i32::MIN] {
-        for _ in 0..20 {
+    const LENGTHS: [i32; 5] = [i32::MAX, i32::MAX - 1, 0x7000_0000, -1, i32::MIN];
+    for round in 0..20 {
+        for length in LENGTHS {
             let mut connection = site.connect();
             let _ = connection.send_bytes(&Bytes::new().i32(length).raw(&[0; 1000]).done());
             assert!(connection.is_closed(), "length {length}");
-            site.log_names(connection.local_address());
+            if round == 0 {
+                // Later ones may be counted instead, so that a flood does not fill the log.
+                site.log_names(connection.local_address());
+            }
         }
     }
     for count in [i32::MAX, i32::MAX / 8, 1 << 24] {
