@@ -193,6 +193,14 @@ impl Actor {
         self.open(&options).unwrap_or_else(|failure| panic!("{}: {transactional_id}: {failure:?}", self.name))
     }
 
+    /// A transactional producer that the broker does not wait for any longer than this.
+    pub fn transactional_within(&self, transactional_id: &str, timeout: Duration) -> Producer<'_> {
+        let timeout = u64::try_from(timeout.as_millis()).unwrap();
+        let options =
+            json!({"transactional_id": transactional_id, "compression": "none", "timeout_ms": timeout});
+        self.open(&options).unwrap_or_else(|failure| panic!("{}: {transactional_id}: {failure:?}", self.name))
+    }
+
     fn open(&self, options: &Value) -> Result<Producer<'_>, Failure> {
         let id = self.producers.fetch_add(1, Ordering::Relaxed);
         let mut request = options.clone();

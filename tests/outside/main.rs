@@ -27,6 +27,7 @@ fn every_story(client: &Actor, codecs: &[&str]) {
     stories::overlapping_transactions_show_only_what_was_committed(client, client);
     stories::group_offsets_take_effect_with_the_transaction(client);
     stories::a_new_holder_of_the_id_fences_the_old_one(client, client);
+    stories::an_abandoned_transaction_is_ended_by_the_broker(client, client);
     stories::idempotent_batches_arrive_once_and_in_order(client, client);
     stories::every_codec_is_kept(client, client, codecs);
 }
@@ -77,6 +78,7 @@ fn kafkajs() {
     stories::overlapping_transactions_show_only_what_was_committed(&writer, &reader);
     stories::group_offsets_take_effect_with_the_transaction(&writer);
     stories::a_new_holder_of_the_id_fences_the_old_one(&writer, &reader);
+    stories::an_abandoned_transaction_is_ended_by_the_broker(&writer, &reader);
     stories::idempotent_batches_arrive_once_and_in_order(&writer, &reader);
     stories::every_codec_is_kept(&writer, &reader, &["none", "gzip"]);
 }

@@ -1,5 +1,7 @@
 //! What a client does and what must come of it, told once for all clients.
 
+use std::time::{Duration, Instant};
+
 use crate::common::actor::{Actor, Producer, Record};
 
 /// Topics of one broker carry the story's and the teller's name, so that stories can share a broker.
@@ -136,6 +138,25 @@ pub fn a_new_holder_of_the_id_fences_the_old_one(writer: &Actor, reader: &Actor)
     successor.commit();
 
     assert_eq!(reader.read_committed(&topic, 1).values(), [["of the successor"]]);
+}
+
+/// LsoAdvances: a transaction that nobody ends is ended by the broker, and its producer cannot commit it any more.
+pub fn an_abandoned_transaction_is_ended_by_the_broker(writer: &Actor, reader: &Actor) {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    const DEADLINE: Duration = Duration::from_secs(60);
+    let topic = topic("abandoned", writer, 1);
+    let abandoned = writer.transactional_within(&id("abandoned", writer), TIMEOUT);
+    abandoned.begin();
+    abandoned.send(&topic, &[(0, None, "never finished")]);
+    let plain = writer.producer("none");
+    plain.send(&topic, &[(0, None, "behind it")]);
+
+    let abandoned_at = Instant::now();
+    while reader.read_committed(&topic, 1).values() != [["behind it"]] {
+        assert!(abandoned_at.elapsed() < DEADLINE, "still open after {DEADLINE:?}");
+    }
+    abandoned.try_commit().expect_err("a transaction that had timed out was committed");
+    assert_eq!(reader.read_committed(&topic, 1).values(), [["behind it"]]);
 }
 
 /// NoDuplicate, SeqContiguous: many batches in flight, each record once, at the offset its acknowledgement told.

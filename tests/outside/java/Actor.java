@@ -99,6 +99,7 @@ public final class Actor {
         Properties config = with("compression.type", request.get("compression").asText(), "linger.ms", "5");
         if (request.hasNonNull("transactional_id")) {
             config.put("transactional.id", request.get("transactional_id").asText());
+            config.put("transaction.timeout.ms", request.path("timeout_ms").asText("60000"));
         }
         KafkaProducer<String, String> producer =
                 new KafkaProducer<>(config, new StringSerializer(), new StringSerializer());

@@ -41,8 +41,13 @@ const operations = {
     await withAdmin(admin => admin.createTopics({ topics: [{ topic: name, numPartitions: partitions }] }))
   },
 
-  async producer({ id, transactional_id, compression }) {
-    const producer = kafka.producer({ transactionalId: transactional_id, idempotent: true, maxInFlightRequests: 1 })
+  async producer({ id, transactional_id, compression, timeout_ms }) {
+    const producer = kafka.producer({
+      transactionalId: transactional_id,
+      transactionTimeout: timeout_ms || 60000,
+      idempotent: true,
+      maxInFlightRequests: 1,
+    })
     await producer.connect()
     producers.set(id, { producer, compression: CompressionTypes[compression.toUpperCase()] })
   },

@@ -1,7 +1,9 @@
 """The actors' protocol: one line of JSON in, one line of JSON out. A client is a class with these operations.
 
 topic(name, partitions)                                  creates a topic
-producer(id, transactional_id=None, compression="none")  opens a producer under a number of the caller's
+producer(id, transactional_id=None, compression="none", timeout_ms=60000)
+                                                         opens a producer under a number of the caller's; the last one
+                                                         is how long the broker waits for the end of a transaction
 begin(id) / commit(id) / abort(id) / close(id)
 send(id, topic, records)                                 records: [[partition, key or null, value]]; waits for all
                                                          acknowledgements -> {"offsets": [...]} in the same order

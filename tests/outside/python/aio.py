@@ -41,12 +41,13 @@ class Client:
 
         self.wait(create())
 
-    def producer(self, id, transactional_id=None, compression="none"):
+    def producer(self, id, transactional_id=None, compression="none", timeout_ms=60_000):
         async def start():
             producer = AIOKafkaProducer(
                 **self.settings,
                 enable_idempotence=True,
                 transactional_id=transactional_id,
+                transaction_timeout_ms=timeout_ms,
                 compression_type=None if compression == "none" else compression,
                 linger_ms=5,
             )

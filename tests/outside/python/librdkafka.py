@@ -27,10 +27,10 @@ class Client:
         admin = AdminClient(self.settings)
         admin.create_topics([NewTopic(name, partitions, 1)])[name].result(SECONDS)
 
-    def producer(self, id, transactional_id=None, compression="none"):
+    def producer(self, id, transactional_id=None, compression="none", timeout_ms=60_000):
         config = {**self.settings, "enable.idempotence": True, "compression.type": compression, "linger.ms": 5}
         if transactional_id is not None:
-            config["transactional.id"] = transactional_id
+            config |= {"transactional.id": transactional_id, "transaction.timeout.ms": timeout_ms}
         self.producers[id] = Producer(config)
         if transactional_id is not None:
             self.producers[id].init_transactions(SECONDS)

@@ -26,12 +26,13 @@ class Client:
         admin.create_topics([NewTopic(name, partitions, 1)])
         admin.close()
 
-    def producer(self, id, transactional_id=None, compression="none"):
+    def producer(self, id, transactional_id=None, compression="none", timeout_ms=60_000):
         producer = KafkaProducer(
             **self.settings,
             acks="all",
             enable_idempotence=True,
             transactional_id=transactional_id,
+            transaction_timeout_ms=timeout_ms,
             compression_type=None if compression == "none" else compression,
             linger_ms=5,
         )
