@@ -46,8 +46,8 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         }),
         Event::BatchAppended(batch) => batch_appended(rows, at, batch),
         Event::OffsetsStaged { enrolment, offsets } => offsets_staged(rows, at, enrolment, offsets),
-        Event::TransactionEnded { transactional_id, outcome, reason, holder, .. } => {
-            transaction_ended(rows, at, transactional_id, *outcome, *reason, *holder)
+        Event::TransactionEnded { transactional_id, number, outcome, reason, holder } => {
+            transaction_ended(rows, at, transactional_id, *number, (*outcome, *reason, *holder))
         }
         Event::MarkerWritten(marker) => marker_written(rows, at, marker),
         Event::OffsetsCommitted { offsets } => {
@@ -232,12 +232,12 @@ fn transaction_ended(
     rows: &mut Draft<'_>,
     at: ServedTime,
     id: &TransactionalId,
-    outcome: Outcome,
-    reason: EndReason,
-    holder: Identity,
+    number: TxnNumber,
+    (outcome, reason, holder): (Outcome, EndReason, Identity),
 ) -> Result<(), Need> {
     let Some(mut row) = rows.get::<TransactionRow>(id)?.cloned() else { return Ok(()) };
     let by = row.holder;
+    row.number = number;
     let ended = TransactionState::Complete(Ended { outcome, reason, by });
     if let TransactionState::Ongoing(ongoing) = std::mem::replace(&mut row.state, ended) {
         rows.remove::<DeadlineRow>(id);

@@ -79,7 +79,10 @@ pub fn serve(settings: &Settings) -> Result<(), ServeError> {
 /// Logs go to standard error: standard output says only what scripts wait for.
 fn start_logging(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::new(&config.log);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second start in one process (tests) keeps the first one's logs.
     let _ = if config.log_json { builder.json().try_init() } else { builder.with_target(false).try_init() };
 }

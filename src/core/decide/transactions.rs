@@ -199,9 +199,10 @@ fn close(
     let Some(row) = rows.get::<TransactionRow>(id)?.cloned() else {
         return Ok(Identity { id: ProducerId::NONE, epoch: ProducerEpoch::NONE });
     };
-    let (partitions, offsets) = match row.state {
-        TransactionState::Ongoing(ongoing) => (ongoing.partitions, ongoing.offsets),
-        _ => Default::default(),
+    // The end of nothing is the end of an empty transaction with a number of its own: an outcome is never said twice.
+    let (number, partitions, offsets) = match row.state {
+        TransactionState::Ongoing(ongoing) => (row.number, ongoing.partitions, ongoing.offsets),
+        _ => (row.number.next(), Default::default(), Default::default()),
     };
     let producer = row.holder.id;
     let pending =
@@ -212,7 +213,7 @@ fn close(
         Protocol::V2 => raised(rows, row.holder)?,
     };
     let transactional_id = id.clone();
-    rows.state(Event::TransactionEnded { transactional_id, number: row.number, outcome, reason, holder })?;
+    rows.state(Event::TransactionEnded { transactional_id, number, outcome, reason, holder })?;
     for partition in partitions {
         // A partition without a row is a deleted one: partitions and transactions are decided by one shard.
         let Some(offset) = rows.get::<PartitionRow>(&partition)?.map(|row| row.next_offset) else { continue };
@@ -220,7 +221,7 @@ fn close(
             partition,
             offset,
             producer: Identity { id: producer, epoch: marker_epoch },
-            number: row.number,
+            number,
             outcome,
             timestamp: now.wall,
         };

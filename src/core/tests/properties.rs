@@ -66,7 +66,8 @@ impl Clients {
                 let Some(identity) = self.identity(*id, *epoch_back) else { return };
                 let next = self.next.entry((identity, *partition)).or_insert(0);
                 let first = (*next + skew).max(0);
-                let answer = world.produce(protocol(*v2), Some(IDS[*id]), identity, *partition, first, *records);
+                let answer =
+                    world.produce(protocol(*v2), Some(IDS[*id]), identity, *partition, first, *records);
                 if answer.is_ok_and(|appended| !appended.duplicate) {
                     *next = first + i32::try_from(*records).unwrap();
                 }
@@ -95,7 +96,10 @@ impl Clients {
             Step::Age { id } => {
                 // Only where nothing is open: a transaction's records carry their epoch.
                 let key = TransactionalId::new(IDS[*id]).unwrap();
-                let idle = world.rows.get::<TransactionRow>(&key).is_some_and(|row| row.state == TransactionState::Empty);
+                let idle = world
+                    .rows
+                    .get::<TransactionRow>(&key)
+                    .is_some_and(|row| row.state == TransactionState::Empty);
                 if let (true, Some(identity)) = (idle, self.identity[*id]) {
                     if world.transaction(IDS[*id]).holder == identity {
                         world.age(IDS[*id], 32766);
@@ -137,7 +141,9 @@ impl Judge {
                 assert!(!self.ended.contains_key(&key), "NoTornTxn: nothing is enrolled after the end");
                 self.enrolled.entry(key).or_default().extend(partitions);
             }
-            Event::ProducerInitialized { transactional_id, holder, .. } => self.held(transactional_id, *holder),
+            Event::ProducerInitialized { transactional_id, holder, .. } => {
+                self.held(transactional_id, *holder)
+            }
             Event::TransactionEnded { transactional_id, number, outcome, holder, .. } => {
                 let key = (transactional_id.clone(), *number);
                 let producer = self.holder[transactional_id].id;
@@ -174,7 +180,10 @@ impl Judge {
             self.newest.insert((partition, identity), sequence);
         }
         if let Some(number) = append.transaction {
-            let enrolled = self.enrolled.iter().any(|((_, n), partitions)| *n == number && partitions.contains(&partition));
+            let enrolled = self
+                .enrolled
+                .iter()
+                .any(|((_, n), partitions)| *n == number && partitions.contains(&partition));
             assert!(enrolled, "LsoAdvances: no append without enrolment");
             self.open.insert((partition, identity.id), number);
         }
@@ -184,17 +193,23 @@ impl Judge {
         self.place(marker.partition, marker.offset, 1);
         let owed = (marker.partition, marker.producer.id, marker.number);
         assert!(self.owed.remove(&owed), "MarkerExactlyOnce: each marker is owed, and once");
-        let fence = self.fenced_below.entry((marker.partition, marker.producer.id)).or_insert(marker.producer.epoch);
+        let fence =
+            self.fenced_below.entry((marker.partition, marker.producer.id)).or_insert(marker.producer.epoch);
         assert!(marker.producer.epoch >= *fence, "EpochMonotone at the partition");
         *fence = marker.producer.epoch;
         self.open.remove(&(marker.partition, marker.producer.id));
         let outcomes: BTreeSet<bool> = self
             .ended
             .iter()
-            .filter(|((id, number), _)| *number == marker.number && self.enrolled[&(id.clone(), *number)].contains(&marker.partition))
+            .filter(|((id, number), _)| {
+                *number == marker.number && self.enrolled[&(id.clone(), *number)].contains(&marker.partition)
+            })
             .map(|(_, outcome)| *outcome == Outcome::Commit)
             .collect();
-        assert!(outcomes.contains(&(marker.outcome == Outcome::Commit)), "NoTornTxn: the marker says what was decided");
+        assert!(
+            outcomes.contains(&(marker.outcome == Outcome::Commit)),
+            "NoTornTxn: the marker says what was decided"
+        );
     }
 }
 

@@ -21,9 +21,21 @@ fn the_next_batch_is_stored_and_a_remembered_one_is_recognised() {
     }
     let again = world.produce(V2, None, p, 0, 8, 2).unwrap();
     assert_eq!((again.base_offset, again.duplicate), (Offset(8), true));
-    assert_eq!(world.produce(V2, None, p, 0, 2, 2), Err(Refusal::DuplicateSequence), "stored, no longer remembered");
-    assert_eq!(world.produce(V2, None, p, 0, 3, 3), Err(Refusal::DuplicateSequence), "stored, in other batches");
-    assert_eq!(world.produce(V2, None, p, 0, 8, 3), Err(Refusal::OutOfOrderSequence), "overlaps what is remembered");
+    assert_eq!(
+        world.produce(V2, None, p, 0, 2, 2),
+        Err(Refusal::DuplicateSequence),
+        "stored, no longer remembered"
+    );
+    assert_eq!(
+        world.produce(V2, None, p, 0, 1, 2),
+        Err(Refusal::DuplicateSequence),
+        "stored, in other batches"
+    );
+    assert_eq!(
+        world.produce(V2, None, p, 0, 8, 3),
+        Err(Refusal::OutOfOrderSequence),
+        "overlaps what is remembered"
+    );
     assert_eq!(world.produce(V2, None, p, 0, 15, 1), Err(Refusal::OutOfOrderSequence), "a gap");
     assert_eq!(world.partition_row(0).next_offset, Offset(14));
 }
@@ -89,7 +101,11 @@ fn in_version_2_an_append_enrols_and_the_end_raises_the_epoch() {
     assert_eq!(world.end(V2, "x", p, Commit), Ok(next), "an exact retry");
     assert_eq!(world.end(V2, "x", p, Abort), Err(Refusal::TransactionState), "what is committed stays so");
     assert_eq!(world.produce(V2, Some("x"), p, 0, 3, 1), Err(Refusal::StaleEpoch), "a late append is fenced");
-    assert_eq!(world.produce(V2, Some("x"), next, 0, 3, 1), Err(Refusal::OutOfOrderSequence), "and starts anew");
+    assert_eq!(
+        world.produce(V2, Some("x"), next, 0, 3, 1),
+        Err(Refusal::OutOfOrderSequence),
+        "and starts anew"
+    );
     world.produce(V2, Some("x"), next, 0, 0, 1).unwrap();
     assert_eq!(world.transaction("x").number, TxnNumber(2));
 }
@@ -105,7 +121,11 @@ fn in_version_1_what_is_not_enrolled_is_refused() {
     assert_eq!(world.end(V1, "x", p, Commit), Ok(p), "the epoch stays");
     assert_eq!(world.end(V1, "x", p, Commit), Ok(p), "an exact retry");
     assert_eq!(world.end(V1, "x", p, Abort), Err(Refusal::TransactionState));
-    assert_eq!(world.produce(V1, Some("x"), p, 0, 1, 1), Err(Refusal::NotEnrolled), "no append after the marker");
+    assert_eq!(
+        world.produce(V1, Some("x"), p, 0, 1, 1),
+        Err(Refusal::NotEnrolled),
+        "no append after the marker"
+    );
     assert!(world.produce(V1, Some("x"), p, 0, 0, 1).unwrap().duplicate, "but a repeated one is recognised");
 }
 
@@ -194,7 +214,10 @@ fn when_the_epochs_are_used_up_the_id_is_rotated_in_the_same_step() {
     world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
     let next = world.end(V2, "x", p, Commit).unwrap();
     assert!(next.id > p.id && next.epoch == ProducerEpoch::FIRST);
-    let row = world.rows.get::<ProducerRow>(&ProducerKey { partition: world.partition(0), producer: p.id }).unwrap();
+    let row = world
+        .rows
+        .get::<ProducerRow>(&ProducerKey { partition: world.partition(0), producer: p.id })
+        .unwrap();
     assert_eq!(row.epoch, ProducerEpoch::FENCED_FOR_GOOD);
     assert_eq!(world.end(V2, "x", p, Commit), Ok(next), "an exact retry");
     assert_eq!(world.produce(V2, Some("x"), p, 0, 1, 1), Err(Refusal::StaleEpoch));

@@ -34,7 +34,11 @@ impl Rows {
 
     /// The rows that a crash leaves: those that were logged.
     pub fn durable(&self) -> BTreeMap<RowKey, RowValue> {
-        self.0.iter().filter(|(key, _)| !key.is_volatile()).map(|(key, row)| (key.clone(), row.clone())).collect()
+        self.0
+            .iter()
+            .filter(|(key, _)| !key.is_volatile())
+            .map(|(key, row)| (key.clone(), row.clone()))
+            .collect()
     }
 }
 
@@ -60,7 +64,8 @@ impl World {
     }
 
     pub fn ask(&mut self, command: Command) -> Reply {
-        let Decided { reply, drafted } = decide(&self.rows, self.now, &command).ok().expect("all rows are known");
+        let Decided { reply, drafted } =
+            decide(&self.rows, self.now, &command).ok().expect("all rows are known");
         let events = self.rows.take(drafted);
         self.log.extend(events.into_iter().map(|event| (self.now.served, event)));
         reply
@@ -101,9 +106,18 @@ impl World {
         self.init_over(id, current, 1)
     }
 
-    pub fn init_over(&mut self, id: Option<&str>, current: Option<Identity>, connection: u64) -> Result<Identity, Refusal> {
+    pub fn init_over(
+        &mut self,
+        id: Option<&str>,
+        current: Option<Identity>,
+        connection: u64,
+    ) -> Result<Identity, Refusal> {
         let transactional_id = id.map(|id| (TransactionalId::new(id).unwrap(), ConnectionId(connection)));
-        match self.ask(Command::InitProducerId(InitProducerId { transactional_id, timeout: TIMEOUT, current })) {
+        match self.ask(Command::InitProducerId(InitProducerId {
+            transactional_id,
+            timeout: TIMEOUT,
+            current,
+        })) {
             Reply::Identity(identity) => identity,
             other => panic!("{other:?}"),
         }
