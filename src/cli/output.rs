@@ -74,7 +74,7 @@ pub(super) fn bytes_text(bytes: f64) -> String {
     let mut chosen = "B";
     for unit in units {
         chosen = unit;
-        if value < 1000.0 {
+        if value < 1000.0 || unit == "TB" {
             break;
         }
         value /= 1000.0;

@@ -234,7 +234,7 @@ mod tests {
         for (arguments, expected) in [
             (["--listen", "nowhere"], "HOST:PORT"),
             (["--frame-bytes", "1"], "at least"),
-            (["--frame-bytes", "1000000000"], "half of a block"),
+            (["--frame-bytes", "67108864"], "half of a block"),
             (["--client-certificates", "maybe"], "required, optional"),
             (["--tls-key", "a.pem"], "tls-certificate"),
             (["--admins", "bob"], "User:NAME"),

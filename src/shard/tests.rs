@@ -179,6 +179,49 @@ async fn replay_of_the_whole_log_makes_the_rows_that_were_lost() {
     running.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_that_do_not_fit_into_a_block_wait_for_the_next_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = open(dir.path());
+    let topic = create_topic(&running, "large", 1).await;
+    let partition = PartitionId::new(topic, PartitionIndex(0));
+    // About 60 kB each: four of them fill a block.
+    let (facts, bytes) = batch(None, 3_000);
+    let mut answers = Vec::new();
+    let origin = Origin::new(CLIENT);
+    for _ in 0..50 {
+        let batches = vec![ProduceBatch { partition, batch: facts.clone() }];
+        let produce = Produce { transactional_id: None, protocol: Protocol::V2, batches };
+        answers.push(running.shard.ask(&origin, Command::Produce(produce), vec![bytes.clone()]).await.unwrap());
+    }
+    for (number, answer) in answers.into_iter().enumerate() {
+        let Reply::Produced(appended) = answer.await.unwrap() else { panic!("another reply") };
+        assert_eq!(appended[0].unwrap().base_offset.0, i64::try_from(number).unwrap() * 3_000);
+    }
+    assert_eq!(running.shard.view().index(partition, Offset(0)).count(), 50);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_let_go_of_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let few = ShardLimits { resident_rows: 8, ..limits() };
+    let running = start(dir.path(), Arc::new(RealDisk), few).unwrap();
+    let topic = create_topic(&running, "cold", 1).await;
+    let partition = PartitionId::new(topic, PartitionIndex(0));
+    let mut producers = Vec::new();
+    for _ in 0..40 {
+        let producer = init(&running, None).await;
+        produce(&running, partition, Some((producer, 0, false)), None, 1).await.unwrap();
+        producers.push(producer);
+    }
+    for (number, producer) in producers.into_iter().enumerate() {
+        let again = produce(&running, partition, Some((producer, 0, false)), None, 1).await.unwrap();
+        assert_eq!((again.base_offset.0, again.duplicate), (i64::try_from(number).unwrap(), true));
+    }
+    running.stop().await.unwrap();
+}
+
 #[test]
 fn a_second_process_on_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
