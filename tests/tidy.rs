@@ -69,7 +69,8 @@ fn rooms_use_only_what_the_picture_allows() {
         if is_test(&path) {
             continue;
         }
-        let may = allowed.get(here.as_str()).unwrap_or_else(|| panic!("the room {here} is not in the picture"));
+        let may =
+            allowed.get(here.as_str()).unwrap_or_else(|| panic!("the room {here} is not in the picture"));
         for (number, line) in code(&path).lines().enumerate() {
             for part in line.split("crate::").skip(1) {
                 let used: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
@@ -128,7 +129,9 @@ fn nothing_is_left_over() {
 #[test]
 fn links_in_documents_lead_somewhere() {
     let mut documents = files_under(&root().join("spec"), "md");
-    documents.extend(["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md"].map(|name| root().join(name)));
+    documents.extend(
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md"].map(|name| root().join(name)),
+    );
     let mut dead = Vec::new();
     for document in documents {
         let text = fs::read_to_string(&document).unwrap();
