@@ -8,7 +8,7 @@ use crate::wire::batch::BatchError;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// A stored record.
@@ -127,17 +127,24 @@ pub(super) struct Stored {
     pub(super) append_time: Timestamp,
 }
 
+/// When and how a batch was settled.
+#[derive(Debug)]
+pub(super) struct Settled {
+    at: Instant,
+    outcome: Result<Stored, ProduceError>,
+}
+
 /// The outcome of one batch, which its records share. Set once.
 #[derive(Debug, Default)]
 pub(super) struct Promise {
-    outcome: OnceLock<Result<Stored, ProduceError>>,
+    outcome: OnceLock<Settled>,
     settled: Notify,
 }
 
 impl Promise {
     /// Settles it; only the first outcome counts.
-    pub(super) fn settle(&self, outcome: Result<Stored, ProduceError>) {
-        if self.outcome.set(outcome).is_ok() {
+    pub(super) fn settle(&self, at: Instant, outcome: Result<Stored, ProduceError>) {
+        if self.outcome.set(Settled { at, outcome }).is_ok() {
             self.settled.notify_waiters();
         }
     }
@@ -145,8 +152,8 @@ impl Promise {
     pub(super) async fn wait(&self) -> &Result<Stored, ProduceError> {
         loop {
             let settled = self.settled.notified();
-            if let Some(outcome) = self.outcome.get() {
-                return outcome;
+            if let Some(settled) = self.outcome.get() {
+                return &settled.outcome;
             }
             settled.await;
         }
@@ -164,7 +171,13 @@ impl Delivery {
     /// The outcome, if it is known already.
     #[must_use]
     pub fn outcome(&self) -> Option<Result<Delivered, ProduceError>> {
-        self.promise.outcome.get().map(|outcome| self.of_record(outcome))
+        self.promise.outcome.get().map(|settled| self.of_record(&settled.outcome))
+    }
+
+    /// When the outcome became known, if it is.
+    #[must_use]
+    pub fn settled_at(&self) -> Option<Instant> {
+        self.promise.outcome.get().map(|settled| settled.at)
     }
 
     /// Waits for the outcome.

@@ -80,7 +80,7 @@ impl Engine {
             config,
             mode,
             transactional: Mutex::default(),
-            outbox: Mutex::new(Outbox::new(config.limits(client)?, mode, seed)),
+            outbox: Mutex::new(Outbox::new(config.limits(client)?, mode, instant(), seed)),
             partitioner: Mutex::new(Partitioner::new(config.batch_bytes, seed)),
             lanes: Mutex::default(),
             wake: Notify::new(),

@@ -194,6 +194,8 @@ pub struct Outbox {
     next_request: u64,
     next_batch: u64,
     failure: Option<Arc<ProduceError>>,
+    /// The latest time it was told.
+    now: Instant,
     seed: u64,
 }
 
@@ -210,7 +212,7 @@ pub(super) fn record_size(record: &Record) -> usize {
 impl Outbox {
     /// An empty outbox. `seed` spreads its pauses.
     #[must_use]
-    pub fn new(limits: OutboxLimits, mode: Mode, seed: u64) -> Outbox {
+    pub fn new(limits: OutboxLimits, mode: Mode, now: Instant, seed: u64) -> Outbox {
         Outbox {
             limits,
             mode,
@@ -227,6 +229,7 @@ impl Outbox {
             next_request: 0,
             next_batch: 0,
             failure: None,
+            now,
             seed,
         }
     }
@@ -392,6 +395,7 @@ impl Outbox {
 
     /// A request was answered.
     pub fn answered(&mut self, now: Instant, request: RequestNumber, answers: &[PartitionAnswer]) {
+        self.now = now;
         let Some(sent) = self.close_request(request) else { return };
         for (index, number) in sent.parts {
             let Some(queue) = self.queues.get_mut(index) else { continue };
@@ -408,6 +412,7 @@ impl Outbox {
 
     /// A request got no answer: whether its batches are stored is not known.
     pub fn failed(&mut self, now: Instant, request: RequestNumber) {
+        self.now = now;
         let Some(sent) = self.close_request(request) else { return };
         for (index, number) in sent.parts {
             if let Some(queue) = self.queues.get_mut(index) {
@@ -534,7 +539,9 @@ impl Outbox {
         }
         self.buffered = self.buffered.saturating_sub(batch.bytes);
         let partition = queue.partition.clone();
-        batch.promise.settle(outcome.map(|base_offset| Stored { partition, base_offset, append_time }));
+        batch
+            .promise
+            .settle(self.now, outcome.map(|base_offset| Stored { partition, base_offset, append_time }));
         if queue.batches.is_empty() {
             self.active.remove(&index);
         }
@@ -569,6 +576,7 @@ impl Outbox {
 
     /// Settles what has waited too long.
     pub fn expire(&mut self, now: Instant) {
+        self.now = now;
         let Some(limit) = now.checked_sub(self.limits.delivery_timeout) else { return };
         for index in self.active.clone() {
             while let Some((number, sent)) = self.queues.get(index).and_then(|queue| queue.expired(limit)) {

@@ -78,7 +78,7 @@ impl Batch {
 /// An outbox that is dropped leaves nobody waiting.
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.promise.settle(Err(ProduceError::Closed));
+        self.promise.settle(self.created, Err(ProduceError::Closed));
     }
 }
 

@@ -103,10 +103,10 @@ struct World {
 
 impl World {
     fn new(mode: Mode) -> World {
-        let outbox = Outbox::new(limits(), mode, 7);
+        let now = Instant::now() + Duration::from_secs(1000);
         World {
-            outbox,
-            now: Instant::now() + Duration::from_secs(1000),
+            outbox: Outbox::new(limits(), mode, now, 7),
+            now,
             stored: BTreeMap::new(),
             queued: BTreeMap::new(),
             late: VecDeque::new(),

@@ -1,0 +1,246 @@
+//! `semel bench txn`.
+
+use super::measure::{Latencies, Window, cost, progress};
+use super::report::{Distribution, Report, Volume};
+use super::{BenchArgs, BenchTopic, CliError, RecordArgs, SpanArgs, payload, value};
+use crate::client::{
+    Client, ClientError, Consumer, ConsumerConfig, ProducerRecord, RecordHeader, Start, TopicPartition,
+    TransactionConfig, TransactionalProducer,
+};
+use crate::types::TransactionalId;
+use bytes::Bytes;
+use clap::Args;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// `semel bench txn`.
+#[derive(Debug, Args)]
+pub struct TxnBench {
+    /// Transactional producers, each with a connection and an id of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    producers: u16,
+    /// Partitions that each transaction writes to
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    partitions_per_txn: u32,
+    /// Records of each transaction
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    records_per_txn: u32,
+    /// Do not read what is committed: no commit-to-visible times
+    #[arg(long)]
+    no_reader: bool,
+    #[command(flatten)]
+    records: RecordArgs,
+    #[command(flatten)]
+    span: SpanArgs,
+    #[command(flatten)]
+    bench: BenchArgs,
+}
+
+/// How long the reader may take for what was committed last.
+const LAST_RECORDS: Duration = Duration::from_secs(10);
+/// The header that names a record's transaction.
+const HEADER: &str = "txn";
+
+/// A transaction: which producer's, and which of them.
+type TxnKey = (u64, u64);
+
+/// When commits were called, for the reader to look up.
+type Calls = Arc<Mutex<HashMap<TxnKey, Instant>>>;
+
+pub(super) async fn run(arguments: TxnBench) -> Result<(), CliError> {
+    let client = arguments.bench.connect.connect().await?;
+    let topic = BenchTopic::prepare(&client, &arguments.bench).await?;
+    if usize::try_from(arguments.partitions_per_txn).is_ok_and(|wanted| wanted > topic.partitions.len()) {
+        return Err(CliError::usage(
+            format!("--partitions-per-txn is more than the topic's {} partitions", topic.partitions.len()),
+            "raise --partitions",
+        ));
+    }
+    let calls = Calls::default();
+    let mut workers = JoinSet::new();
+    let mut ready = Vec::new();
+    for number in 0..u64::from(arguments.producers) {
+        ready.push(Worker::prepare(&arguments, &topic, number, Arc::clone(&calls)).await?);
+    }
+    let reader = if arguments.no_reader {
+        None
+    } else {
+        let consumer = reading(&arguments, &topic).await?;
+        Some((consumer, Arc::clone(&calls)))
+    };
+    let window = Window::after(arguments.span.warmup(), arguments.span.duration());
+    let reader = reader
+        .map(|(consumer, calls)| tokio::spawn(read(consumer, calls, window, arguments.records_per_txn)));
+    let cost = tokio::spawn(cost(window, arguments.bench.broker_pid));
+    let bar = progress(window, !arguments.bench.json);
+    for worker in ready {
+        workers.spawn(worker.run(window));
+    }
+    let (mut commits, mut wholes) = (Latencies::new(), Latencies::new());
+    for worker in workers.join_all().await {
+        let worker = worker?;
+        commits.merge(&worker.commits);
+        wholes.merge(&worker.wholes);
+    }
+    if let Some(bar) = bar {
+        bar.abort();
+    }
+    let mut distributions = vec![
+        Distribution { name: "commit", percentiles: commits.percentiles() },
+        Distribution { name: "transaction", percentiles: wholes.percentiles() },
+    ];
+    if let Some(reader) = reader {
+        let visible = reader.await.map_err(std::io::Error::other)??;
+        distributions.push(Distribution { name: "commit to seen", percentiles: visible.percentiles() });
+    }
+    let cost = cost.await.map_err(std::io::Error::other)?;
+    let transactions = commits.percentiles().count;
+    let records = transactions.saturating_mul(arguments.records_per_txn.into());
+    let bytes = records.saturating_mul(arguments.records.record_size.into());
+    let volume = Volume { records, bytes, seconds: window.seconds(), transactions: Some(transactions) };
+    let conditions = conditions(&arguments, topic.partitions.len());
+    let report = Report::new("txn", &arguments.bench, conditions, &volume, cost, distributions);
+    report.print(arguments.bench.json)?;
+    topic.clean_up(&client).await
+}
+
+fn conditions(arguments: &TxnBench, partitions: usize) -> String {
+    format!(
+        "{} producers, {} records of {} bytes in {} of {partitions} partitions per transaction, linger {} ms",
+        arguments.producers,
+        arguments.records_per_txn,
+        arguments.records.record_size,
+        arguments.partitions_per_txn,
+        arguments.records.linger_ms,
+    )
+}
+
+/// One transactional producer and what it measures.
+struct Worker {
+    producer: TransactionalProducer,
+    number: u64,
+    partitions: Vec<TopicPartition>,
+    partitions_per_txn: usize,
+    records_per_txn: u32,
+    payload: Bytes,
+    size: usize,
+    calls: Option<Calls>,
+    /// From the call of commit to its return.
+    commits: Latencies,
+    /// From begin to the return of commit.
+    wholes: Latencies,
+}
+
+impl Worker {
+    async fn prepare(
+        arguments: &TxnBench,
+        topic: &BenchTopic,
+        number: u64,
+        calls: Calls,
+    ) -> Result<Worker, CliError> {
+        let client = arguments.bench.connect.connect().await?;
+        let id = format!("{}-{number}", topic.name);
+        let id = TransactionalId::new(&id).ok_or_else(|| CliError::usage("an empty id", "name a topic"))?;
+        let config =
+            TransactionConfig { producer: arguments.records.config(), ..TransactionConfig::default() };
+        Ok(Worker {
+            producer: TransactionalProducer::init(&client, id, config).await?,
+            number,
+            partitions: topic.partitions.clone(),
+            partitions_per_txn: usize::try_from(arguments.partitions_per_txn).unwrap_or(usize::MAX),
+            records_per_txn: arguments.records_per_txn,
+            payload: payload(number + 1),
+            size: arguments.records.record_bytes(),
+            calls: (!arguments.no_reader).then_some(calls),
+            commits: Latencies::new(),
+            wholes: Latencies::new(),
+        })
+    }
+
+    async fn run(mut self, window: Window) -> Result<Worker, CliError> {
+        let mut index = 0;
+        while !window.is_over() {
+            self.transact(index, window).await?;
+            index += 1;
+        }
+        Ok(self)
+    }
+
+    async fn transact(&mut self, index: u64, window: Window) -> Result<(), CliError> {
+        let begun = Instant::now();
+        let mut transaction = self.producer.begin().await?;
+        // Each transaction starts at another partition, so that they overlap.
+        let start = usize::try_from(index.wrapping_add(self.number)).unwrap_or(0);
+        let chosen = self.partitions.iter().cycle().skip(start % self.partitions.len().max(1));
+        let chosen: Vec<_> = chosen.take(self.partitions_per_txn).collect();
+        let name = format!("{}:{index}", self.number);
+        let header = RecordHeader { name: HEADER.into(), value: Some(name.into()) };
+        for (place, partition) in (0..u64::from(self.records_per_txn)).zip(chosen.iter().cycle()) {
+            let value = value(&self.payload, index.wrapping_mul(31).wrapping_add(place), self.size);
+            let mut record =
+                ProducerRecord::new(partition.topic.clone(), value).partition(partition.partition);
+            record.headers.push(header.clone());
+            transaction.send(record).await?;
+        }
+        let called = Instant::now();
+        if let Some(calls) = self.calls.as_ref().filter(|_| window.contains(called)) {
+            calls.lock().unwrap_or_else(PoisonError::into_inner).insert((self.number, index), called);
+        }
+        transaction.commit().await?;
+        let done = Instant::now();
+        if window.contains(done) {
+            self.commits.record(done - called);
+            self.wholes.record(done - begun);
+        }
+        Ok(())
+    }
+}
+
+/// A reader of everything that is committed from now on.
+async fn reading(arguments: &TxnBench, topic: &BenchTopic) -> Result<Consumer, CliError> {
+    let client: Client = arguments.bench.connect.connect().await?;
+    let config = ConsumerConfig::default();
+    let asked: Vec<_> = topic.partitions.iter().map(|partition| (partition.clone(), Start::Latest)).collect();
+    let found = crate::client::Admin::new(&client).find_offsets(&asked, config.isolation).await?;
+    let mut consumer = Consumer::new(&client, config);
+    for (partition, offset) in topic.partitions.iter().zip(found) {
+        consumer.seek(partition.clone(), Start::Offset(offset?));
+    }
+    Ok(consumer)
+}
+
+/// Measures from the call of commit until the last record of the transaction is at hand.
+async fn read(
+    mut consumer: Consumer,
+    calls: Calls,
+    window: Window,
+    records_per_txn: u32,
+) -> Result<Latencies, ClientError> {
+    let mut latencies = Latencies::new();
+    let mut seen: HashMap<TxnKey, u32> = HashMap::new();
+    let deadline = tokio::time::Instant::from_std(window.end + LAST_RECORDS);
+    let all_seen = || calls.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+    while !(window.is_over() && all_seen()) {
+        let Ok(chunk) = tokio::time::timeout_at(deadline, consumer.next_chunk()).await else { break };
+        let at = Instant::now();
+        for read in chunk? {
+            let Some(key) = read.record.headers.first().and_then(transaction_of) else { continue };
+            let count = seen.entry(key).or_default();
+            *count += 1;
+            if *count >= records_per_txn {
+                seen.remove(&key);
+                if let Some(called) = calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&key) {
+                    latencies.record(at.saturating_duration_since(called));
+                }
+            }
+        }
+    }
+    Ok(latencies)
+}
+
+fn transaction_of(header: &RecordHeader) -> Option<TxnKey> {
+    let (producer, index) = std::str::from_utf8(header.value.as_ref()?).ok()?.split_once(':')?;
+    Some((producer.parse().ok()?, index.parse().ok()?))
+}
