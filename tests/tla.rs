@@ -76,6 +76,24 @@ fn properties_have_one_name_everywhere() {
     }
 }
 
+#[test]
+fn every_situation_is_expected_in_some_model() {
+    let expected = read(&root().join("tla/reach/expected.tsv"));
+    let expected: BTreeSet<&str> =
+        expected.lines().filter_map(|line| line.split_once('\t')).map(|line| line.1).collect();
+    for module in ["tla/reach/Reach.tla", "tla/mc/Idempotence.tla"] {
+        let module = read(&root().join(module));
+        let situations: Vec<&str> = module
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("/\\ Note(")?.split('"').nth(1))
+            .collect();
+        assert!(situations.len() > 5, "no situations found");
+        for situation in situations {
+            assert!(expected.contains(situation), "no model is expected to reach {situation}");
+        }
+    }
+}
+
 struct Action {
     name: String,
     operator: Option<String>,

@@ -29,7 +29,7 @@ CONSTANTS
     Durability,
     TransactionsMax,    \* per client
     RecordsMax,         \* per transaction and partition
-    OffsetCommits,      \* TRUE: transactions may carry group offsets
+    OffsetCommits,      \* how many times a transaction sends group offsets, at most
     TwoPhase,           \* TRUE: clients may prepare
     RetriesMax,         \* reconnections of all clients together, crashes apart
     ExpirationsMax, CrashesMax, RebalancesMax, BlocksMax,
@@ -73,7 +73,7 @@ NewClient ==
      sent |-> [p \in Partitions |-> 0],         \* records of this transaction
      unacked |-> {},                            \* produce requests without a reply
      added |-> {}, grouped |-> FALSE,           \* enrolled with AddPartitionsToTxn, AddOffsetsToTxn
-     offsets |-> FALSE,                         \* this transaction's offsets have been sent
+     offsets |-> 0,                             \* how many times this transaction has sent offsets
      broken |-> FALSE,                          \* can only abort
      req |-> None,                              \* the coordinator request without a reply
      conn |-> 0, n |-> 0,
@@ -113,7 +113,7 @@ SendAddPartitions(c, p) ==
 
 SendAddOffsets(c) ==
     LET cl == clients[c]
-    IN  /\ Version = 1 /\ OffsetCommits /\ InTxn(cl) /\ MayOpen(cl) /\ ~cl.grouped
+    IN  /\ Version = 1 /\ OffsetCommits > 0 /\ InTxn(cl) /\ MayOpen(cl) /\ ~cl.grouped
         /\ Ask(c, Opened(cl), [type |-> "AddOffsetsToTxn", pid |-> cl.pid, epoch |-> cl.epoch])
 
 SendProduce(c, p) ==
@@ -131,11 +131,11 @@ SendProduce(c, p) ==
 
 SendOffsets(c) ==
     LET cl == clients[c]
-    IN  /\ OffsetCommits /\ InTxn(cl) /\ MayOpen(cl) /\ ~cl.offsets
+    IN  /\ InTxn(cl) /\ MayOpen(cl) /\ cl.offsets < OffsetCommits
         /\ Version = 1 => cl.grouped
-        /\ Ask(c, [Opened(cl) EXCEPT !.offsets = TRUE],
+        /\ Ask(c, [Opened(cl) EXCEPT !.offsets = @ + 1],
                [type |-> "TxnOffsetCommit", pid |-> cl.pid, epoch |-> cl.epoch, generation |-> 1,
-                offset |-> Opened(cl).k, op |-> <<c, Opened(cl).k>>])
+                offset |-> Opened(cl).k, op |-> <<c, Opened(cl).k, cl.offsets + 1>>])
 
 SendPrepare(c) ==
     LET cl == clients[c]
@@ -164,7 +164,7 @@ Reconnect(c) ==
 
 AfterTransaction(cl) ==
     [cl EXCEPT !.req = None, !.sent = [p \in Partitions |-> 0], !.unacked = {}, !.added = {},
-               !.grouped = FALSE, !.offsets = FALSE, !.broken = FALSE,
+               !.grouped = FALSE, !.offsets = 0, !.broken = FALSE,
                (* Version 1 cannot tell what became of unanswered records: a new epoch makes them harmless (KIP-360). *)
                !.phase = IF Version = 1 /\ (cl.unacked # {} \/ cl.broken) THEN "reinit" ELSE "ready"]
 

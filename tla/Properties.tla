@@ -81,8 +81,10 @@ OffsetsAtomicWithTxn ==
         core.group.pending[t] # None =>
             /\ core.group.pending[t].number = core.txn[t].number
             /\ core.txn[t].state \in {"Ongoing", "Prepared", "PrepareCommit", "PrepareAbort"}
+    (* What a committed transaction sent last is what took effect: nothing older that came late. *)
     /\ \A m \in msgs :
         (/\ m.type = "TxnOffsetCommit" /\ clients[m.c].told[m.k] = "committed"
+         /\ \A n \in msgs : (n.type = m.type /\ n.c = m.c /\ n.k = m.k) => n.op[3] <= m.op[3]
          /\ ~(\E w \in Kept_.owed : w.p = None))
             => \E x \in Kept_.group.applied : x.op = m.op
 

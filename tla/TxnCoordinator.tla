@@ -197,7 +197,8 @@ AbortNothing(c, tid) ==
 
 (* O4 *)
 RetryOfEnd(row, m) ==
-    /\ row.ended # None /\ row.ended.by = <<m.pid, m.epoch>> /\ row.ended.reason = "Requested"
+    /\ row.ended # None /\ row.ended.by = <<m.pid, m.epoch>>
+    /\ row.ended.reason = "Requested" \/ (row.ended.reason = "Expired" /\ Version = 2 /\ ~m.commit)
     /\ row.state \in {Completed(m.commit), Preparing(m.commit)}
 
 Ends(row) == row.state \in {"Ongoing", "Prepared"}
