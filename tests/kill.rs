@@ -30,7 +30,6 @@ const PARTITIONS: i32 = 3;
 /// The clients' own back-off and the work in flight, on a busy machine.
 const LOAD_DEADLINE: Duration = Duration::from_secs(120);
 
-
 #[test]
 fn killed_twenty_times_under_librdkafka() {
     let Some(python) = tools::python() else { return };

@@ -1,6 +1,8 @@
 //! The formal specification (`tla/README.md`): its models, its negative controls, and the names that it shares with the
 //! code and with `spec/transactions.md`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may be blunt")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -313,10 +313,10 @@ impl Drop for Transaction<'_> {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let mut state = inner.state.lock().await;
-                if state.phase == Phase::AbortOwed {
-                    if let Err(error) = inner.abort(&mut state).await {
-                        tracing::warn!(%error, "a dropped transaction could not be aborted yet");
-                    }
+                if state.phase == Phase::AbortOwed
+                    && let Err(error) = inner.abort(&mut state).await
+                {
+                    tracing::warn!(%error, "a dropped transaction could not be aborted yet");
                 }
             });
         }

@@ -66,7 +66,7 @@ impl Reader<'_> {
     }
 
     /// A number of at least `least`.
-    fn number<T: FromStr + PartialOrd + std::fmt::Display>(
+    fn number<T: FromStr + PartialOrd + std::fmt::Display + Copy>(
         &self,
         name: &'static str,
         least: T,

@@ -14,8 +14,7 @@ pub use settings::{Setting, Settings, SettingsError, Source, add_arguments};
 use crate::broker::{Broker, Endpoint};
 use crate::log::RealDisk;
 use crate::net::{
-    Admins, Budgets, DevelopmentFiles, IdentityError, IdentityFiles, NetConfig, NetError, Principal, Server,
-    librdkafka_configuration,
+    Admins, Budgets, DevelopmentFiles, IdentityError, NetConfig, NetError, Server, librdkafka_configuration,
 };
 use crate::shard::{Running, StartError, StopReason, start};
 use std::io::{IsTerminal as _, Write as _};
@@ -72,7 +71,7 @@ pub fn serve(settings: &Settings) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(|source| ServeError::System { what: "the async runtime cannot be made", source })?;
-    let running = start(&config.data_dir, Arc::new(RealDisk), config.shard.clone())?;
+    let running = start(&config.data_dir, Arc::new(RealDisk), &config.shard)?;
     runtime.block_on(until_stopped(&config, running))
 }
 
@@ -103,14 +102,12 @@ const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 
 async fn until_stopped(config: &Config, mut running: Running) -> Result<(), ServeError> {
     let host = config.listen.ip().to_string();
-    let development = match &config.identity {
-        Some(_) => None,
-        None => Some(DevelopmentFiles::ensure(&config.data_dir, &host)?),
-    };
-    let identity: IdentityFiles = match (&config.identity, &development) {
-        (Some(identity), _) => identity.clone(),
-        (None, Some(files)) => files.identity(),
-        (None, None) => unreachable_identity(&config.data_dir),
+    let (identity, development) = match &config.identity {
+        Some(identity) => (identity.clone(), None),
+        None => {
+            let files = DevelopmentFiles::ensure(&config.data_dir, &host)?;
+            (files.identity(), Some(files))
+        }
     };
     let budgets = Budgets::new(&config.net);
     let broker = Arc::new(Broker::new(running.shard.clone(), budgets.clone(), config.broker.clone()));
@@ -144,10 +141,6 @@ async fn until_stopped(config: &Config, mut running: Running) -> Result<(), Serv
     running.stop().await?;
     tracing::info!("stopped; everything acknowledged is durable");
     Ok(())
-}
-
-fn unreachable_identity(data_dir: &Path) -> IdentityFiles {
-    DevelopmentFiles::under(data_dir).identity()
 }
 
 /// A listener on all addresses is reached through this machine's loopback unless the settings say otherwise.
@@ -208,10 +201,4 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// The principal of the client certificate that the development set-up makes.
-#[must_use]
-pub fn development_principal() -> Principal {
-    Principal::named("semel-client")
 }

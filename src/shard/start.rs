@@ -107,7 +107,7 @@ impl Running {
 }
 
 /// Starts the shard whose data are in `dir`, or makes a new one there. Blocks until everything in the log is in the rows.
-pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: ShardLimits) -> Result<Running, StartError> {
+pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Running, StartError> {
     let begun = Instant::now();
     let lock = DirectoryLock::take(dir)?;
     let store = Database::open(&dir.join("rows"), limits.store)?;
@@ -115,7 +115,8 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: ShardLimits) -> Result<Run
     let mut options = LogOptions::new(dir.join("log"), ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
     options.segment_length = limits.segment_bytes;
     options.recent_bytes_max = limits.recent_bytes;
-    let limits = ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits };
+    let limits =
+        ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits.clone() };
     let mut recovery = recover(disk, options, checkpoint)?;
     let (table, blocks) = replay(&mut recovery, &store, &limits)?;
     let log = recovery.into_log()?;

@@ -17,7 +17,7 @@ fn limits() -> ShardLimits {
 }
 
 fn open(dir: &Path) -> Running {
-    start(dir, Arc::new(RealDisk), limits()).unwrap()
+    start(dir, Arc::new(RealDisk), &limits()).unwrap()
 }
 
 async fn ask(running: &Running, command: Command, batches: Vec<Bytes>) -> Reply {
@@ -192,7 +192,8 @@ async fn decisions_that_do_not_fit_into_a_block_wait_for_the_next_in_order() {
     for _ in 0..50 {
         let batches = vec![ProduceBatch { partition, batch: facts.clone() }];
         let produce = Produce { transactional_id: None, protocol: Protocol::V2, batches };
-        answers.push(running.shard.ask(&origin, Command::Produce(produce), vec![bytes.clone()]).await.unwrap());
+        answers
+            .push(running.shard.ask(&origin, Command::Produce(produce), vec![bytes.clone()]).await.unwrap());
     }
     for (number, answer) in answers.into_iter().enumerate() {
         let Reply::Produced(appended) = answer.await.unwrap() else { panic!("another reply") };
@@ -206,7 +207,7 @@ async fn decisions_that_do_not_fit_into_a_block_wait_for_the_next_in_order() {
 async fn a_row_that_was_let_go_of_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let few = ShardLimits { resident_rows: 8, ..limits() };
-    let running = start(dir.path(), Arc::new(RealDisk), few).unwrap();
+    let running = start(dir.path(), Arc::new(RealDisk), &few).unwrap();
     let topic = create_topic(&running, "cold", 1).await;
     let partition = PartitionId::new(topic, PartitionIndex(0));
     let mut producers = Vec::new();
@@ -227,6 +228,6 @@ fn a_second_process_on_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let running = open(dir.path());
-    assert!(matches!(start(dir.path(), Arc::new(RealDisk), limits()), Err(StartError::Lock(_))));
+    assert!(matches!(start(dir.path(), Arc::new(RealDisk), &limits()), Err(StartError::Lock(_))));
     runtime.block_on(running.stop()).unwrap();
 }

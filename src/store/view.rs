@@ -11,6 +11,7 @@ use bytes::Bytes;
 use fjall::{Keyspace, Readable, Snapshot};
 use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The row changes of one or more consecutive blocks: key → row, or none where the row goes.
@@ -172,11 +173,12 @@ impl ReadView {
     }
 
     /// The rows with keys from `from` up to, but not including, `to`, in order.
-    fn range(&self, from: Vec<u8>, to: Vec<u8>) -> Range<'_> {
-        let layers =
-            self.layers.iter().rev().map(|layer| layer.rows.range(from.clone()..to.clone()).peekable());
+    fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
+        let layers = self.layers.iter().rev().map(|layer| {
+            layer.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).peekable()
+        });
         let layers = layers.collect();
-        let stored: fjall::Iter = self.snapshot.range(self.keyspace(&from), from.clone()..to);
+        let stored: fjall::Iter = self.snapshot.range(self.keyspace(from), from..to);
         Range { layers, stored, next_stored: None, done: false }
     }
 
@@ -191,7 +193,7 @@ impl ReadView {
                 break;
             }
         }
-        self.range(from, to)
+        self.range(&from, &to)
     }
 
     /// A partition's batches from the one that holds `offset` (or the first after it) on.
@@ -201,7 +203,7 @@ impl ReadView {
         offset: Offset,
     ) -> impl Iterator<Item = Result<(Offset, IndexEntry), StoreError>> + '_ {
         let range =
-            self.range(encode_index_key(partition, offset), encode_index_key(partition, Offset(i64::MAX)));
+            self.range(&encode_index_key(partition, offset), &encode_index_key(partition, Offset(i64::MAX)));
         range.map(|entry| {
             let (key, row) = entry?;
             let last = KeyReader::new(&key).and_then(|mut key| key.partition().and_then(|_| key.number()));
@@ -221,7 +223,7 @@ impl ReadView {
         let key = |offset: i64| {
             KeyBytes::new(kind::ABORTED).partition(partition).number(producer.0).number(offset).done()
         };
-        let Some((key, row)) = self.range(key(offset.0), key(i64::MAX)).next().transpose()? else {
+        let Some((key, row)) = self.range(&key(offset.0), &key(i64::MAX)).next().transpose()? else {
             return Ok(None);
         };
         let marker = KeyReader::new(&key)
@@ -298,6 +300,9 @@ impl ReadView {
     }
 }
 
+/// A key, and its newest row; none where the row is gone.
+type Change = (Vec<u8>, Option<Bytes>);
+
 type LayerRange<'a> = Peekable<btree_map::Range<'a, Vec<u8>, Option<Bytes>>>;
 
 /// Layers and snapshot, merged: of several rows with one key, the newest counts.
@@ -324,7 +329,7 @@ impl Range<'_> {
     }
 
     /// The next key's newest row; inner none where it is gone.
-    fn step(&mut self) -> Result<Option<(Vec<u8>, Option<Bytes>)>, StoreError> {
+    fn step(&mut self) -> Result<Option<Change>, StoreError> {
         self.fill_stored()?;
         let in_layers =
             self.layers.iter_mut().filter_map(|layer| layer.peek().map(|(key, _)| key.as_slice()));

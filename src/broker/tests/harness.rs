@@ -35,7 +35,7 @@ impl Harness {
     pub(super) fn with(configure: impl FnOnce(&mut BrokerConfig)) -> Harness {
         let dir = tempfile::tempdir().unwrap();
         let limits = ShardLimits { segment_bytes: 8 << 20, block_bytes: 2 << 20, ..ShardLimits::default() };
-        let running = start(dir.path(), Arc::new(RealDisk), limits).unwrap();
+        let running = start(dir.path(), Arc::new(RealDisk), &limits).unwrap();
         let mut config = BrokerConfig::new(Endpoint { host: "localhost".to_owned(), port: 9092 });
         configure(&mut config);
         let broker = Broker::new(running.shard.clone(), Budgets::new(&Limits::default()), config);

@@ -100,11 +100,11 @@ impl Clients {
                     .rows
                     .get::<TransactionRow>(&key)
                     .is_some_and(|row| row.state == TransactionState::Empty);
-                if let (true, Some(identity)) = (idle, self.identity[*id]) {
-                    if world.transaction(IDS[*id]).holder == identity {
-                        world.age(IDS[*id], 32766);
-                        self.identity[*id] = Some(Identity { epoch: ProducerEpoch(32766), ..identity });
-                    }
+                if let (true, Some(identity)) = (idle, self.identity[*id])
+                    && world.transaction(IDS[*id]).holder == identity
+                {
+                    world.age(IDS[*id], 32766);
+                    self.identity[*id] = Some(Identity { epoch: ProducerEpoch(32766), ..identity });
                 }
             }
             Step::Restart => world.restart(),
