@@ -218,11 +218,7 @@ fn next_line(input: &mut impl BufRead, length_max: usize) -> io::Result<Option<V
         return Ok(None);
     }
     match line.pop() {
-        Some(b'\n') => {
-            if line.last() == Some(&b'\r') {
-                line.pop();
-            }
-        }
+        Some(b'\n') => drop(line.pop_if(|last| *last == b'\r')),
         _ if line.len() >= length_max => {
             let problem = format!("a line is longer than {length_max} bytes, more than a record may be");
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
@@ -247,7 +243,7 @@ impl Tally {
         self.waiting.push_back(delivery);
         while let Some(outcome) = self.waiting.front().and_then(Delivery::outcome) {
             self.waiting.pop_front();
-            self.count(outcome?);
+            self.count(&outcome?);
         }
         Ok(())
     }
@@ -256,13 +252,13 @@ impl Tally {
     fn finish(&mut self) -> Result<(), CliError> {
         for delivery in std::mem::take(&mut self.waiting) {
             if let Some(outcome) = delivery.outcome() {
-                self.count(outcome?);
+                self.count(&outcome?);
             }
         }
         Ok(())
     }
 
-    fn count(&mut self, delivered: Delivered) {
+    fn count(&mut self, delivered: &Delivered) {
         let (count, last) = self.stored.entry(delivered.partition.partition).or_default();
         *count += 1;
         *last = (*last).max(delivered.offset.map(|offset| offset.0));

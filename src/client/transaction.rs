@@ -275,6 +275,12 @@ impl Transaction<'_> {
         Ok(inner.engine.send(&partition, record).await?)
     }
 
+    /// Sends what has been taken, without lingering, and waits until each record is settled one way or the other. Not
+    /// needed before a commit, which does it.
+    pub async fn flush(&mut self) -> Result<(), TransactionError> {
+        Ok(self.producer.inner.engine.flush().await?)
+    }
+
     /// Makes the group's offsets part of the transaction: they count if and only if it commits. An offset is that of the
     /// next record to be read.
     pub async fn send_offsets(
@@ -313,10 +319,10 @@ impl Drop for Transaction<'_> {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let mut state = inner.state.lock().await;
-                if state.phase == Phase::AbortOwed {
-                    if let Err(error) = inner.abort(&mut state).await {
-                        tracing::warn!(%error, "a dropped transaction could not be aborted yet");
-                    }
+                if state.phase == Phase::AbortOwed
+                    && let Err(error) = inner.abort(&mut state).await
+                {
+                    tracing::warn!(%error, "a dropped transaction could not be aborted yet");
                 }
             });
         }

@@ -8,6 +8,7 @@ use quinn::{EndpointConfig, TransportConfig, VarInt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -196,7 +197,7 @@ fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, String> {
 fn client_tls(files: &TlsFiles) -> Result<rustls::ClientConfig, ClientError> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in certificates(&files.ca)? {
-        roots.add(certificate).map_err(|error| unusable(&files.ca, error))?;
+        roots.add(certificate).map_err(|error| unusable(&files.ca, &error))?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -206,21 +207,21 @@ fn client_tls(files: &TlsFiles) -> Result<rustls::ClientConfig, ClientError> {
     let Some((chain, key)) = &files.client else {
         return Ok(builder.with_no_client_auth());
     };
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
-    builder.with_client_auth_cert(certificates(chain)?, private).map_err(|error| unusable(key, error))
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    builder.with_client_auth_cert(certificates(chain)?, private).map_err(|error| unusable(key, &error))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unusable(path, error))?;
+        .map_err(|error| unusable(path, &error))?;
     if found.is_empty() {
-        return Err(unusable(path, "there is no certificate in it"));
+        return Err(unusable(path, &"there is no certificate in it"));
     }
     Ok(found)
 }
 
-fn unusable(path: &Path, problem: impl ToString) -> ClientError {
+fn unusable(path: &Path, problem: &dyn Display) -> ClientError {
     ClientError::File { path: path.to_owned(), problem: problem.to_string() }
 }
 

@@ -143,10 +143,10 @@ impl Cursor {
 
     /// The answer to one of [`Cursor::wanted`].
     pub fn found(&mut self, partition: &TopicPartition, start: Start, offset: Offset) {
-        if let Some(assigned) = self.assigned.get_mut(partition) {
-            if matches!(assigned.position, Position::Wanted(wanted) if wanted == start) {
-                assigned.position = Position::At(offset);
-            }
+        let assigned = self.assigned.get_mut(partition);
+        let waiting = |position: &Position| matches!(position, Position::Wanted(wanted) if *wanted == start);
+        if let Some(assigned) = assigned.filter(|assigned| waiting(&assigned.position)) {
+            assigned.position = Position::At(offset);
         }
     }
 
