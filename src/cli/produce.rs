@@ -218,9 +218,7 @@ fn next_line(input: &mut impl BufRead, length_max: usize) -> io::Result<Option<V
         return Ok(None);
     }
     match line.pop() {
-        Some(b'\n') if line.last() == Some(&b'\r') => {
-            line.pop();
-        }
+        Some(b'\n') => drop(line.pop_if(|last| *last == b'\r')),
         _ if line.len() >= length_max => {
             let problem = format!("a line is longer than {length_max} bytes, more than a record may be");
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));

@@ -275,6 +275,12 @@ impl Transaction<'_> {
         Ok(inner.engine.send(&partition, record).await?)
     }
 
+    /// Sends what has been taken, without lingering, and waits until each record is settled one way or the other. Not
+    /// needed before a commit, which does it.
+    pub async fn flush(&mut self) -> Result<(), TransactionError> {
+        Ok(self.producer.inner.engine.flush().await?)
+    }
+
     /// Makes the group's offsets part of the transaction: they count if and only if it commits. An offset is that of the
     /// next record to be read.
     pub async fn send_offsets(

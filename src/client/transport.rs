@@ -8,6 +8,7 @@ use quinn::{EndpointConfig, TransportConfig, VarInt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -220,7 +221,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError
     Ok(found)
 }
 
-fn unusable(path: &Path, problem: &dyn ToString) -> ClientError {
+fn unusable(path: &Path, problem: &dyn Display) -> ClientError {
     ClientError::File { path: path.to_owned(), problem: problem.to_string() }
 }
 

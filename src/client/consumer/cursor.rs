@@ -143,9 +143,9 @@ impl Cursor {
 
     /// The answer to one of [`Cursor::wanted`].
     pub fn found(&mut self, partition: &TopicPartition, start: Start, offset: Offset) {
-        if let Some(assigned) = self.assigned.get_mut(partition)
-            && matches!(assigned.position, Position::Wanted(wanted) if wanted == start)
-        {
+        let assigned = self.assigned.get_mut(partition);
+        let waiting = |position: &Position| matches!(position, Position::Wanted(wanted) if *wanted == start);
+        if let Some(assigned) = assigned.filter(|assigned| waiting(&assigned.position)) {
             assigned.position = Position::At(offset);
         }
     }

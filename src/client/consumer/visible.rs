@@ -60,8 +60,9 @@ fn begin_skipping(
     skipped: &mut BTreeSet<ProducerId>,
     up_to: Offset,
 ) {
-    while let Some(transaction) = aborted.pop_front_if(|transaction| transaction.first_offset <= up_to.0) {
+    while let Some(transaction) = aborted.front().filter(|transaction| transaction.first_offset <= up_to.0) {
         skipped.insert(ProducerId(transaction.producer_id));
+        aborted.pop_front();
     }
 }
 
