@@ -38,9 +38,9 @@ const PARTITIONS: i32 = 4;
 /// The pipeline's name: whoever starts under it fences the one before.
 const PIPELINE: &str = "payments-pipeline";
 /// What every account holds at first, in cents.
-const OPENING_BALANCE: i64 = 100_000;
+const OPENING_BALANCE: i64 = 500_000;
 /// A transfer is at most this much, in cents: enough to overdraw an account now and then.
-const AMOUNT_MAX: u64 = 60_000;
+const AMOUNT_MAX: u64 = 15_000;
 /// Nothing that should happen takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -410,8 +410,8 @@ fn kill(mut process: Child) {
 /// Starts a broker and waits until it says where it serves.
 fn start_broker(data_dir: &Path, listen: &str) -> Result<(Child, String), Failure> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["play-broker", "serve", "--listen", listen, "--data-dir"]).arg(data_dir);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).env("RUST_LOG", "warn");
+    command.args(["play-broker", "serve", "--log", "warn", "--listen", listen, "--data-dir"]).arg(data_dir);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut broker = command.spawn()?;
     let output = broker.stdout.take().ok_or("the broker has no output")?;
     let mut lines = BufReader::new(output).lines();
