@@ -568,14 +568,15 @@ impl Inner {
 
     async fn abort_because(&self, state: &mut State, cause: TransactionError) -> CommitError {
         state.phase = Phase::AbortOwed;
-        match self.abort(state).await {
-            Err(TransactionError::Fenced(id)) => CommitError::Fenced(id),
-            Err(error) => {
-                tracing::warn!(%error, "a failed transaction could not be aborted yet");
-                CommitError::Aborted { cause: Arc::new(cause) }
-            }
-            Ok(()) => CommitError::Aborted { cause: Arc::new(cause) },
+        // It cannot be committed any more, so nobody need wait for long until the broker has confirmed that: if it does
+        // not answer, the abort is owed, and made good when the next transaction begins.
+        match tokio::time::timeout(self.config.commit_timeout, self.abort(state)).await {
+            Ok(Err(TransactionError::Fenced(id))) => return CommitError::Fenced(id),
+            Ok(Err(error)) => tracing::warn!(%error, "a failed transaction could not be aborted yet"),
+            Err(_) => tracing::warn!("a failed transaction could not be aborted yet: no answer"),
+            Ok(Ok(())) => {}
         }
+        CommitError::Aborted { cause: Arc::new(cause) }
     }
 
     async fn try_end(&self, state: &State, committed: bool, deadline: Instant) -> EndAttempt {

@@ -1,0 +1,359 @@
+//! The Rust client against the release binary, over QUIC and over TLS: transactions, fencing, kills, lost answers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+
+mod common;
+
+use common::broker::Broker;
+use common::tools::inner_cargo;
+use semel::client::{
+    Admin, BackoffLimits, Client, ClientConfig, ClientError, CommitError, Compression, ConsumedRecord,
+    Consumer, ConsumerConfig, GroupMember, Isolation, NewTopic, OffsetQuery, OffsetToCommit, Producer,
+    ProducerConfig, ProducerRecord, RecordHeader, Start, TlsFiles, TopicPartition, TransactionConfig,
+    TransactionError, TransactionalProducer,
+};
+use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
+use semel::wire::ErrorCode;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const TOPIC: &str = "t";
+const PARTITIONS: i32 = 3;
+
+/// A test over both transports.
+macro_rules! over_both {
+    ($($name:ident)*) => {$(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn quic() {
+                super::$name("quic").await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn tls() {
+                super::$name("tls").await;
+            }
+        }
+    )*};
+}
+
+over_both! {
+    committed_transactions_are_seen_whole_and_others_never
+    overlapping_transactions_show_only_what_was_committed
+    offsets_take_effect_with_their_transaction
+    a_new_holder_fences_the_old_one
+    a_commit_without_an_answer_is_said_to_be_unknown
+    acknowledged_records_survive_kills_once_and_in_order
+    every_compression_is_kept
+    topics_are_administered
+}
+
+fn config(broker: &Broker, scheme: &str) -> ClientConfig {
+    let endpoint = format!("{scheme}://{}", broker.address()).parse().unwrap();
+    let mut config = ClientConfig::new(endpoint, TlsFiles::under(&broker.data_dir()));
+    config.backoff = BackoffLimits { first: Duration::from_millis(10), longest: Duration::from_millis(200) };
+    config
+}
+
+fn topic() -> TopicName {
+    TopicName::new(TOPIC).unwrap()
+}
+
+fn partition(index: i32) -> TopicPartition {
+    TopicPartition::new(topic(), PartitionIndex(index))
+}
+
+async fn start(scheme: &str) -> (Broker, Client) {
+    let broker = Broker::start();
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
+    (broker, client)
+}
+
+fn record(index: i32, value: impl ToString) -> ProducerRecord {
+    ProducerRecord::new(topic(), value.to_string()).partition(PartitionIndex(index))
+}
+
+async fn transactional(client: &Client, id: &str) -> TransactionalProducer {
+    let config = TransactionConfig { commit_timeout: Duration::from_secs(3), ..TransactionConfig::default() };
+    TransactionalProducer::init(client, TransactionalId::new(id).unwrap(), config).await.unwrap()
+}
+
+/// All that a reader sees of each partition, from its start to its end.
+async fn read(client: &Client, isolation: Isolation) -> BTreeMap<i32, Vec<ConsumedRecord>> {
+    let asked: Vec<_> = (0..PARTITIONS).map(|index| (partition(index), Start::Latest)).collect();
+    let ends = Admin::new(client).find_offsets(&asked, isolation).await.unwrap();
+    let ends: Vec<Offset> = ends.into_iter().map(Result::unwrap).collect();
+    let mut consumer = Consumer::new(client, ConsumerConfig { isolation, ..ConsumerConfig::default() });
+    (0..PARTITIONS).for_each(|index| consumer.seek(partition(index), Start::Earliest));
+    let mut seen: BTreeMap<i32, Vec<ConsumedRecord>> = BTreeMap::new();
+    let behind = |consumer: &Consumer| {
+        (0..PARTITIONS)
+            .zip(&ends)
+            .any(|(index, end)| *end > consumer.position(&partition(index)).unwrap_or(Offset::ZERO))
+    };
+    while behind(&consumer) {
+        for record in consumer.next_chunk().await.unwrap() {
+            seen.entry(record.partition.partition.0).or_default().push(record);
+        }
+    }
+    seen
+}
+
+/// The same, as text, all partitions after one another.
+async fn texts(client: &Client, isolation: Isolation) -> Vec<String> {
+    let seen = read(client, isolation).await;
+    let values = seen.into_values().flatten().map(|record| record.record.value.unwrap());
+    values.map(|value| String::from_utf8(value.to_vec()).unwrap()).collect()
+}
+
+async fn committed_transactions_are_seen_whole_and_others_never(scheme: &str) {
+    let (_broker, client) = start(scheme).await;
+    let mut producer = transactional(&client, "one").await;
+    for (name, commit) in [("a", true), ("b", false), ("c", true)] {
+        let mut transaction = producer.begin().await.unwrap();
+        for index in 0..PARTITIONS {
+            transaction.send(record(index, name)).await.unwrap();
+            transaction.send(record(index, format!("{name}{name}"))).await.unwrap();
+        }
+        transaction.flush().await.unwrap();
+        match commit {
+            true => drop(transaction.commit().await.unwrap()),
+            false => transaction.abort().await.unwrap(),
+        }
+    }
+    // Dropped, after its records have been stored.
+    let mut dropped = producer.begin().await.unwrap();
+    dropped.send(record(0, "d")).await.unwrap();
+    dropped.flush().await.unwrap();
+    drop(dropped);
+    // Begun after it, so the abort is done.
+    let mut last = producer.begin().await.unwrap();
+    last.send(record(0, "e")).await.unwrap();
+    last.commit().await.unwrap();
+    // Nothing was sent, so there is nothing to say.
+    producer.begin().await.unwrap().commit().await.unwrap();
+
+    assert_eq!(texts(&client, Isolation::ReadCommitted).await.join(" "), "a aa c cc e a aa c cc a aa c cc");
+    let all = texts(&client, Isolation::ReadUncommitted).await.join(" ");
+    assert_eq!(all, "a aa b bb c cc d e a aa b bb c cc a aa b bb c cc");
+}
+
+async fn overlapping_transactions_show_only_what_was_committed(scheme: &str) {
+    let (_broker, client) = start(scheme).await;
+    let mut producers = Vec::new();
+    for number in 0..4 {
+        producers.push(transactional(&client, &format!("overlap-{number}")).await);
+    }
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        let mut open = Vec::new();
+        for (number, producer) in producers.iter_mut().enumerate() {
+            let mut transaction = producer.begin().await.unwrap();
+            transaction.send(record(0, format!("{round}{number}"))).await.unwrap();
+            transaction.flush().await.unwrap();
+            open.push(transaction);
+        }
+        for (number, mut transaction) in open.into_iter().enumerate() {
+            transaction.send(record(0, format!("{round}{number}+"))).await.unwrap();
+            if (round + number) % 2 == 0 {
+                transaction.commit().await.unwrap();
+                expected.extend([format!("{round}{number}"), format!("{round}{number}+")]);
+            } else {
+                transaction.abort().await.unwrap();
+            }
+        }
+    }
+    let mut seen = texts(&client, Isolation::ReadCommitted).await;
+    seen.sort();
+    expected.sort();
+    assert_eq!(seen, expected);
+}
+
+async fn offsets_take_effect_with_their_transaction(scheme: &str) {
+    let (_broker, client) = start(scheme).await;
+    let mut producer = transactional(&client, "offsets").await;
+    let group = GroupId::new("readers");
+    let mut committed = BTreeMap::new();
+    for (next, commit) in [(5, false), (7, true), (9, false)] {
+        let mut transaction = producer.begin().await.unwrap();
+        transaction.send(record(1, next)).await.unwrap();
+        let offsets = BTreeMap::from([(partition(2), OffsetToCommit::new(Offset(next)))]);
+        transaction.send_offsets(&GroupMember::none(group.clone()), &offsets).await.unwrap();
+        if commit {
+            transaction.commit().await.unwrap();
+            committed = offsets;
+        } else {
+            transaction.abort().await.unwrap();
+        }
+        let found = client.committed_offsets(&group, &[partition(2)], OffsetQuery::Stable).await.unwrap();
+        assert_eq!(found, committed);
+    }
+    // And without a transaction.
+    let offsets =
+        BTreeMap::from([(partition(0), OffsetToCommit { next: Offset(3), metadata: "m".to_owned() })]);
+    client.commit_offsets(&GroupMember::none(group.clone()), &offsets).await.unwrap();
+    let found =
+        client.committed_offsets(&group, &[partition(0), partition(1)], OffsetQuery::Latest).await.unwrap();
+    assert_eq!(found, offsets);
+}
+
+async fn a_new_holder_fences_the_old_one(scheme: &str) {
+    let (broker, client) = start(scheme).await;
+    let mut old = transactional(&client, "held").await;
+    let mut transaction = old.begin().await.unwrap();
+    transaction.send(record(0, "old")).await.unwrap();
+    transaction.flush().await.unwrap();
+    let other = Client::connect(config(&broker, scheme)).await.unwrap();
+    let mut new = transactional(&other, "held").await;
+    let fenced = transaction.commit().await.unwrap_err();
+    assert!(matches!(fenced, CommitError::Fenced(_)), "{fenced}");
+    let refused = old.begin().await.err().unwrap();
+    assert!(matches!(refused, TransactionError::Fenced(_)), "{refused}");
+    let mut transaction = new.begin().await.unwrap();
+    transaction.send(record(0, "new")).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(texts(&client, Isolation::ReadCommitted).await, ["new"]);
+}
+
+async fn a_commit_without_an_answer_is_said_to_be_unknown(scheme: &str) {
+    let (mut broker, client) = start(scheme).await;
+    let mut producer = transactional(&client, "lost").await;
+    let mut transaction = producer.begin().await.unwrap();
+    transaction.send(record(0, "lost")).await.unwrap();
+    transaction.flush().await.unwrap();
+    broker.kill();
+    let error = transaction.commit().await.unwrap_err();
+    // Over TCP the end of the connection may be noticed before anything is sent: then it is known that nothing was.
+    match error {
+        CommitError::Unknown(unknown) => {
+            assert_eq!(unknown.transactional_id.as_str(), "lost");
+            let refused = producer.begin().await.err().unwrap();
+            assert!(matches!(refused, TransactionError::InDoubt(_)), "{refused}");
+        }
+        CommitError::Aborted { .. } => assert_eq!(scheme, "tls"),
+        CommitError::Fenced(_) => panic!("nobody else is there: {error}"),
+    }
+    drop(producer);
+    broker.restart();
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    transactional(&client, "lost").await;
+    assert_eq!(texts(&client, Isolation::ReadCommitted).await, [""; 0]);
+}
+
+async fn acknowledged_records_survive_kills_once_and_in_order(scheme: &str) {
+    let (mut broker, client) = start(scheme).await;
+    let config =
+        ProducerConfig { batch_bytes: 500, linger: Duration::from_millis(1), ..ProducerConfig::default() };
+    let producer = Producer::new(&client, config).unwrap();
+    let mut deliveries = Vec::new();
+    for number in 0..6000 {
+        deliveries.push((number, producer.send(record(number % PARTITIONS, number)).await.unwrap()));
+        if number % 1500 == 750 {
+            broker.kill();
+            broker.restart();
+        }
+        if number % 50 == 0 {
+            // Lets batches of all sizes form.
+            tokio::task::yield_now().await;
+        }
+    }
+    producer.flush().await.unwrap();
+    let mut expected: BTreeMap<i32, Vec<(i64, String)>> = BTreeMap::new();
+    for (number, delivery) in deliveries {
+        let delivered = delivery.await.unwrap();
+        assert_eq!(delivered.partition, partition(number % PARTITIONS));
+        let stored = expected.entry(number % PARTITIONS).or_default();
+        stored.push((delivered.offset.unwrap().0, number.to_string()));
+    }
+    for (index, seen) in read(&client, Isolation::ReadCommitted).await {
+        let seen = seen.into_iter().map(|record| {
+            (record.offset.0, String::from_utf8(record.record.value.unwrap().to_vec()).unwrap())
+        });
+        assert_eq!(seen.collect::<Vec<_>>(), expected[&index]);
+    }
+}
+
+async fn every_compression_is_kept(scheme: &str) {
+    let (_broker, client) = start(scheme).await;
+    let all =
+        [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    let header = RecordHeader { name: "h".into(), value: Some("v".into()) };
+    for compression in all {
+        let producer =
+            Producer::new(&client, ProducerConfig { compression, ..ProducerConfig::default() }).unwrap();
+        for number in 0..100 {
+            let mut record = record(0, format!("{compression:?} {number}")).key("k");
+            record.headers.push(header.clone());
+            producer.send(record).await.unwrap();
+        }
+        producer.close().await.unwrap();
+    }
+    let seen = read(&client, Isolation::ReadCommitted).await.remove(&0).unwrap();
+    let names =
+        all.iter().flat_map(|compression| (0..100).map(move |number| format!("{compression:?} {number}")));
+    for (seen, expected) in seen.iter().zip(names) {
+        assert_eq!(seen.record.value.as_deref(), Some(expected.as_bytes()));
+        assert_eq!(seen.record.key.as_deref(), Some(&b"k"[..]));
+        assert_eq!(seen.record.headers, std::slice::from_ref(&header));
+    }
+    assert_eq!(seen.len(), 500);
+}
+
+async fn topics_are_administered(scheme: &str) {
+    let (_broker, client) = start(scheme).await;
+    let admin = Admin::new(&client);
+    let again = admin.create_topic(&NewTopic::new(topic(), 1)).await.unwrap_err();
+    assert_eq!(again.code(), Some(ErrorCode::TopicAlreadyExists));
+    admin.add_partitions(&topic(), 5).await.unwrap();
+    let described = admin.describe_topic(&topic()).await.unwrap();
+    let indexes: Vec<_> = described.partitions.iter().map(|partition| partition.index.0).collect();
+    assert_eq!(indexes, [0, 1, 2, 3, 4]);
+    assert_eq!(admin.list_topics().await.unwrap(), [described]);
+    let cluster = admin.describe_cluster().await.unwrap();
+    assert_eq!(cluster.brokers.iter().map(|broker| broker.id.0).collect::<Vec<_>>(), [0]);
+    admin.delete_topic(&topic()).await.unwrap();
+    let gone = admin.describe_topic(&topic()).await.unwrap_err();
+    assert_eq!(gone.code(), Some(ErrorCode::UnknownTopicOrPartition));
+    let producer = Producer::new(&client, ProducerConfig::default()).unwrap();
+    let unknown = TopicName::new("never").unwrap();
+    let refused = producer.send(ProducerRecord::new(unknown, "x")).await.err().unwrap();
+    assert!(refused.to_string().contains("never"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_is_not_there_or_not_trusted_is_named() {
+    let broker = Broker::start();
+    let other = Broker::start();
+    for scheme in ["quic", "tls"] {
+        let mut strange = config(&broker, scheme);
+        strange.tls = TlsFiles::under(&other.data_dir());
+        strange.call_timeout = Duration::from_secs(2);
+        let error = Client::connect(strange).await.err().unwrap();
+        assert!(matches!(error, ClientError::Connect { .. }), "{error}");
+        assert!(error.to_string().contains(&broker.address().to_string()), "{error}");
+
+        let mut nobody = config(&broker, scheme);
+        nobody.bootstrap = vec![format!("{scheme}://127.0.0.1:1").parse().unwrap()];
+        nobody.call_timeout = Duration::from_secs(2);
+        let error = Client::connect(nobody).await.err().unwrap();
+        assert!(error.retriable() && !error.advice().is_empty(), "{error}");
+    }
+}
+
+/// The example tells the truth about itself: it fails unless every account adds up.
+#[test]
+fn the_payments_add_up() {
+    let mut payments = inner_cargo();
+    payments.args(["run", "--quiet", "--example", "payments", "--", "--transfers", "600", "--crashes", "5"]);
+    let output = payments.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("600 transfers: ") && said.ends_with("every account adds up\n"), "{said}");
+}
