@@ -1,7 +1,14 @@
 //! The formal specification (`tla/README.md`): its models, its negative controls, and the names that it shares with the
 //! code and with `spec/transactions.md`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may be blunt")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -190,10 +190,13 @@ FenceProducer(c, tid, recoverable) ==
     IN  Taken(WithOutcome(c, tid, FALSE, "Fenced", MarkerEpoch(row), Raised(c, row, recoverable)), row)
 
 (* O7 *)
+Numbered(row) == [row EXCEPT !.number = @ + 1, !.enrolled = {}, !.grouped = FALSE]
 AbortNothing(c, tid) ==
-    LET row == c.txn[tid]
-    IN  Taken([c EXCEPT !.txn[tid] = [Raised(c, row, None) @@ row EXCEPT
-                  !.state = "CompleteAbort", !.ended = [by |-> <<row.pid, row.epoch>>, reason |-> "Requested"]]], row)
+    LET row == Numbered(c.txn[tid])
+    IN  Taken([c EXCEPT
+                  !.outcomes = @ \cup {OutcomeRow(tid, row, FALSE)},
+                  !.txn[tid] = [Raised(c, row, None) @@ row EXCEPT
+                      !.state = "CompleteAbort", !.ended = [by |-> <<row.pid, row.epoch>>, reason |-> "Requested"]]], row)
 
 (* O4 *)
 RetryOfEnd(row, m) ==

@@ -196,7 +196,7 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
         |row| {
             row.enter_epoch(marker.producer.epoch);
             row.last_used = at;
-            closed = row.open.take();
+            closed = row.open.take_if(|(number, _)| *number == marker.number);
         },
     )?;
     let Some((_, first)) = closed else { return Ok(()) };

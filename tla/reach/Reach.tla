@@ -74,7 +74,7 @@ ReachNotes ==
             Has("abort", 2))
     /\ Note(26, "AbortOfNothing",
             \E c \in Clients : \E k \in 1 .. TransactionsMax :
-                                    Ended(c, k, "aborted") /\ core.outcomes = {})
+                                    Ended(c, k, "aborted") /\ \A o \in core.outcomes : o.enrolled = {})
     /\ Note(27, "EveryTransactionCommitted",
             \A c \in Clients : \A k \in 1 .. TransactionsMax : Ended(c, k, "committed"))
     /\ Note(28, "CommittedAndAborted",

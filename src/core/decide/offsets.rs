@@ -41,19 +41,17 @@ pub(super) fn stage_offsets(
     if staged + stage.offsets.len() > OFFSETS_PER_TRANSACTION_MAX {
         return all(Refusal::TransactionTooLarge);
     }
-    match stage.protocol {
-        Protocol::V1 if !enrolled => return all(Refusal::NotEnrolled),
-        Protocol::V2 if !enrolled => {
-            if let Err(refusal) = state_group(rows, now, &stage.producer, &stage.group)? {
-                return all(refusal);
-            }
-        }
-        _ => {}
+    if stage.protocol == Protocol::V1 && !enrolled {
+        return all(Refusal::NotEnrolled);
     }
     let (accepted, answers) = check(rows, now, &stage.group, &stage.offsets)?;
-    if !accepted.is_empty()
-        && let Some(row) = rows.get::<TransactionRow>(id)?
-    {
+    if accepted.is_empty() {
+        return Ok(answers);
+    }
+    if let Err(refusal) = state_group(rows, now, &stage.producer, &stage.group)? {
+        return all(refusal);
+    }
+    if let Some(row) = rows.get::<TransactionRow>(id)? {
         let enrolment = enrolment(id, row, now);
         rows.state(Event::OffsetsStaged { enrolment, offsets: accepted })?;
     }

@@ -142,14 +142,15 @@ pub(super) fn end_transaction(
     let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Err(Refusal::ProducerIdMapping)) };
     if let TransactionState::Complete(ended) = &row.state
         && ended.by == producer.identity
-        && ended.reason == EndReason::Requested
     {
         let raises = *protocol == Protocol::V2 && row.holder == producer.identity;
-        if ended.outcome == *outcome && !raises {
-            return Ok(Ok(row.holder));
-        }
-        if !raises {
-            return Ok(Err(Refusal::TransactionState));
+        match (ended.reason, outcome) {
+            _ if raises => {}
+            (EndReason::Requested, _) if ended.outcome == *outcome => return Ok(Ok(row.holder)),
+            (EndReason::Requested, _) => return Ok(Err(Refusal::TransactionState)),
+            // It was too slow, and wants what has been done anyway (rule O4): a commit would be another matter.
+            (EndReason::Expired, Outcome::Abort) if *protocol == Protocol::V2 => return Ok(Ok(row.holder)),
+            (EndReason::Expired | EndReason::Fenced, _) => {}
         }
     }
     let found = match protocol {

@@ -202,6 +202,7 @@ fn past_its_deadline_a_transaction_is_aborted_and_its_producer_may_recover() {
     world.expire("x");
     assert_eq!(world.partition_row(0).first_open, None);
     assert_eq!(world.end(V2, "x", p, Commit), Err(Refusal::Fenced));
+    assert_eq!(world.end(V2, "x", p, Abort), Ok(bumped(p)), "what it wants has been done");
     assert_eq!(world.init(Some("x"), Some(p)), Ok(bumped(p)), "KIP-588");
 }
 
