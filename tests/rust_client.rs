@@ -16,7 +16,7 @@ use semel::client::{
     Admin, BackoffLimits, Client, ClientConfig, ClientError, CommitError, Compression, ConsumedRecord,
     Consumer, ConsumerConfig, GroupMember, Isolation, NewTopic, OffsetQuery, OffsetToCommit, Producer,
     ProducerConfig, ProducerRecord, RecordHeader, Start, TlsFiles, TopicPartition, TransactionConfig,
-    TransactionError, TransactionalProducer,
+    TransactionError, TransactionProtocol, TransactionalProducer,
 };
 use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
 use semel::wire::ErrorCode;
@@ -45,6 +45,7 @@ macro_rules! over_both {
 
 over_both! {
     committed_transactions_are_seen_whole_and_others_never
+    so_they_are_in_the_first_protocol
     overlapping_transactions_show_only_what_was_committed
     offsets_take_effect_with_their_transaction
     a_new_holder_fences_the_old_one
@@ -81,7 +82,16 @@ fn record(index: i32, value: impl ToString) -> ProducerRecord {
 }
 
 async fn transactional(client: &Client, id: &str) -> TransactionalProducer {
-    let config = TransactionConfig { commit_timeout: Duration::from_secs(3), ..TransactionConfig::default() };
+    transactional_with(client, id, TransactionProtocol::Implicit).await
+}
+
+async fn transactional_with(
+    client: &Client,
+    id: &str,
+    protocol_max: TransactionProtocol,
+) -> TransactionalProducer {
+    let commit_timeout = Duration::from_secs(3);
+    let config = TransactionConfig { commit_timeout, protocol_max, ..TransactionConfig::default() };
     TransactionalProducer::init(client, TransactionalId::new(id).unwrap(), config).await.unwrap()
 }
 
@@ -114,8 +124,16 @@ async fn texts(client: &Client, isolation: Isolation) -> Vec<String> {
 }
 
 async fn committed_transactions_are_seen_whole_and_others_never(scheme: &str) {
+    committed_transactions_are_seen_whole(scheme, TransactionProtocol::Implicit).await;
+}
+
+async fn so_they_are_in_the_first_protocol(scheme: &str) {
+    committed_transactions_are_seen_whole(scheme, TransactionProtocol::Explicit).await;
+}
+
+async fn committed_transactions_are_seen_whole(scheme: &str, protocol: TransactionProtocol) {
     let (_broker, client) = start(scheme).await;
-    let mut producer = transactional(&client, "one").await;
+    let mut producer = transactional_with(&client, "one", protocol).await;
     for (name, commit) in [("a", true), ("b", false), ("c", true)] {
         let mut transaction = producer.begin().await.unwrap();
         for index in 0..PARTITIONS {
@@ -334,14 +352,18 @@ async fn somebody_who_is_not_there_or_not_trusted_is_named() {
     for scheme in ["quic", "tls"] {
         let mut strange = config(&broker, scheme);
         strange.tls = TlsFiles::under(&other.data_dir());
-        strange.call_timeout = Duration::from_secs(2);
         let error = Client::connect(strange).await.err().unwrap();
-        assert!(matches!(error, ClientError::Connect { .. }), "{error}");
+        assert!(matches!(error, ClientError::Identity { .. }), "{error}");
         assert!(error.to_string().contains(&broker.address().to_string()), "{error}");
+
+        let mut unnamed = config(&broker, scheme);
+        unnamed.tls.client = None;
+        let error = Client::connect(unnamed).await.err().unwrap();
+        assert!(matches!(error, ClientError::Identity { .. }), "{error}");
 
         let mut nobody = config(&broker, scheme);
         nobody.bootstrap = vec![format!("{scheme}://127.0.0.1:1").parse().unwrap()];
-        nobody.call_timeout = Duration::from_secs(2);
+        nobody.bootstrap_timeout = Duration::from_secs(1);
         let error = Client::connect(nobody).await.err().unwrap();
         assert!(error.retriable() && !error.advice().is_empty(), "{error}");
     }

@@ -6,6 +6,9 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Whoever types a command wants to know soon that no broker is there.
+const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Where the broker is and how to be recognised there.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
@@ -47,6 +50,7 @@ impl ConnectArgs {
         config.bootstrap.extend(others.iter().cloned());
         config.client_id = "semel-cli".to_owned();
         config.connect_timeout = timeout.min(config.connect_timeout);
+        config.bootstrap_timeout = timeout.min(BOOTSTRAP_TIMEOUT);
         config.call_timeout = timeout;
         Ok(config)
     }

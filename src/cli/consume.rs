@@ -95,15 +95,21 @@ fn start(text: &str) -> Result<Start, String> {
 
 pub(super) async fn run(arguments: ConsumeArgs) -> Result<(), CliError> {
     let client = arguments.connect.connect().await?;
+    let read = read(&client, &arguments).await;
+    client.close().await;
+    read
+}
+
+async fn read(client: &Client, arguments: &ConsumeArgs) -> Result<(), CliError> {
     let isolation = arguments.isolation.into();
-    let partitions = chosen_partitions(&client, &arguments).await?;
-    let ends = if arguments.follow { None } else { Some(ends(&client, &partitions, isolation).await?) };
-    let starts = starts(&client, &partitions, arguments.from, isolation).await?;
-    let mut consumer = Consumer::new(&client, ConsumerConfig { isolation, ..ConsumerConfig::default() });
+    let partitions = chosen_partitions(client, arguments).await?;
+    let ends = if arguments.follow { None } else { Some(ends(client, &partitions, isolation).await?) };
+    let starts = starts(client, &partitions, arguments.from, isolation).await?;
+    let mut consumer = Consumer::new(client, ConsumerConfig { isolation, ..ConsumerConfig::default() });
     for (partition, offset) in starts {
         consumer.seek(partition, Start::Offset(offset));
     }
-    let mut printer = Printer::new(&arguments);
+    let mut printer = Printer::new(arguments);
     let mut left = arguments.count.unwrap_or(u64::MAX);
     while left > 0 && !ends.as_ref().is_some_and(|ends| reached(&consumer, ends)) {
         for record in consumer.next_chunk().await? {

@@ -4,7 +4,7 @@ use super::CliError;
 use super::connect::ConnectArgs;
 use super::topic::{pair, topic_name};
 use crate::client::{
-    Compression, Delivered, Delivery, Producer, ProducerConfig, ProducerRecord, RecordHeader,
+    Client, Compression, Delivered, Delivery, Producer, ProducerConfig, ProducerRecord, RecordHeader,
     TransactionConfig, TransactionalProducer,
 };
 use crate::types::{PartitionIndex, TopicName, TransactionalId};
@@ -94,21 +94,32 @@ pub(super) async fn run(arguments: ProduceArgs) -> Result<(), CliError> {
         ..ProducerConfig::default()
     };
     let mut lines = read_lines(config.request_bytes);
-    let tally = match arguments.transactional.clone() {
-        None => {
-            let producer = Producer::new(&client, config)?;
-            send_all(&producer, &arguments, &mut lines).await?
-        }
-        Some(id) => {
-            let config = TransactionConfig { producer: config, ..TransactionConfig::default() };
-            let mut producer = TransactionalProducer::init(&client, id, config).await?;
-            send_transaction(&mut producer, &arguments, &mut lines).await?
-        }
-    };
+    let sent = send(&client, &arguments, config, &mut lines).await;
+    client.close().await;
+    let tally = sent?;
     if !arguments.quiet {
         tally.report(&arguments.topic)?;
     }
     Ok(())
+}
+
+async fn send(
+    client: &Client,
+    arguments: &ProduceArgs,
+    config: ProducerConfig,
+    lines: &mut Lines,
+) -> Result<Tally, CliError> {
+    match arguments.transactional.clone() {
+        None => {
+            let producer = Producer::new(client, config)?;
+            send_all(&producer, arguments, lines).await
+        }
+        Some(id) => {
+            let config = TransactionConfig { producer: config, ..TransactionConfig::default() };
+            let mut producer = TransactionalProducer::init(client, id, config).await?;
+            send_transaction(&mut producer, arguments, lines).await
+        }
+    }
 }
 
 async fn send_all(

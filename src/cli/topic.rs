@@ -117,17 +117,31 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn run(command: TopicCommand) -> Result<(), CliError> {
-    match command {
-        TopicCommand::Create(arguments) => create(arguments).await,
-        TopicCommand::List(arguments) => list(arguments).await,
-        TopicCommand::Describe(arguments) => describe(arguments).await,
-        TopicCommand::Delete(arguments) => delete(arguments).await,
-        TopicCommand::AddPartitions(arguments) => add_partitions(arguments).await,
+    let client = command.connection().connect().await?;
+    let done = match command {
+        TopicCommand::Create(arguments) => create(&client, arguments).await,
+        TopicCommand::List(arguments) => list(&client, arguments).await,
+        TopicCommand::Describe(arguments) => describe(&client, arguments).await,
+        TopicCommand::Delete(arguments) => delete(&client, arguments).await,
+        TopicCommand::AddPartitions(arguments) => add_partitions(&client, arguments).await,
+    };
+    client.close().await;
+    done
+}
+
+impl TopicCommand {
+    fn connection(&self) -> &ConnectArgs {
+        match self {
+            TopicCommand::Create(arguments) => &arguments.connect,
+            TopicCommand::List(arguments) => &arguments.connect,
+            TopicCommand::Describe(arguments) => &arguments.connect,
+            TopicCommand::Delete(arguments) => &arguments.connect,
+            TopicCommand::AddPartitions(arguments) => &arguments.connect,
+        }
     }
 }
 
-async fn create(arguments: CreateArgs) -> Result<(), CliError> {
-    let client = arguments.connect.connect().await?;
+async fn create(client: &Client, arguments: CreateArgs) -> Result<(), CliError> {
     let name = arguments.name.clone();
     let topic = NewTopic {
         name: arguments.name,
@@ -135,7 +149,7 @@ async fn create(arguments: CreateArgs) -> Result<(), CliError> {
         replication_factor: arguments.replication_factor,
         configs: arguments.config.into_iter().collect(),
     };
-    match Admin::new(&client).create_topic(&topic).await {
+    match Admin::new(client).create_topic(&topic).await {
         Ok(_) => Ok(writeln!(io::stdout(), "created {name}")?),
         Err(ClientError::Broker { code: ErrorCode::TopicAlreadyExists, .. }) if arguments.if_not_exists => {
             Ok(writeln!(io::stdout(), "{name} is there already")?)
@@ -144,9 +158,8 @@ async fn create(arguments: CreateArgs) -> Result<(), CliError> {
     }
 }
 
-async fn list(arguments: ListArgs) -> Result<(), CliError> {
-    let client = arguments.connect.connect().await?;
-    let mut topics = Admin::new(&client).list_topics().await?;
+async fn list(client: &Client, arguments: ListArgs) -> Result<(), CliError> {
+    let mut topics = Admin::new(client).list_topics().await?;
     topics.retain(|topic| arguments.internal || !topic.internal);
     if arguments.output == TableFormat::Json {
         let mut out = io::stdout().lock();
@@ -180,10 +193,9 @@ async fn ends(client: &Client, topic: &TopicDescription) -> Result<Vec<(Offset, 
     both.collect()
 }
 
-async fn describe(arguments: DescribeArgs) -> Result<(), CliError> {
-    let client = arguments.connect.connect().await?;
-    let topic = Admin::new(&client).describe_topic(&arguments.name).await?;
-    let ends = ends(&client, &topic).await?;
+async fn describe(client: &Client, arguments: DescribeArgs) -> Result<(), CliError> {
+    let topic = Admin::new(client).describe_topic(&arguments.name).await?;
+    let ends = ends(client, &topic).await?;
     if arguments.output == TableFormat::Json {
         let partitions: Vec<_> = topic
             .partitions
@@ -229,17 +241,15 @@ async fn describe(arguments: DescribeArgs) -> Result<(), CliError> {
     Ok(print_table(&columns, &rows.collect::<Vec<_>>())?)
 }
 
-async fn delete(arguments: DeleteArgs) -> Result<(), CliError> {
-    let client = arguments.connect.connect().await?;
+async fn delete(client: &Client, arguments: DeleteArgs) -> Result<(), CliError> {
     for name in &arguments.names {
-        Admin::new(&client).delete_topic(name).await?;
+        Admin::new(client).delete_topic(name).await?;
         writeln!(io::stdout(), "deleted {name}")?;
     }
     Ok(())
 }
 
-async fn add_partitions(arguments: AddPartitionsArgs) -> Result<(), CliError> {
-    let client = arguments.connect.connect().await?;
-    Admin::new(&client).add_partitions(&arguments.name, arguments.total).await?;
+async fn add_partitions(client: &Client, arguments: AddPartitionsArgs) -> Result<(), CliError> {
+    Admin::new(client).add_partitions(&arguments.name, arguments.total).await?;
     Ok(writeln!(io::stdout(), "{} has {} partitions", arguments.name, arguments.total)?)
 }

@@ -14,7 +14,7 @@ use crate::wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataRespo
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -49,7 +49,7 @@ const NEW_TOPIC_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) const SHARED_OWNER: u32 = 0;
 
 impl Client {
-    /// Connects to the first bootstrap broker that answers, trying again until `call_timeout` has passed.
+    /// Connects to the first bootstrap broker that answers, trying again until `bootstrap_timeout` has passed.
     pub async fn connect(config: ClientConfig) -> Result<Client, ClientError> {
         let scheme = config.check()?;
         let dialer = Dialer::new(&config)?;
@@ -66,8 +66,16 @@ impl Client {
                 next_bootstrap: AtomicUsize::new(0),
             }),
         };
-        client.retry("connecting", || client.ask_metadata(&[])).await?;
+        let timeout = client.config().bootstrap_timeout;
+        client.retry_within(timeout, "connecting", || client.ask_metadata(&[])).await?;
         Ok(client)
+    }
+
+    /// Takes leave of the brokers. Not needed, but otherwise a broker keeps a QUIC connection until it has been silent for
+    /// too long. Whatever still uses this client connects again.
+    pub async fn close(&self) {
+        lock(&self.inner.lanes).clear();
+        self.inner.dialer.close().await;
     }
 
     /// What the client was made with.
@@ -88,7 +96,7 @@ impl Client {
     /// What is known at present.
     #[must_use]
     pub fn metadata(&self) -> Arc<Metadata> {
-        Arc::clone(&self.inner.metadata.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.inner.metadata))
     }
 
     /// What is known, with these topics in it: asked for if they are not known or known for too long.
@@ -163,7 +171,7 @@ impl Client {
     ) -> Result<MetadataResponse, ClientError> {
         let answer = self.any_broker().await?.call(request).await?;
         answer.error_code.ok().map_err(|code| ClientError::broker("metadata", code, None))?;
-        let mut metadata = self.inner.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut metadata = lock(&self.inner.metadata);
         *metadata = Arc::new(metadata.updated(&answer, self.inner.scheme, std::time::Instant::now()));
         Ok(answer)
     }
@@ -181,7 +189,7 @@ impl Client {
     /// A lane, opened if it is not. One attempt: pauses between attempts are the caller's.
     pub(super) async fn lane(&self, lane: Lane) -> Result<Arc<Connection>, ClientError> {
         let slot = {
-            let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lanes = lock(&self.inner.lanes);
             Arc::clone(lanes.entry(lane).or_default())
         };
         let mut state = slot.state.lock().await;
@@ -196,7 +204,7 @@ impl Client {
 
     /// Ends and forgets the lanes of an owner that is gone.
     pub(super) fn release(&self, owner: u32) {
-        self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner).retain(|lane, _| lane.owner != owner);
+        lock(&self.inner.lanes).retain(|lane, _| lane.owner != owner);
     }
 
     async fn open(&self, endpoint: Endpoint) -> Result<Connection, ClientError> {
@@ -229,11 +237,22 @@ impl Client {
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let config = &self.inner.config;
-        let deadline = Instant::now() + config.call_timeout;
-        let mut backoff = Backoff::unseeded(config.backoff);
+        self.retry_within(self.inner.config.call_timeout, what, attempt).await
+    }
+
+    async fn retry_within<T, F>(
+        &self,
+        timeout: Duration,
+        what: &str,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let deadline = Instant::now() + timeout;
+        let mut backoff = Backoff::unseeded(self.inner.config.backoff);
         loop {
-            let timed_out = || ClientError::Timeout { what: what.to_owned(), after: config.call_timeout };
+            let timed_out = || ClientError::Timeout { what: what.to_owned(), after: timeout };
             let error = match tokio::time::timeout_at(deadline, attempt()).await {
                 Ok(Err(error)) if error.retriable() => error,
                 Ok(done) => return done,
@@ -258,6 +277,10 @@ impl Client {
             ClientError::broker(format!("partition {partition}"), ErrorCode::LeaderNotAvailable, None)
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn names(topics: &[TopicName]) -> String {

@@ -101,6 +101,8 @@ pub struct ClientConfig {
     pub tls: TlsFiles,
     /// The client's name for itself in requests and in the broker's logs.
     pub client_id: String,
+    /// How long [`Client::connect`](super::Client::connect) tries to reach a broker that does not answer.
+    pub bootstrap_timeout: Duration,
     /// How long one attempt to connect may take, handshake and version query included.
     pub connect_timeout: Duration,
     /// How long one request may wait for its answer; its connection is given up then.
@@ -125,6 +127,8 @@ impl ClientConfig {
             bootstrap: vec![bootstrap],
             tls,
             client_id: "semel-client".to_owned(),
+            // A broker that is being started again is there within that.
+            bootstrap_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             // Kafka's own: longer than any stall of a healthy broker.
             request_timeout: Duration::from_secs(30),

@@ -2,7 +2,7 @@
 
 use super::config::{ClientConfig, Endpoint};
 use super::error::{ClientError, seconds};
-use super::transport::{Duplex, FrameReader, FrameWriter};
+use super::transport::{Duplex, FrameReader, FrameWriter, tls_problem};
 use super::versions::{ANY_VERSION, Versions};
 use crate::wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use crate::wire::{
@@ -218,9 +218,13 @@ async fn ask_versions(
         ..ApiVersionsRequest::default()
     };
     let frame = encode_request(&request, version, 0, Some(&config.client_id))?;
-    let failed = |error: io::Error| ClientError::Connect {
-        endpoint: endpoint.clone(),
-        reason: format!("it did not say which versions it speaks: {error}"),
+    // With TLS 1.3 a client learns only now that its certificate is not accepted.
+    let failed = |error: io::Error| match tls_problem(&error) {
+        Some(reason) => ClientError::Identity { endpoint: endpoint.clone(), reason },
+        None => ClientError::Connect {
+            endpoint: endpoint.clone(),
+            reason: format!("it did not say which versions it speaks: {error}"),
+        },
     };
     duplex.writer.write(frame).await.map_err(failed)?;
     duplex.writer.flush().await.map_err(failed)?;

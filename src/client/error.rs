@@ -32,6 +32,14 @@ pub enum ClientError {
         /// Why not.
         reason: String,
     },
+    /// One side does not accept the other's certificate.
+    #[error("{endpoint} and this client do not trust each other: {reason}")]
+    Identity {
+        /// Where to.
+        endpoint: Endpoint,
+        /// What TLS says.
+        reason: String,
+    },
     /// The connection ended while a request was waiting. Whether the broker acted on it is not known.
     #[error("the connection to {endpoint} ended: {reason}")]
     Disconnected {
@@ -175,9 +183,12 @@ impl ClientError {
                     .to_owned()
             }
             ClientError::Connect { endpoint, .. } => {
-                format!(
-                    "check that a broker listens at {endpoint} and that its certificate is signed by the CA in use"
-                )
+                format!("check that a broker listens at {endpoint} (`semel serve` starts one)")
+            }
+            ClientError::Identity { .. } => {
+                "use the CA that signed the broker's certificate and a client certificate that the broker accepts: name \
+                 them with --ca, --cert and --key, or the broker's data directory with --data-dir"
+                    .to_owned()
             }
             ClientError::Disconnected { .. } => {
                 "look into the broker's log for the reason, and try again".to_owned()

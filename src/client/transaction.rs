@@ -38,6 +38,8 @@ pub struct TransactionConfig {
     pub producer: ProducerConfig,
     /// The broker aborts a transaction that is open for longer.
     pub timeout: Duration,
+    /// The newest transaction protocol to use, if the broker has it.
+    pub protocol_max: TransactionProtocol,
     /// How long `commit` tries to learn the outcome before it says [`CommitError::Unknown`].
     pub commit_timeout: Duration,
 }
@@ -48,6 +50,7 @@ impl Default for TransactionConfig {
         TransactionConfig {
             producer: ProducerConfig::default(),
             timeout: Duration::from_secs(60),
+            protocol_max: TransactionProtocol::Implicit,
             commit_timeout: Duration::from_secs(60),
         }
     }
@@ -397,7 +400,7 @@ impl Inner {
                 let answer =
                     connection.call_version(request, up_to(5), self.client.config().request_timeout).await?;
                 answer.error_code.ok().map_err(|code| self.refused("taking over", code))?;
-                Ok((answer, connection.versions().transaction_protocol()))
+                Ok((answer, connection.versions().transaction_protocol().min(self.config.protocol_max)))
             })
             .await;
         let (answer, protocol) = match answer {

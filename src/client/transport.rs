@@ -4,15 +4,15 @@ use super::config::{ClientConfig, Endpoint, Scheme, TlsFiles};
 use super::error::ClientError;
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{EndpointConfig, TransportConfig, VarInt};
+use quinn::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,6 +27,10 @@ const LANE_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 /// What may be on its way to the broker, unacknowledged.
 const SEND_WINDOW: u64 = 16 << 20;
+/// The largest UDP payload that is tried and taken, in bytes: the broker's own (`spec/transport-quic.md`).
+const UDP_PAYLOAD_BYTES_MAX: u16 = 6500;
+/// How long the farewell to the brokers may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Kernel buffers of the UDP socket, asked for in bytes: a burst of one window should not be dropped.
 const SOCKET_BYTES: usize = 4 << 20;
 /// A connection without any packet for so long is dead. The broker's own limit is the same.
@@ -43,6 +47,62 @@ const SILENCE: Duration = Duration::from_millis(450);
 const SECOND_CALL: Duration = Duration::from_secs(3);
 /// Bytes that are read at once, and the step in which a large answer's buffer grows.
 const READ_BYTES: usize = 64 << 10;
+
+/// Why no lane came about.
+#[derive(Debug)]
+enum OpenError {
+    /// Nobody is there, or not now.
+    Unreachable(String),
+    /// One side does not accept the other's certificate, or there is none.
+    Identity(String),
+}
+
+impl OpenError {
+    fn unreachable(reason: impl Display) -> OpenError {
+        OpenError::Unreachable(reason.to_string())
+    }
+
+    fn at(self, endpoint: &Endpoint) -> ClientError {
+        let endpoint = endpoint.clone();
+        match self {
+            OpenError::Unreachable(reason) => ClientError::Connect { endpoint, reason },
+            OpenError::Identity(reason) => ClientError::Identity { endpoint, reason },
+        }
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> OpenError {
+        match tls_problem(&error) {
+            Some(problem) => OpenError::Identity(problem),
+            None => OpenError::unreachable(error),
+        }
+    }
+}
+
+impl From<quinn::ConnectionError> for OpenError {
+    fn from(error: quinn::ConnectionError) -> OpenError {
+        // TLS alerts are the transport error codes from 0x100 to 0x1ff (RFC 9001 §4.8).
+        let code = match &error {
+            quinn::ConnectionError::TransportError(error) => u64::from(error.code),
+            quinn::ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
+            _ => 0,
+        };
+        match (0x100..0x200).contains(&code) {
+            true => OpenError::Identity(error.to_string()),
+            false => OpenError::unreachable(error),
+        }
+    }
+}
+
+/// What TLS says, if it is TLS that failed.
+pub(super) fn tls_problem(error: &io::Error) -> Option<String> {
+    error.get_ref()?.downcast_ref::<rustls::Error>().map(ToString::to_string)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A lane's two directions.
 pub(super) struct Duplex {
@@ -104,32 +164,39 @@ impl Dialer {
             Scheme::Tls => self.open_tls(endpoint).await,
             Scheme::Quic => self.open_quic(endpoint).await,
         };
-        opened.map_err(|reason| ClientError::Connect { endpoint: endpoint.clone(), reason })
+        opened.map_err(|error| error.at(endpoint))
     }
 
-    async fn open_tls(&self, endpoint: &Endpoint) -> Result<Duplex, String> {
+    /// Takes leave of the brokers, so that they need not wait until the connections have been silent for too long.
+    pub(super) async fn close(&self) {
+        for (_, connection) in self.peers.lock().await.drain() {
+            connection.close(VarInt::from_u32(0), b"done");
+        }
+        let sockets: Vec<_> = lock(&self.quic.sockets).drain().map(|(_, socket)| socket).collect();
+        for socket in sockets {
+            // Whoever does not answer does not mind.
+            let _ = tokio::time::timeout(FAREWELL, socket.wait_idle()).await;
+        }
+    }
+
+    async fn open_tls(&self, endpoint: &Endpoint) -> Result<Duplex, OpenError> {
         let name = server_name(endpoint)?;
-        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
-            .await
-            .map_err(|error| error.to_string())?;
-        tcp.set_nodelay(true).map_err(|error| error.to_string())?;
-        let stream = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, tcp)
-            .await
-            .map_err(|error| format!("TLS: {error}"))?;
+        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        tcp.set_nodelay(true)?;
+        let stream = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?;
         Ok(Duplex::over(stream, self.frame_bytes_max))
     }
 
-    async fn open_quic(&self, endpoint: &Endpoint) -> Result<Duplex, String> {
+    async fn open_quic(&self, endpoint: &Endpoint) -> Result<Duplex, OpenError> {
         let connection = self.peer(endpoint).await?;
-        let (send, receive) = connection.open_bi().await.map_err(|error| format!("QUIC: {error}"))?;
+        let (send, receive) = connection.open_bi().await?;
         Ok(Duplex {
             reader: FrameReader::new(Box::new(receive), self.frame_bytes_max),
             writer: FrameWriter::Quic(send),
         })
     }
 
-    async fn peer(&self, endpoint: &Endpoint) -> Result<quinn::Connection, String> {
+    async fn peer(&self, endpoint: &Endpoint) -> Result<quinn::Connection, OpenError> {
         // Held while connecting: lanes that are opened at the same time share the connection.
         let mut peers = self.peers.lock().await;
         if let Some(live) = peers.get(endpoint).filter(|connection| connection.close_reason().is_none()) {
@@ -171,15 +238,13 @@ async fn listen_for_silence(connection: quinn::Connection, endpoint: Endpoint, d
 }
 
 impl QuicDialer {
-    async fn connect(&self, endpoint: &Endpoint) -> Result<quinn::Connection, String> {
-        let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
-            .await
-            .map_err(|error| error.to_string())?;
-        let mut last = format!("{} has no address", endpoint.host);
+    async fn connect(&self, endpoint: &Endpoint) -> Result<quinn::Connection, OpenError> {
+        let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+        let mut last = OpenError::Unreachable(format!("{} has no address", endpoint.host));
         for address in addresses {
             match self.connect_address(endpoint, address).await {
                 Ok(connection) => return Ok(connection),
-                Err(reason) => last = reason,
+                Err(error) => last = error,
             }
         }
         Err(last)
@@ -189,16 +254,16 @@ impl QuicDialer {
         &self,
         endpoint: &Endpoint,
         address: SocketAddr,
-    ) -> Result<quinn::Connection, String> {
-        let socket = self.socket(address).map_err(|error| error.to_string())?;
+    ) -> Result<quinn::Connection, OpenError> {
+        let socket = self.socket(address)?;
         let connecting = socket
             .connect_with(self.config.clone(), address, &endpoint.host)
-            .map_err(|error| error.to_string())?;
-        connecting.await.map_err(|error| format!("QUIC: {error}"))
+            .map_err(OpenError::unreachable)?;
+        Ok(connecting.await?)
     }
 
     fn socket(&self, address: SocketAddr) -> io::Result<quinn::Endpoint> {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sockets = lock(&self.sockets);
         if let Some(socket) = sockets.get(&address.is_ipv6()) {
             return Ok(socket.clone());
         }
@@ -210,16 +275,20 @@ impl QuicDialer {
         // Best effort: small buffers cost retransmissions, not correctness.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&udp, SOCKET_BYTES);
         let _ = rustix::net::sockopt::set_socket_send_buffer_size(&udp, SOCKET_BYTES);
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let socket = quinn::Endpoint::new(EndpointConfig::default(), None, udp, runtime)?;
+        let mut packets = EndpointConfig::default();
+        packets.max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX).map_err(io::Error::other)?;
+        let socket = quinn::Endpoint::new(packets, None, udp, Arc::new(quinn::TokioRuntime))?;
         sockets.insert(address.is_ipv6(), socket.clone());
         Ok(socket)
     }
 }
 
 fn quic_transport() -> TransportConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(UDP_PAYLOAD_BYTES_MAX);
     let mut config = TransportConfig::default();
     config
+        .mtu_discovery_config(Some(discovery))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
@@ -231,9 +300,9 @@ fn quic_transport() -> TransportConfig {
     config
 }
 
-fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, String> {
+fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, OpenError> {
     ServerName::try_from(endpoint.host.clone())
-        .map_err(|_| format!("{:?} can be no name in a certificate", endpoint.host))
+        .map_err(|_| OpenError::Identity(format!("{:?} can be no name in a certificate", endpoint.host)))
 }
 
 /// TLS 1.3 with X25519MLKEM768 first (the provider's preference), trusting exactly the given authorities.
@@ -324,12 +393,7 @@ impl FrameWriter {
     pub(super) async fn write(&mut self, mut frame: Vec<Bytes>) -> io::Result<()> {
         match self {
             FrameWriter::Quic(stream) => stream.write_all_chunks(&mut frame).await.map_err(io::Error::from),
-            FrameWriter::Stream(stream) => {
-                for chunk in frame {
-                    stream.write_all(&chunk).await?;
-                }
-                Ok(())
-            }
+            FrameWriter::Stream(stream) => write_chunks(stream, &mut frame).await,
         }
     }
 
@@ -337,6 +401,30 @@ impl FrameWriter {
         match self {
             FrameWriter::Quic(_) => Ok(()),
             FrameWriter::Stream(stream) => stream.flush().await,
+        }
+    }
+}
+
+/// Writes all chunks, as many at once as the stream takes.
+async fn write_chunks(
+    stream: &mut (impl AsyncWrite + Unpin + ?Sized),
+    chunks: &mut [Bytes],
+) -> io::Result<()> {
+    const AT_ONCE: usize = 16;
+    loop {
+        let left = chunks.iter().filter(|chunk| !chunk.is_empty());
+        let slices: Vec<_> = left.take(AT_ONCE).map(|chunk| IoSlice::new(chunk)).collect();
+        if slices.is_empty() {
+            return Ok(());
+        }
+        let mut written = stream.write_vectored(&slices).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        for chunk in chunks.iter_mut() {
+            let taken = written.min(chunk.len());
+            chunk.advance(taken);
+            written -= taken;
         }
     }
 }

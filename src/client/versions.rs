@@ -12,7 +12,7 @@ const TRANSACTION_FEATURE: &str = "transaction.version";
 const IMPLICIT_ENROLMENT: i16 = 2;
 
 /// Which form of the transaction protocol client and broker use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TransactionProtocol {
     /// KIP-98: partitions are enrolled by a request of their own, the epoch stays.
     Explicit,

@@ -64,7 +64,9 @@ pub(super) async fn run(arguments: ConsumeBench) -> Result<(), CliError> {
     );
     let report = Report::new("consume", &arguments.bench, conditions, &volume, cost.stop(), Vec::new());
     report.print(arguments.bench.json)?;
-    topic.clean_up(&client).await
+    topic.clean_up(&client).await?;
+    client.close().await;
+    Ok(())
 }
 
 async fn fill(client: &Client, topic: &BenchTopic, arguments: &ConsumeBench) -> Result<(), CliError> {

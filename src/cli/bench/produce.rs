@@ -75,7 +75,9 @@ pub(super) async fn run(arguments: ProduceBench) -> Result<(), CliError> {
     let conditions = conditions(&arguments, topic.partitions.len());
     let report = Report::new("produce", &arguments.bench, conditions, &volume, cost, distributions);
     report.print(arguments.bench.json)?;
-    topic.clean_up(&client).await
+    topic.clean_up(&client).await?;
+    client.close().await;
+    Ok(())
 }
 
 fn conditions(arguments: &ProduceBench, partitions: usize) -> String {

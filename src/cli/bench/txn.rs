@@ -103,7 +103,9 @@ pub(super) async fn run(arguments: TxnBench) -> Result<(), CliError> {
     let conditions = conditions(&arguments, topic.partitions.len());
     let report = Report::new("txn", &arguments.bench, conditions, &volume, cost, distributions);
     report.print(arguments.bench.json)?;
-    topic.clean_up(&client).await
+    topic.clean_up(&client).await?;
+    client.close().await;
+    Ok(())
 }
 
 fn conditions(arguments: &TxnBench, partitions: usize) -> String {

@@ -411,11 +411,12 @@ impl Shared {
     }
 
     async fn look_up(self: Arc<Self>, wanted: Vec<(TopicPartition, Start)>, stale: Vec<TopicName>) {
-        if !stale.is_empty()
-            && let Err(error) = self.client.refresh(&stale).await
-        {
-            tracing::debug!(%error, "the leaders of topics are not known; asking again");
-            tokio::time::sleep(self.client.config().backoff.longest / 4).await;
+        if !stale.is_empty() {
+            if let Err(error) = self.client.refresh(&stale).await {
+                tracing::debug!(%error, "the leaders of topics are not known; asking again");
+            }
+            // A partition may still have no leader: not so fast.
+            tokio::time::sleep(self.client.config().backoff.first).await;
         }
         if wanted.is_empty() {
             return;

@@ -428,9 +428,9 @@ impl Shared {
             let topics: Vec<_> = topics.into_iter().collect();
             if let Err(error) = shared.client.refresh(&topics).await {
                 tracing::debug!(%error, "the leaders of topics are not known; asking again");
-                // What is still needed is asked for again after a pause; batches that wait too long expire.
-                tokio::time::sleep(shared.client.config().backoff.longest / 4).await;
             }
+            // What is still needed is asked for again, but not so fast; batches that wait too long expire.
+            tokio::time::sleep(shared.client.config().backoff.first).await;
             let metadata = shared.client.metadata();
             shared.outbox().route(|partition| metadata.leader(partition));
             shared.refreshing.store(false, Ordering::Release);
