@@ -7,4 +7,5 @@ pub mod actor;
 pub mod broker;
 pub mod frames;
 pub mod process;
+pub mod splice;
 pub mod tools;

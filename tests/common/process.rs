@@ -147,22 +147,34 @@ impl Process {
         assert!(self.wait(KILL_DEADLINE).is_some(), "{} survived SIGKILL", self.name);
     }
 
-    /// The end of what it wrote to standard error, for a person.
+    /// The end of what it wrote to standard error, for a person; all of it goes to a file, which is named.
     pub fn report(&self) -> String {
         let text = self.heard.text();
         let from = text.len().saturating_sub(REPORT_BYTES_MAX);
         let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        format!("--- {} wrote to standard error:\n{}\n---", self.name, &text[from..])
+        let name = &self.name;
+        let mut report = format!("--- {name} wrote to standard error:\n{}\n---", &text[from..]);
+        if from > 0 {
+            let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.log", self.pid()));
+            match fs::write(&file, text) {
+                Ok(()) => report.push_str(&format!(" (from its beginning in {})", file.display())),
+                Err(error) => report.push_str(&format!(" (cannot write {}: {error})", file.display())),
+            }
+        }
+        report
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.stdin = None;
+        let ended_before = self.wait(Duration::ZERO);
         self.signal(Signal::KILL);
         let _ = self.wait(KILL_DEADLINE);
         if thread::panicking() {
-            eprintln!("{}", self.report());
+            let state =
+                ended_before.map_or("was running".to_owned(), |status| format!("had ended ({status})"));
+            eprintln!("{} {state}\n{}", self.name, self.report());
         }
     }
 }

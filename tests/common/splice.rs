@@ -41,6 +41,16 @@ impl Splice {
         tls: &Path,
         alpn: &[u8],
     ) -> io::Result<Splice> {
+        Splice::behind(TcpListener::bind(listen).await?, broker, tls, alpn).await
+    }
+
+    /// The same behind a listener that was there before the broker, because the broker had to be told of it.
+    pub async fn behind(
+        listener: TcpListener,
+        broker: SocketAddr,
+        tls: &Path,
+        alpn: &[u8],
+    ) -> io::Result<Splice> {
         let acceptor = TlsAcceptor::from(Arc::new(server_config(tls).map_err(io::Error::other)?));
         let crypto = client_config(tls, alpn).map_err(io::Error::other)?;
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).map_err(io::Error::other)?;
@@ -52,7 +62,6 @@ impl Splice {
             .map_err(io::Error::other)?
             .await
             .map_err(io::Error::other)?;
-        let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let lanes = Arc::new(AtomicUsize::new(0));
         let task = tokio::spawn(accept(listener, acceptor, endpoint, connection, Arc::clone(&lanes)));

@@ -37,6 +37,7 @@ CONFIG = {
     "reconnect.backoff.max.ms": 100,
     "retry.backoff.ms": 10,
     "message.timeout.ms": PATIENCE * 1000,
+    **({"debug": os.environ["LIBRDKAFKA_DEBUG"]} if "LIBRDKAFKA_DEBUG" in os.environ else {}),
 }
 
 voice = threading.Lock()
