@@ -77,6 +77,7 @@ async fn start(scheme: &str) -> (Broker, Client) {
     (broker, client)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "values are made where they are sent")]
 fn record(index: i32, value: impl ToString) -> ProducerRecord {
     ProducerRecord::new(topic(), value.to_string()).partition(PartitionIndex(index))
 }
