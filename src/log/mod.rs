@@ -49,4 +49,4 @@ pub use space::Space;
 pub use writer::{StopError, WriteError, Writer};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,9 +8,6 @@ use crate::store::{Applied, ReadView, SnapshotError, SnapshotWriter, StoreError}
 use crate::types::ServedTime;
 use std::time::Duration;
 
-/// How often a part of a snapshot is written, if there is one to write.
-const PERIOD: Duration = Duration::from_millis(100);
-
 /// How long to wait after the disk has refused.
 const BACKOFF: Duration = Duration::from_secs(10);
 
@@ -44,9 +41,11 @@ impl TakeSnapshots {
             return Ok(false);
         }
         let uses = store.segment_uses();
-        let waiting = self.ground.files()?.into_iter().filter(|f| (from..to).contains(f));
-        let dead = waiting.filter(|file| !uses.contains_key(file)).count() as u64;
-        let dead = dead.saturating_mul(u64::from(parts.segment_length));
+        let waiting = self.ground.files()?.into_iter().filter(|file| (from..to).contains(file));
+        let length = u64::from(parts.segment_length);
+        let live = waiting.map(|file| uses.get(&file).map_or(0, |used| used.bytes.min(length)));
+        let worth = live.filter(|live| live * 100 / length.max(1) < limits.move_live_percent);
+        let dead: u64 = worth.map(|live| length - live).sum();
         Ok(dead > 0 && (dead >= price || parts.pressure.is_short()))
     }
 
@@ -95,7 +94,7 @@ impl Duty for TakeSnapshots {
     }
 
     fn period(&self) -> Duration {
-        PERIOD
+        self.ground.parts().limits.rest
     }
 
     fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
