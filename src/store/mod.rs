@@ -9,7 +9,7 @@ mod database;
 mod dead;
 mod index;
 mod keys;
-mod segments;
+pub(crate) mod segments;
 mod snapshot;
 mod view;
 

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::log::{Disk, DiskFile, ReadError};
+use crate::store::Database;
+use crate::store::segments::tests::dump;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -131,7 +133,13 @@ async fn the_space_of_a_deleted_topic_comes_back_and_what_shared_its_segments_st
     // The rows are lost, or damaged: they are made anew, and nothing is missing.
     let mut expected = written;
     for (spoil, first) in [(remove_rows as fn(&Path), 0), (damage_rows, 1)] {
+        let before = dump_rows(dir.path());
         spoil(dir.path());
+        // Started with nothing to do, so that the rows stay as they are made.
+        let mut idle = small();
+        idle.space.rest = std::time::Duration::from_secs(3600);
+        start(dir.path(), Arc::new(RealDisk), &idle).unwrap().stop().await.unwrap();
+        assert!(dump_rows(dir.path()) == before, "the rows that were made anew are others");
         let running = open_small(dir.path());
         assert_eq!(batches(&running, long).await, expected);
         assert_eq!(known(&running, long).1[0], rows.1[0], "what is remembered of the producer");
@@ -144,6 +152,11 @@ async fn the_space_of_a_deleted_topic_comes_back_and_what_shared_its_segments_st
     assert_eq!(batches(&running, long).await, expected);
     assert!(dir.path().join("rows.damaged").exists(), "what was there is kept");
     running.stop().await.unwrap();
+}
+
+/// What the store of a broker that has stopped holds.
+fn dump_rows(dir: &Path) -> (Vec<(Vec<u8>, Bytes)>, Vec<Vec<u8>>) {
+    dump(&Database::open(&dir.join("rows"), ShardLimits::default().store).unwrap())
 }
 
 fn remove_rows(dir: &Path) {
@@ -341,5 +354,6 @@ async fn killed_anywhere_while_space_is_kept_nothing_is_lost() {
         until("the space comes back", || log_bytes(dir.path()) < enough).await;
         assert_eq!(batches(&running, long).await, written, "killed at operation {operation}");
         running.stop().await.unwrap();
+        assert_eq!(dump_rows(dir.path()).1.len(), written.len());
     }
 }

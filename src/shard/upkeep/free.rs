@@ -60,7 +60,8 @@ impl Duty for FreeSegments {
 
     fn period(&self) -> Duration {
         // Each look goes through the list of segments.
-        self.ground.parts().limits.rest * 2
+        let rest = self.ground.parts().limits.rest;
+        if self.doomed.is_some() { rest } else { rest * 10 }
     }
 
     fn turn(&mut self, view: &ReadView, _now: Now) -> Result<Turn, StoreError> {

@@ -71,12 +71,13 @@ impl TakeSnapshots {
         match writing.advance(parts.limits.snapshot_turn_bytes) {
             Ok(false) => self.writing = Some(writing),
             Ok(true) => {
+                // First the store itself has what the snapshot says is applied. Otherwise a power cut could make the last
+                // block of the log one that is not applied, and that one is written again at another place.
+                parts.store.persist()?;
                 let snapshot = writing.finish()?;
                 tracing::debug!(bytes = snapshot.bytes, block = %snapshot.header.applied.checkpoint.block, "a snapshot of the rows is complete");
                 parts.snapshots.retain(Some(&snapshot))?;
                 self.ground.set_snapshot(snapshot);
-                // The log is freed below the last checkpoint too.
-                parts.store.persist()?;
             }
             Err(error) => {
                 // It is written anew in any case; what is left is removed with the next one.
@@ -94,7 +95,8 @@ impl Duty for TakeSnapshots {
     }
 
     fn period(&self) -> Duration {
-        self.ground.parts().limits.rest
+        let rest = self.ground.parts().limits.rest;
+        if self.writing.is_some() { rest } else { rest * 10 }
     }
 
     fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
