@@ -100,9 +100,12 @@ pub(crate) mod tests {
     use super::*;
     use crate::store::{Database, Swept};
 
+    /// Rows, and keys of index entries.
+    pub(crate) type Dump = (Vec<(Vec<u8>, bytes::Bytes)>, Vec<Vec<u8>>);
+
     /// What a store holds that does not depend on where things lie: its rows, and its index's keys, but for those that are
     /// dead and not removed yet. What it says of the segments must be what the index says.
-    pub(crate) fn dump(store: &Database) -> (Vec<(Vec<u8>, bytes::Bytes)>, Vec<Vec<u8>>) {
+    pub(crate) fn dump(store: &Database) -> Dump {
         let view = store.view_now().unwrap();
         assert_eq!(SegmentUses::load(&view).unwrap().uses, SegmentUses::count(&view).unwrap().uses);
         assert_eq!(store.segment_uses(), SegmentUses::count(&view).unwrap().uses);

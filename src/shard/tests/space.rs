@@ -3,7 +3,7 @@
 use super::*;
 use crate::log::{Disk, DiskFile, ReadError};
 use crate::store::Database;
-use crate::store::segments::tests::dump;
+use crate::store::segments::tests::{Dump, dump};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -155,7 +155,7 @@ async fn the_space_of_a_deleted_topic_comes_back_and_what_shared_its_segments_st
 }
 
 /// What the store of a broker that has stopped holds.
-fn dump_rows(dir: &Path) -> (Vec<(Vec<u8>, Bytes)>, Vec<Vec<u8>>) {
+fn dump_rows(dir: &Path) -> Dump {
     dump(&Database::open(&dir.join("rows"), ShardLimits::default().store).unwrap())
 }
 
