@@ -38,6 +38,8 @@ pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
         | ApiKey::EndTxn
         | ApiKey::TxnOffsetCommit
         | ApiKey::DescribeConfigs
+        | ApiKey::AlterConfigs
+        | ApiKey::IncrementalAlterConfigs
         | ApiKey::DescribeCluster
         | ApiKey::DescribeProducers
         | ApiKey::DescribeTransactions

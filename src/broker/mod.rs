@@ -10,6 +10,7 @@
 //!
 //! [`Command`]: crate::core::Command
 
+mod alter_configs;
 mod api_versions;
 mod authorise;
 mod config;

@@ -2,7 +2,7 @@
 //! supported is refused, never ignored.
 
 use super::limits::MESSAGE_BYTES_MAX;
-use crate::core::TopicConfig;
+use crate::core::{TopicConfig, topic_settings as settings};
 use crate::wire::batch::BatchLimits;
 
 /// The type of a setting's value, by Kafka's numbers (`ConfigEntry.ConfigType` as DescribeConfigs has it).
@@ -49,7 +49,8 @@ pub(super) struct Setting {
 #[derive(Debug)]
 enum Allowed {
     OneOf(&'static [&'static str]),
-    UpTo(usize),
+    /// A number between these, both included.
+    Number(i64, i64),
 }
 
 /// Every setting that is supported, in the order of their names.
@@ -76,15 +77,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         value_type: ValueType::Int,
         broker_name: "message.max.bytes",
         documentation: "The largest record batch, in bytes as it is sent.",
-        allowed: Allowed::UpTo(MESSAGE_BYTES_MAX),
+        allowed: Allowed::Number(0, MESSAGE_BYTES_MAX as i64),
     },
     Setting {
-        name: "message.timestamp.type",
-        default: "CreateTime",
+        name: settings::TIMESTAMP_TYPE,
+        default: settings::CREATE_TIME,
         value_type: ValueType::Text,
         broker_name: "log.message.timestamp.type",
         documentation: "Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).",
-        allowed: Allowed::OneOf(&["CreateTime", "LogAppendTime"]),
+        allowed: Allowed::OneOf(&[settings::CREATE_TIME, settings::LOG_APPEND_TIME]),
     },
     Setting {
         name: "min.insync.replicas",
@@ -121,6 +122,8 @@ pub(super) enum InvalidSetting {
     Unknown(String),
     #[error("{0} needs a value")]
     Null(&'static str),
+    #[error("{0} has one value, not a list: it can be set and deleted")]
+    NoList(&'static str),
     #[error("{name} cannot be {value:?}: {allowed}")]
     Value { name: &'static str, value: String, allowed: String },
 }
@@ -135,29 +138,34 @@ pub(super) fn check<'a>(
 ) -> Result<TopicConfig, InvalidSetting> {
     let mut config = TopicConfig::new();
     for (name, value) in settings {
-        let setting = SETTINGS
-            .iter()
-            .find(|setting| setting.name == name)
-            .ok_or_else(|| InvalidSetting::Unknown(name.chars().take(NAME_SHOWN_MAX).collect()))?;
+        let setting = find(name)?;
         let value = value.ok_or(InvalidSetting::Null(setting.name))?.trim();
-        setting.check(value)?;
-        config.insert(name.to_owned(), value.to_owned());
+        config.insert(name.to_owned(), setting.check(value)?);
     }
     Ok(config)
+}
+
+/// The setting of this name.
+pub(super) fn find(name: &str) -> Result<&'static Setting, InvalidSetting> {
+    SETTINGS
+        .iter()
+        .find(|setting| setting.name == name)
+        .ok_or_else(|| InvalidSetting::Unknown(name.chars().take(NAME_SHOWN_MAX).collect()))
 }
 
 /// How much of an unknown name an error repeats.
 const NAME_SHOWN_MAX: usize = 100;
 
 impl Setting {
-    fn check(&self, value: &str) -> Result<(), InvalidSetting> {
+    /// The value as it is kept, if it is one that the setting may have.
+    pub(super) fn check(&self, value: &str) -> Result<String, InvalidSetting> {
         let allowed = match self.allowed {
-            Allowed::OneOf(values) if values.contains(&value) => return Ok(()),
+            Allowed::OneOf(values) if values.contains(&value) => return Ok(value.to_owned()),
             Allowed::OneOf([only]) => format!("it can only be {only}"),
             Allowed::OneOf(values) => format!("it can be {}", values.join(" or ")),
-            Allowed::UpTo(max) => match value.parse::<usize>() {
-                Ok(number) if number <= max => return Ok(()),
-                _ => format!("it is a number from 0 to {max}"),
+            Allowed::Number(min, max) => match value.parse::<i64>() {
+                Ok(number) if (min..=max).contains(&number) => return Ok(number.to_string()),
+                _ => format!("it is a number from {min} to {max}"),
             },
         };
         let value = value.chars().take(NAME_SHOWN_MAX).collect();
@@ -192,7 +200,7 @@ mod tests {
     #[test]
     fn every_default_is_allowed() {
         for setting in SETTINGS {
-            setting.check(setting.default).unwrap();
+            assert_eq!(setting.check(setting.default).unwrap(), setting.default);
         }
         assert!(SETTINGS.is_sorted_by_key(|setting| setting.name));
     }

@@ -88,7 +88,10 @@ fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
 
 fn check_new(cx: &Context, topic: &CreatableTopic) -> Result<NewTopic, Refused> {
     if !cx.may(Operation::CreateTopics) {
-        return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "not allowed to create topics"));
+        return Err(Refused::new(
+            ErrorCode::TopicAuthorizationFailed,
+            "not allowed to create topics: the principal is not among the admins",
+        ));
     }
     let name = TopicName::new(&topic.name)
         .map_err(|error| Refused::new(ErrorCode::InvalidTopicException, error.to_string()))?;

@@ -3,6 +3,7 @@
 
 use super::rows::{Identity, Outcome, TopicConfig};
 use crate::types::*;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -30,6 +31,8 @@ pub enum Command {
     AddPartitions { topic: TopicId, partitions: u32, validate_only: bool },
     /// Delete a topic.
     DeleteTopic { topic: TopicId },
+    /// Change a topic's settings; or only say whether that could be.
+    ConfigureTopic { topic: TopicId, change: ConfigChange, validate_only: bool },
     /// Store batches.
     Produce(Produce),
     /// Give out a producer id.
@@ -59,6 +62,15 @@ pub struct NewTopic {
     pub partitions: u32,
     /// Its settings, checked.
     pub config: TopicConfig,
+}
+
+/// A change of a topic's settings, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConfigChange {
+    /// These get these values, or, without a value, their defaults; the others stay.
+    Some(BTreeMap<String, Option<String>>),
+    /// All of them get their defaults but for these.
+    All(TopicConfig),
 }
 
 /// The transaction protocol a request belongs to, by its version (KIP-890).

@@ -22,6 +22,8 @@ pub enum Event {
     PartitionsAdded { id: TopicId, partitions: u32 },
     /// A topic and all it held are gone.
     TopicDeleted { id: TopicId },
+    /// A topic's settings are these.
+    TopicConfigured { id: TopicId, config: TopicConfig },
     /// Producer ids below `until` are reserved.
     ProducerIdsReserved { until: ProducerId },
     /// A transactional id has a holder, with no transaction.
@@ -138,4 +140,5 @@ codec_enum!(Event {
     11 => TransactionEnded { transactional_id, number, outcome, reason, holder },
     12 => MarkerWritten(marker),
     13 => OffsetsCommitted { offsets },
+    20 => TopicConfigured { id, config },
 });

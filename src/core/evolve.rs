@@ -21,6 +21,9 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         }
         Event::PartitionsAdded { id, partitions } => partitions_added(rows, *id, *partitions),
         Event::TopicDeleted { id } => topic_deleted(rows, *id),
+        Event::TopicConfigured { id, config } => {
+            rows.change(id, |row: &mut TopicRow| row.config.clone_from(config))
+        }
         Event::ProducerIdsReserved { until } => {
             rows.put(&(), ProducerIdsRow { reserved_until: *until });
             Ok(())

@@ -15,12 +15,13 @@ mod events;
 mod evolve;
 pub mod limits;
 mod rows;
+pub mod topic_settings;
 
 #[cfg(test)]
 mod tests;
 
 pub use commands::{
-    Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, InitProducerId, NewTopic, Now,
+    Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndTxn, Enrol, InitProducerId, NewTopic, Now,
     OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, TransactionalProducer,
 };
 pub use decide::{Decided, decide};

@@ -31,6 +31,9 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
             Reply::Done(topics::add_partitions(rows, *topic, *partitions, *validate_only)?)
         }
         Command::DeleteTopic { topic } => Reply::Done(topics::delete_topic(rows, *topic)?),
+        Command::ConfigureTopic { topic, change, validate_only } => {
+            Reply::Done(topics::configure_topic(rows, *topic, change, *validate_only)?)
+        }
         Command::Produce(produce) => Reply::Produced(produce::produce(rows, now, produce)?),
         Command::InitProducerId(init) => Reply::Identity(producer_id::init_producer_id(rows, now, init)?),
         Command::Enrol(enrol) => Reply::Each(transactions::enrol_partitions(rows, now, enrol)?),

@@ -199,10 +199,3 @@ fn state_append(
     let append_time = append_time.unwrap_or(Timestamp::NONE);
     Ok(Appended { base_offset, append_time, log_start: Offset::ZERO, duplicate: false })
 }
-
-impl TopicRow {
-    /// Whether records get the time of their append instead of their own.
-    fn stamps_append_time(&self) -> bool {
-        self.config.get("message.timestamp.type").is_some_and(|value| value == "LogAppendTime")
-    }
-}
