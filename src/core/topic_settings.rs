@@ -47,6 +47,13 @@ impl TopicRow {
         u64::try_from(number(&self.config, RETENTION_BYTES, RETENTION_BYTES_DEFAULT)).ok()
     }
 
+    /// Whether records with this newest timestamp are past their retention. Records without a time never are by themselves.
+    #[must_use]
+    pub fn is_past_retention(&self, newest: Timestamp, now: Timestamp) -> bool {
+        let age = u128::try_from(now.0.saturating_sub(newest.0)).unwrap_or(0);
+        newest != Timestamp::NONE && self.retention_time().is_some_and(|kept| age > kept.as_millis())
+    }
+
     /// Whether records get the time of their append instead of their own.
     #[must_use]
     pub fn stamps_append_time(&self) -> bool {

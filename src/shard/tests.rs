@@ -53,7 +53,14 @@ fn batch(producer: Option<(Identity, i32, bool)>, records: u32) -> (BatchFacts, 
         transactional,
     });
     let bytes = builder.build(Compression::None, wire).unwrap();
-    (BatchFacts { records, max_timestamp: Timestamp(1000), producer }, bytes)
+    let facts = BatchFacts {
+        records,
+        bytes: u32::try_from(bytes.len()).unwrap(),
+        oldest_timestamp: Timestamp(1000),
+        max_timestamp: Timestamp(1000),
+        producer,
+    };
+    (facts, bytes)
 }
 
 async fn produce(
