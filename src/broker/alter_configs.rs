@@ -155,11 +155,14 @@ fn changes(config: &TopicConfig, configs: &[AlterableConfig]) -> Result<ConfigCh
             // What is not set, or not even known, has its default already.
             operation::DELETE => None,
             operation::SET | operation::APPEND | operation::SUBTRACT => {
-                let setting = topic_config::find(name).map_err(invalid)?;
+                let setting = topic_config::find(name).map_err(|error| invalid(&error))?;
                 let given = value.as_deref().ok_or_else(|| {
                     (ErrorCode::InvalidRequest, format!("{name} needs a value to be changed by"))
                 })?;
-                Some(changed_value(setting, config, *config_operation, given).map_err(invalid)?)
+                Some(
+                    changed_value(setting, config, *config_operation, given)
+                        .map_err(|error| invalid(&error))?,
+                )
             }
             other => {
                 return Err((ErrorCode::InvalidRequest, format!("{other} is no operation on a setting")));
@@ -170,7 +173,7 @@ fn changes(config: &TopicConfig, configs: &[AlterableConfig]) -> Result<ConfigCh
     Ok(ConfigChange::Some(changed))
 }
 
-fn invalid(error: InvalidSetting) -> Refused {
+fn invalid(error: &InvalidSetting) -> Refused {
     (ErrorCode::InvalidConfig, error.to_string())
 }
 
@@ -178,10 +181,10 @@ fn invalid(error: InvalidSetting) -> Refused {
 fn changed_value(
     setting: &Setting,
     config: &TopicConfig,
-    operation: i8,
+    kind: i8,
     given: &str,
 ) -> Result<String, InvalidSetting> {
-    if operation == operation::SET {
+    if kind == operation::SET {
         return setting.check(given.trim());
     }
     if setting.value_type != ValueType::List {
@@ -191,7 +194,7 @@ fn changed_value(
         list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     };
     let (mut items, given) = (split(setting.of(config).0), split(given));
-    match operation {
+    match kind {
         operation::APPEND => {
             for item in given {
                 if !items.contains(&item) {
@@ -214,5 +217,5 @@ fn replacement(configs: &[ReplacedConfig]) -> Result<ConfigChange, Refused> {
         return Err((ErrorCode::InvalidRequest, format!("{:.100} needs a value", null.name)));
     }
     let settings = configs.iter().map(|config| (config.name.as_str(), config.value.as_deref()));
-    topic_config::check(settings).map(ConfigChange::All).map_err(invalid)
+    topic_config::check(settings).map(ConfigChange::All).map_err(|error| invalid(&error))
 }

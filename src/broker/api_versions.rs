@@ -30,6 +30,7 @@ pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
         | ApiKey::ApiVersions
         | ApiKey::CreateTopics
         | ApiKey::DeleteTopics
+        | ApiKey::DeleteRecords
         | ApiKey::CreatePartitions
         | ApiKey::InitProducerId
         | ApiKey::OffsetForLeaderEpoch

@@ -13,6 +13,8 @@ pub(super) enum Operation {
     CreateTopics,
     /// Delete a topic.
     DeleteTopics,
+    /// Delete a topic's records.
+    DeleteRecords,
     /// Give a topic more partitions.
     GrowTopics,
     /// Change a topic's configuration.
@@ -31,6 +33,7 @@ pub(super) fn authorise(authority: Authority, operation: Operation) -> bool {
         Operation::UseTopics | Operation::UseTransactions | Operation::DescribeBroker => true,
         Operation::CreateTopics
         | Operation::DeleteTopics
+        | Operation::DeleteRecords
         | Operation::GrowTopics
         | Operation::AlterTopics
         | Operation::ActForCluster => authority == Authority::Admin,

@@ -15,6 +15,7 @@ mod api_versions;
 mod authorise;
 mod config;
 mod coordinator;
+mod delete_records;
 mod describe_configs;
 mod describe_topics;
 mod enrolment;

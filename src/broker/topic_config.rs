@@ -80,6 +80,22 @@ pub(super) const SETTINGS: &[Setting] = &[
         allowed: Allowed::Number(0, MESSAGE_BYTES_MAX as i64),
     },
     Setting {
+        name: settings::TIMESTAMP_AFTER_MAX_MS,
+        default: "3600000",
+        value_type: ValueType::Long,
+        broker_name: "log.message.timestamp.after.max.ms",
+        documentation: "How far ahead of the broker's clock a producer's timestamp may be, in milliseconds.",
+        allowed: Allowed::Number(0, i64::MAX),
+    },
+    Setting {
+        name: settings::TIMESTAMP_BEFORE_MAX_MS,
+        default: "9223372036854775807",
+        value_type: ValueType::Long,
+        broker_name: "log.message.timestamp.before.max.ms",
+        documentation: "How far behind the broker's clock a producer's timestamp may be, in milliseconds.",
+        allowed: Allowed::Number(0, i64::MAX),
+    },
+    Setting {
         name: settings::TIMESTAMP_TYPE,
         default: settings::CREATE_TIME,
         value_type: ValueType::Text,
@@ -96,20 +112,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         allowed: Allowed::OneOf(&["1"]),
     },
     Setting {
-        name: "retention.bytes",
+        name: settings::RETENTION_BYTES,
         default: "-1",
         value_type: ValueType::Long,
         broker_name: "log.retention.bytes",
-        documentation: "How many bytes of a partition are kept. Only -1 (all); retention is not supported yet.",
-        allowed: Allowed::OneOf(&["-1"]),
+        documentation: "How many bytes of each partition are kept at least; older records go. -1 keeps all.",
+        allowed: Allowed::Number(-1, i64::MAX),
     },
     Setting {
-        name: "retention.ms",
-        default: "-1",
+        name: settings::RETENTION_MS,
+        default: "604800000",
         value_type: ValueType::Long,
         broker_name: "log.retention.ms",
-        documentation: "How long records are kept, in milliseconds. Only -1 (for ever); retention is not supported yet.",
-        allowed: Allowed::OneOf(&["-1"]),
+        documentation: "How long records are kept, in milliseconds by their timestamps. -1 keeps them for ever.",
+        allowed: Allowed::Number(-1, i64::MAX),
     },
 ];
 
@@ -206,6 +222,18 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_are_those_that_the_state_machine_goes_by() {
+        for (name, default) in [
+            (settings::RETENTION_MS, settings::RETENTION_MS_DEFAULT),
+            (settings::RETENTION_BYTES, settings::RETENTION_BYTES_DEFAULT),
+            (settings::TIMESTAMP_BEFORE_MAX_MS, settings::TIMESTAMP_BEFORE_MAX_MS_DEFAULT),
+            (settings::TIMESTAMP_AFTER_MAX_MS, settings::TIMESTAMP_AFTER_MAX_MS_DEFAULT),
+        ] {
+            assert_eq!(find(name).unwrap().default, default.to_string());
+        }
+    }
+
+    #[test]
     fn the_default_batch_size_is_the_one_that_is_checked() {
         let default = SETTINGS.iter().find(|s| s.name == MAX_MESSAGE_BYTES).unwrap().default;
         assert_eq!(batch_limits(&TopicConfig::new()).batch_bytes_max.to_string(), default);
@@ -218,8 +246,8 @@ mod tests {
         assert!(message.contains("can only be delete"), "{message}");
         let message = one("segment.ms", "1").unwrap_err().to_string();
         assert!(message.contains("segment.ms") && message.contains("retention.ms"), "{message}");
-        assert!(one("retention.ms", "604800000").is_err());
-        assert!(one("retention.ms", "-1").is_ok());
+        assert!(one("retention.ms", "-2").is_err());
+        assert_eq!(one("retention.ms", "+07").unwrap()["retention.ms"], "7", "kept in one form");
         assert!(one(MAX_MESSAGE_BYTES, "-1").is_err());
         assert!(one(MAX_MESSAGE_BYTES, "99999999999999999999").is_err());
         assert_eq!(check([("retention.ms", None)]), Err(InvalidSetting::Null("retention.ms")));

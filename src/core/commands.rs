@@ -2,7 +2,7 @@
 //! checked before it comes here.
 
 use super::events::Cut;
-use super::rows::{Identity, Outcome, TopicConfig};
+use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, TopicConfig};
 use crate::types::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -52,8 +52,19 @@ pub enum Command {
     EndTxn(EndTxn),
     /// Commit a group's offsets.
     CommitOffsets { group: GroupId, offsets: Vec<OffsetToCommit> },
+    /// Remove rows that speak of nothing any more: of deleted partitions, or of offsets below the log start.
+    Sweep(Sweep),
     /// Abort the open transaction of this id if its deadline has passed.
     Expire { transactional_id: TransactionalId },
+}
+
+/// Rows that may have become dead. Each is looked at again: only what is dead goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sweep {
+    /// What partitions remember of producers.
+    pub producers: Vec<ProducerKey>,
+    /// Aborted ranges.
+    pub aborted: Vec<AbortedKey>,
 }
 
 /// A topic to be created. Its id was drawn outside: the state machine draws nothing.

@@ -1,7 +1,10 @@
 //! The events: facts that have been decided. The log is made of them, and [`evolve`](super::evolve()) folds them into rows.
 //! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
 
-use super::rows::{CommittedOffset, EndReason, GroupOffsetKey, Identity, Outcome, TopicConfig, Totals};
+use super::rows::{
+    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, Outcome, ProducerKey, TopicConfig,
+    Totals,
+};
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::time::Duration;
@@ -56,6 +59,8 @@ pub enum Event {
     LogStartMoved { partition: PartitionId, to: Cut, reason: CutReason },
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
+    /// Rows are gone whose partition is gone, and aborted ranges that end below the log start.
+    RowsSwept { producers: Vec<ProducerKey>, aborted: Vec<AbortedKey> },
 }
 
 /// Which transaction something is enrolled in, and what its first enrolment begins it with.
@@ -184,4 +189,5 @@ codec_enum!(Event {
     21 => LogStartMoved { partition, to, reason },
     22 => BatchAppended(batch),
     23 => MarkerWritten(marker),
+    32 => RowsSwept { producers, aborted },
 });

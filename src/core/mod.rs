@@ -22,7 +22,7 @@ mod tests;
 
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndTxn, Enrol, ExpireRecords, InitProducerId,
-    NewTopic, Now, OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets,
+    NewTopic, Now, OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep,
     TransactionalProducer,
 };
 pub use decide::{Decided, clock_stepped, decide};

@@ -124,6 +124,12 @@ pub const SETTINGS: &[Setting] = &[
         "Log after which the rows are made durable; bounds a restart's work",
     ),
     setting(
+        "retention-check-ms",
+        "MILLISECONDS",
+        "300000",
+        "How often records past their topic's retention are looked for",
+    ),
+    setting(
         "log",
         "FILTER",
         "info,fjall=warn,lsm_tree=warn",

@@ -173,7 +173,7 @@ impl ReadView {
     }
 
     /// The rows with keys from `from` up to, but not including, `to`, in order.
-    fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
+    pub(super) fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
         let layers = self.layers.iter().rev().map(|layer| {
             layer.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).peekable()
         });
@@ -234,12 +234,16 @@ impl ReadView {
 
     /// All topics, in the order of their ids.
     pub fn topics(&self) -> impl Iterator<Item = Result<(TopicId, TopicRow), StoreError>> + '_ {
-        self.prefix(KeyBytes::new(kind::TOPIC)).map(|entry| {
-            let (key, row) = entry?;
-            let id = KeyReader::new(&key).and_then(|mut key| key.topic());
-            let row = TopicRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
-            Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
-        })
+        self.prefix(KeyBytes::new(kind::TOPIC)).map(topic_entry)
+    }
+
+    /// The topics from this id on, in the order of their ids.
+    pub fn topics_from(
+        &self,
+        id: TopicId,
+    ) -> impl Iterator<Item = Result<(TopicId, TopicRow), StoreError>> + '_ {
+        let from = KeyBytes::new(kind::TOPIC).topic(id).done();
+        self.range(&from, &KeyBytes::new(kind::TOPIC + 1).done()).map(topic_entry)
     }
 
     /// All transactional ids, in the order of their lengths and names.
@@ -300,13 +304,20 @@ impl ReadView {
     }
 }
 
+fn topic_entry(entry: Result<(Vec<u8>, Bytes), StoreError>) -> Result<(TopicId, TopicRow), StoreError> {
+    let (key, row) = entry?;
+    let id = KeyReader::new(&key).and_then(|mut key| key.topic());
+    let row = TopicRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+    Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
+}
+
 /// A key, and its newest row; none where the row is gone.
 type Change = (Vec<u8>, Option<Bytes>);
 
 type LayerRange<'a> = Peekable<btree_map::Range<'a, Vec<u8>, Option<Bytes>>>;
 
 /// Layers and snapshot, merged: of several rows with one key, the newest counts.
-struct Range<'a> {
+pub(super) struct Range<'a> {
     /// Newest first.
     layers: Vec<LayerRange<'a>>,
     stored: fjall::Iter,

@@ -5,4 +5,5 @@ mod configs;
 mod harness;
 mod offsets;
 mod produce_and_fetch;
+mod retention;
 mod transactions;

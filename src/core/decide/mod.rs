@@ -5,6 +5,7 @@ mod offsets;
 mod produce;
 mod producer_id;
 mod retention;
+mod sweep;
 mod topics;
 mod transactions;
 
@@ -52,6 +53,7 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         Command::CommitOffsets { group, offsets } => {
             Reply::Each(offsets::commit_offsets(rows, now, group, offsets)?)
         }
+        Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
         Command::Expire { transactional_id } => {
             transactions::expire_transaction(rows, now, transactional_id)?;
             Reply::Done(Ok(()))
