@@ -13,6 +13,7 @@ mod outcome;
 mod output;
 mod produce;
 mod topic;
+mod topic_settings;
 
 pub use outcome::{CliError, Outcome};
 
@@ -44,7 +45,7 @@ pub enum Command {
     Serve(broker::SettingsArgs),
     /// Print the effective settings of the broker and where each comes from
     Config(broker::SettingsArgs),
-    /// Create, list, describe, grow and delete topics
+    /// Create, list, describe, configure, grow and delete topics; delete records
     #[command(subcommand)]
     Topic(topic::TopicCommand),
     /// Send lines from standard input as records

@@ -36,7 +36,7 @@ pub enum StartError {
     Log(#[from] RecoverError),
     /// An event in the log is none that this version knows.
     #[error(
-        "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from a newer semel?"
+        "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from another version of semel?"
     )]
     Event {
         /// The block.
