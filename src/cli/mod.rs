@@ -9,6 +9,7 @@ mod bench;
 mod broker;
 mod connect;
 mod consume;
+mod log;
 mod outcome;
 mod output;
 mod produce;
@@ -52,6 +53,9 @@ pub enum Command {
     Produce(produce::ProduceArgs),
     /// Print the records of a topic
     Consume(consume::ConsumeArgs),
+    /// Verify, inspect and export the log of a broker that does not run
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Measure a broker: throughput, latency, CPU
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -86,6 +90,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         Some(Command::Topic(command)) => on_runtime(topic::run(command)),
         Some(Command::Produce(arguments)) => on_runtime(produce::run(arguments)),
         Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
+        Some(Command::Log(command)) => log::run(command),
         Some(Command::Bench(command)) => on_runtime(bench::run(command)),
         Some(Command::Completions { shell }) => completions(shell),
     }

@@ -233,7 +233,11 @@ impl Admin {
     }
 
     /// Tries as long as the broker says that it is not the controller, or cannot be reached.
-    pub(super) async fn at_controller<T, F>(&self, context: &str, attempt: impl Fn() -> F) -> Result<T, ClientError>
+    pub(super) async fn at_controller<T, F>(
+        &self,
+        context: &str,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {

@@ -14,6 +14,7 @@ mod block;
 mod corruption;
 mod disk;
 mod format;
+mod inspect;
 mod lock;
 mod mark;
 mod options;
@@ -32,6 +33,7 @@ pub use block::{Block, BlockBuilder, BlockFull, BlockStamp, Frame, Frames, Place
 pub use corruption::{Corruption, Evidence, RecoverError};
 pub use disk::{Disk, DiskError, DiskFile};
 pub use format::{BlockHeader, FrameHeader, Identity, LogId, PAGE, ShardNumber};
+pub use inspect::{Damage, InspectError, InspectedFile, LogFiles, Piece, Pieces};
 pub use lock::{DirectoryLock, LockError};
 pub use options::{
     InvalidOptions, LogOptions, OPEN_FILES_MAX_DEFAULT, RECENT_BYTES_MAX_DEFAULT, SEGMENT_LENGTH_DEFAULT,
