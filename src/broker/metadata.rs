@@ -46,7 +46,7 @@ async fn create_missing(
     asked: &[MetadataRequestTopic],
 ) -> Result<HashMap<String, Answer>, Failure> {
     let mut created = HashMap::new();
-    if !cx.node.config.auto_create_topics {
+    if !cx.node.config.auto_create_topics || cx.node.shard.space_is_short() {
         return Ok(created);
     }
     let view = cx.view();

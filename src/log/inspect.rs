@@ -47,6 +47,13 @@ pub struct InspectedFile {
     file: Arc<dyn DiskFile>,
 }
 
+impl InspectedFile {
+    /// Whether it holds blocks of the log.
+    fn is_in_use(&self) -> bool {
+        self.first_block.is_some() && !self.segment.is_moved()
+    }
+}
+
 /// A log's files.
 #[derive(Clone, Debug)]
 pub struct LogFiles {
@@ -61,6 +68,10 @@ pub struct LogFiles {
 pub enum Piece {
     /// An intact block.
     Block(PlacedBlock),
+    /// Intact frames that were moved here out of segments that are freed or about to be.
+    Moved(Vec<(Frame, Place)>),
+    /// Blocks whose segment files are not there: they have been freed, or lost.
+    Absent(Range<u64>),
     /// A part that is not what was written.
     Damage(Damage),
 }
@@ -85,7 +96,7 @@ impl LogFiles {
         let (mut identity, mut marked) = (None, false);
         for name in disk.list(dir).tried("list", dir)? {
             let segment = match FileKind::of(&name) {
-                FileKind::Segment(segment) => segment,
+                FileKind::Segment(segment) | FileKind::Moved(segment) => segment,
                 kind => {
                     marked |= kind == FileKind::Mark;
                     continue;
@@ -120,7 +131,7 @@ impl LogFiles {
     /// A file before one that is in use is in use itself. What it begins with has to be looked for, between what is stale
     /// and what the next one begins with.
     fn find_lost_headers(&mut self) -> Result<(), DiskError> {
-        let Some(last) = self.files.iter().rposition(|file| file.first_block.is_some()) else {
+        let Some(last) = self.files.iter().rposition(InspectedFile::is_in_use) else {
             return Ok(());
         };
         let mut before = BlockNumber::ZERO;
@@ -177,7 +188,18 @@ impl LogFiles {
         &self.files
     }
 
-    /// Everything in them, in order.
+    /// The payload of a frame that was found in them, checked again; none if it is not there any more.
+    pub fn read(&self, place: Place) -> Result<Option<Bytes>, DiskError> {
+        let Some(file) = self.files.iter().find(|file| file.segment == place.segment) else {
+            return Ok(None);
+        };
+        let mut bytes = read(file, place.position, place.length.saturating_add(FRAME_HEADER_LENGTH))?;
+        let header = FrameHeader::decode(&bytes).filter(|header| header.payload_length == place.length);
+        let payload = bytes.split_off((FRAME_HEADER_LENGTH as usize).min(bytes.len()));
+        Ok(header.filter(|header| crc32c::crc32c(&payload) == header.payload_checksum).map(|_| payload))
+    }
+
+    /// Everything in them: the blocks in order, then what was moved.
     #[must_use]
     pub fn pieces(&self) -> Pieces<'_> {
         let position = FILE_HEADER_LENGTH;
@@ -208,14 +230,19 @@ impl Pieces<'_> {
 
     fn step(&mut self) -> Result<Option<Piece>, DiskError> {
         while let Some(file) = self.log.files.get(self.index) {
-            let next = self.log.files.iter().skip(self.index + 1).find_map(|file| file.first_block);
             if !std::mem::replace(&mut self.entered, true)
                 && let Some(piece) = self.enter(file)
             {
                 return Ok(Some(piece));
             }
-            if let Some(piece) = self.step_within(file, next)? {
-                self.tail = (self.index, self.position);
+            let piece = match file.segment.is_moved() {
+                true => self.step_moved(file)?,
+                false => self.step_within(file)?,
+            };
+            if let Some(piece) = piece {
+                if !file.segment.is_moved() {
+                    self.tail = (self.index, self.position);
+                }
                 return Ok(Some(piece));
             }
             self.index += 1;
@@ -229,31 +256,37 @@ impl Pieces<'_> {
     fn step_to_mark(&mut self) -> Result<Option<Piece>, DiskError> {
         let expected = self.expected.unwrap_or(BlockNumber(1));
         let Some(stopped) = self.log.stopped.filter(|stopped| *stopped >= expected) else { return Ok(None) };
-        let mut in_use = self.log.files.iter().enumerate().filter(|(_, file)| file.first_block.is_some());
+        let mut in_use = self.log.files.iter().enumerate().filter(|(_, file)| file.is_in_use());
         let Some((index, file)) = in_use.next_back() else { return Ok(None) };
         let from = if index == self.tail.0 { self.tail.1 } else { FILE_HEADER_LENGTH };
         self.expected = Some(stopped.next());
         self.damage(file, from.min(file.length)..file.length, expected..stopped.next()).map(Some)
     }
 
-    /// Judges a file's beginning. Blocks may be missing together with their file; before the first file they have been freed.
+    /// Judges a file's beginning. Before the first file blocks have been freed.
     fn enter(&mut self, file: &InspectedFile) -> Option<Piece> {
+        let header = 0..FILE_HEADER_LENGTH;
+        if file.segment.is_moved() {
+            let none = BlockNumber::ZERO..BlockNumber::ZERO;
+            return file.first_block.is_none().then(|| Piece::Damage(damage(file, header, none)));
+        }
         let first = file.first_block?;
         let missing = match self.expected.replace(self.expected.map_or(first, |expected| expected.max(first)))
         {
             Some(expected) if expected < first => expected..first,
             _ => first..first,
         };
-        let header = if file.header_lost { 0..FILE_HEADER_LENGTH } else { 0..0 };
-        (file.header_lost || !missing.is_empty()).then(|| Piece::Damage(damage(file, header, missing)))
+        if file.header_lost {
+            return Some(Piece::Damage(damage(file, header, missing)));
+        }
+        (!missing.is_empty()).then_some(Piece::Absent(missing.start.0..missing.end.0))
     }
 
-    /// The next piece of a file; blocks from `next` on belong to a later one.
-    fn step_within(
-        &mut self,
-        file: &InspectedFile,
-        next: Option<BlockNumber>,
-    ) -> Result<Option<Piece>, DiskError> {
+    /// The next piece of a file of blocks.
+    fn step_within(&mut self, file: &InspectedFile) -> Result<Option<Piece>, DiskError> {
+        let mut later = self.log.files.iter().skip(self.index + 1).filter(|file| file.is_in_use());
+        let later = later.find_map(|file| Some((file.segment, file.first_block?)));
+        let next = later.map(|(_, first)| first);
         let expected = self.expected.unwrap_or(BlockNumber(1));
         if next.is_some_and(|next| expected >= next) {
             return Ok(None);
@@ -265,19 +298,46 @@ impl Pieces<'_> {
             self.expected = Some(expected.next());
             return Ok(Some(Piece::Block(PlacedBlock { block, at })));
         }
-        let later = |number| number >= expected && next.is_none_or(|next| number < next);
+        let wanted = |number| number >= expected && next.is_none_or(|next| number < next);
         let from = self.position;
         for position in (from..file.length).step_by(PAGE as usize) {
-            if let Some(found) = self.log.block_at(file, position, later)? {
+            if let Some(found) = self.log.block_at(file, position, wanted)? {
                 let blocks = expected..found.number();
                 (self.position, self.expected) = (position, Some(found.number()));
                 return self.damage(file, from..position, blocks).map(Some);
             }
         }
-        // A segment is begun only after everything before it is durable; behind the last one, this is the end.
-        let Some(next) = next else { return Ok(None) };
+        // A segment is begun only after everything before it is durable. Behind the last one this is the end; and if the
+        // next file is not there, nobody knows how far this one went.
+        let Some((_, next)) = later.filter(|(segment, _)| *segment == file.segment.next()) else {
+            return Ok(None);
+        };
         (self.position, self.expected) = (file.length, Some(next));
-        self.damage(file, from..file.length, expected..next).map(Some)
+        self.damage(file, from..file.length.max(from), expected..next).map(Some)
+    }
+
+    /// The next piece of a file of moved frames, which lie there one behind the other.
+    fn step_moved(&mut self, file: &InspectedFile) -> Result<Option<Piece>, DiskError> {
+        let bytes = read(file, self.position, file.length.saturating_sub(self.position))?;
+        let from = self.position;
+        let start = |position: usize| from.saturating_add(u32::try_from(position).unwrap_or(u32::MAX));
+        let (mut frames, mut position) = (Vec::new(), 0);
+        while let Some(frame) = saved_frame(&bytes.slice(position..), |_| true) {
+            let place = frame.place.at(At { segment: file.segment, position: start(position) });
+            position += frame.header.frame_length().unwrap_or(0) as usize;
+            frames.push((frame, place));
+        }
+        if !frames.is_empty() {
+            self.position = start(position);
+            return Ok(Some(Piece::Moved(frames)));
+        }
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let intact = |at: &usize| saved_frame(&bytes.slice(*at..), |_| true).is_some();
+        self.position = start((1..bytes.len()).find(intact).unwrap_or(bytes.len()));
+        let none = BlockNumber::ZERO..BlockNumber::ZERO;
+        Ok(Some(Piece::Damage(damage(file, from..self.position, none))))
     }
 
     /// A damaged part, with the frames of its blocks that are intact by themselves.
@@ -291,7 +351,7 @@ impl Pieces<'_> {
         let within = read(file, bytes.start, bytes.end - bytes.start)?;
         let mut position = 0;
         while position + FRAME_HEADER_LENGTH as usize <= within.len() {
-            match saved_frame(&within.slice(position..), &blocks) {
+            match saved_frame(&within.slice(position..), |block| blocks.contains(&block)) {
                 Some(frame) => {
                     let start = bytes.start.saturating_add(u32::try_from(position).unwrap_or(u32::MAX));
                     let place = frame.place.at(At { segment: file.segment, position: start });
@@ -324,11 +384,11 @@ fn read(file: &InspectedFile, position: u32, length: u32) -> Result<Bytes, DiskE
     Ok(bytes.into())
 }
 
-/// The frame of one of `blocks` that `bytes` begin with, if all of its checksums are right.
-fn saved_frame(bytes: &Bytes, blocks: &Range<BlockNumber>) -> Option<Frame> {
+/// The frame that `bytes` begin with, if it is of a `wanted` block and all of its checksums are right.
+fn saved_frame(bytes: &Bytes, wanted: impl Fn(BlockNumber) -> bool) -> Option<Frame> {
     let header = FrameHeader::decode(bytes)?;
     let length = header.frame_length()? as usize;
-    if !blocks.contains(&header.block) || length > bytes.len() {
+    if !wanted(header.block) || length > bytes.len() {
         return None;
     }
     let payload_at = FRAME_HEADER_LENGTH as usize;

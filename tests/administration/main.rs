@@ -217,7 +217,9 @@ fn the_log_is_verified_inspected_and_exported_also_when_it_is_damaged() {
     let is_second =
         |line: &&Value| line["event"].as_str().is_some_and(|event| event.contains("base_offset: Offset(1)"));
     let second = blocks.iter().find(is_second).expect("the second record");
-    let path = broker.data_dir().join(format!("log/{:020}.log", second["segment"].as_u64().unwrap()));
+    let path = broker
+        .data_dir()
+        .join(format!("log/{:020}.log", second["segment"].as_str().unwrap().parse::<u64>().unwrap()));
     let mut content = fs::read(&path).unwrap();
     let position = usize::try_from(second["position"].as_u64().unwrap()).unwrap();
     content[position + 32 + 40] ^= 0x55;

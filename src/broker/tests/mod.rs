@@ -6,4 +6,5 @@ mod harness;
 mod offsets;
 mod produce_and_fetch;
 mod retention;
+mod space;
 mod transactions;

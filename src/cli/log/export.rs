@@ -1,20 +1,20 @@
 //! `semel log export`: a partition's records out of whatever is left of a log.
 //!
-//! A first pass over the log finds the topic and how its transactions ended, a second one writes. Records are written in the
-//! order in which they were stored, deleted ones included: which of them were read last is not the log's business.
+//! A first pass over the log finds the topic and how its transactions ended, a second one where its batches lie. Records are
+//! written in the order of their offsets, deleted ones included as long as they are there.
 
 use super::{Progress, Where, damage_text, event_of};
 use crate::cli::CliError;
 use crate::cli::consume::json_of;
 use crate::client::{ConsumedRecord, TopicPartition};
 use crate::core::{Event, Outcome};
-use crate::log::{Frame, Piece, Place};
+use crate::log::{Frame, LogFiles, Piece, Place};
 use crate::types::{Offset, PartitionId, PartitionIndex, ProducerId, TopicId, TopicName, TxnNumber};
 use crate::wire::batch::{Batch, BatchLimits};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -89,32 +89,19 @@ impl Known {
 
 pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
     let log = arguments.place.open()?;
-    let mut known = Known::default();
-    let progress = Progress::over(&log.files);
-    let mut damages = 0;
-    let mut pieces = log.files.pieces();
-    while let Some(piece) = pieces.next() {
-        progress.at(&pieces);
-        for event in frames_of(piece?, &mut damages).iter().filter_map(|(frame, _)| event_of(frame)) {
-            known.learn(event, PartitionIndex(arguments.partition));
-        }
-    }
-    drop(progress);
+    let (known, damages) = learn(&log.files, PartitionIndex(arguments.partition))?;
     let (topic, name) = known.topic(&arguments.topic)?;
     let partition = PartitionId::new(topic, PartitionIndex(arguments.partition));
+    let stored = find(&log.files, partition)?;
     let out: Box<dyn Write> = match &arguments.output {
         Some(path) => Box::new(File::create_new(path)?),
         None => Box::new(io::stdout().lock()),
     };
-    let mut export = Export::new(partition, name, known, arguments, BufWriter::new(out));
-    for piece in log.files.pieces() {
-        let piece = piece?;
-        if let Piece::Damage(damage) = &piece {
-            writeln!(io::stderr(), "{}", damage_text(damage))?;
-        }
-        for (frame, _) in frames_of(piece, &mut 0) {
-            export.take(&frame)?;
-        }
+    let name = TopicPartition::new(name, partition.index);
+    let offsets = Offset(arguments.from_offset.unwrap_or(0))..Offset(arguments.to_offset.unwrap_or(i64::MAX));
+    let mut export = Export { known, name, offsets, out: BufWriter::new(out), batches: 0, records: 0 };
+    for stored in stored.into_values() {
+        export.write(&log.files, &stored, arguments.format)?;
     }
     export.out.flush()?;
     let Export { records, batches, .. } = export;
@@ -125,66 +112,91 @@ pub(super) fn run(arguments: &ExportArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The frames of a piece, and how many pieces are damaged.
-fn frames_of(piece: Piece, damages: &mut u64) -> Vec<(Frame, Place)> {
+/// The first pass: what matters to who exports a partition of this number; and how many places are damaged.
+fn learn(files: &LogFiles, partition: PartitionIndex) -> Result<(Known, u64), CliError> {
+    let (mut known, mut damages) = (Known::default(), 0);
+    let progress = Progress::over(files);
+    let mut pieces = files.pieces();
+    while let Some(piece) = pieces.next() {
+        progress.at(&pieces);
+        let piece = piece?;
+        if let Piece::Damage(damage) = &piece {
+            damages += 1;
+            writeln!(io::stderr(), "{}", damage_text(damage))?;
+        }
+        for event in frames_of(piece).iter().filter_map(|(frame, _)| event_of(frame)) {
+            known.learn(event, partition);
+        }
+    }
+    Ok((known, damages))
+}
+
+/// The second pass: where the partition's batches lie, by their first offsets. A batch that has been moved may still lie in
+/// its old place too.
+fn find(files: &LogFiles, partition: PartitionId) -> Result<BTreeMap<Offset, Stored>, CliError> {
+    let mut found = BTreeMap::new();
+    for piece in files.pieces() {
+        for (frame, place) in frames_of(piece?) {
+            let stored = match event_of(&frame) {
+                Some(Event::BatchAppended(batch)) if batch.partition == partition => {
+                    let producer = batch.producer.as_ref();
+                    let transaction = producer.and_then(|p| Some((p.identity.id, p.transaction?)));
+                    let (first, last) = (batch.base_offset, batch.last_offset());
+                    Stored { place, first, last, transaction, marker: false }
+                }
+                Some(Event::MarkerWritten(marker)) if marker.partition == partition => {
+                    let offset = marker.offset;
+                    Stored { place, first: offset, last: offset, transaction: None, marker: true }
+                }
+                _ => continue,
+            };
+            found.insert(stored.first, stored);
+        }
+    }
+    Ok(found)
+}
+
+/// The intact frames of a piece.
+fn frames_of(piece: Piece) -> Vec<(Frame, Place)> {
     match piece {
         Piece::Block(block) => block.frames().collect(),
-        Piece::Damage(damage) => {
-            *damages += 1;
-            damage.saved
-        }
+        Piece::Moved(frames) => frames,
+        Piece::Damage(damage) => damage.saved,
+        Piece::Absent(_) => Vec::new(),
     }
 }
 
-/// The second pass.
+/// A batch of the partition.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    place: Place,
+    first: Offset,
+    last: Offset,
+    transaction: Option<(ProducerId, TxnNumber)>,
+    marker: bool,
+}
+
+/// Writes what has been found.
 struct Export<W> {
-    partition: PartitionId,
     known: Known,
     name: TopicPartition,
     offsets: std::ops::Range<Offset>,
-    format: ExportFormat,
     out: W,
     batches: u64,
     records: u64,
 }
 
 impl<W: Write> Export<W> {
-    fn new(
-        partition: PartitionId,
-        name: TopicName,
-        known: Known,
-        arguments: &ExportArgs,
-        out: W,
-    ) -> Export<W> {
-        let name = TopicPartition::new(name, partition.index);
-        let offsets =
-            Offset(arguments.from_offset.unwrap_or(0))..Offset(arguments.to_offset.unwrap_or(i64::MAX));
-        Export { partition, known, name, offsets, format: arguments.format, out, batches: 0, records: 0 }
-    }
-
-    fn take(&mut self, frame: &Frame) -> Result<(), CliError> {
-        let (first, last, transaction) = match event_of(frame) {
-            Some(Event::BatchAppended(batch)) if batch.partition == self.partition => {
-                let transaction = batch
-                    .producer
-                    .as_ref()
-                    .and_then(|producer| Some((producer.identity.id, producer.transaction?)));
-                (batch.base_offset, batch.last_offset(), transaction)
-            }
-            Some(Event::MarkerWritten(marker))
-                if marker.partition == self.partition && self.format == ExportFormat::Batches =>
-            {
-                (marker.offset, marker.offset, None)
-            }
-            _ => return Ok(()),
-        };
-        if last < self.offsets.start || first >= self.offsets.end {
+    fn write(&mut self, files: &LogFiles, stored: &Stored, format: ExportFormat) -> Result<(), CliError> {
+        let outside = stored.last < self.offsets.start || stored.first >= self.offsets.end;
+        if outside || (stored.marker && format == ExportFormat::Records) {
             return Ok(());
         }
+        let Some(payload) = files.read(stored.place)? else { return Ok(()) };
         self.batches += 1;
-        match self.format {
-            ExportFormat::Batches => Ok(self.out.write_all(&frame.payload)?),
-            ExportFormat::Records => self.write_records(frame.payload.clone(), transaction),
+        match format {
+            ExportFormat::Batches => Ok(self.out.write_all(&payload)?),
+            ExportFormat::Records => self.write_records(payload, stored.transaction),
         }
     }
 

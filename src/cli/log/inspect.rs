@@ -1,6 +1,6 @@
 //! `semel log inspect`.
 
-use super::{Where, damage_json, damage_text, event_of, is_json, place_text};
+use super::{Where, absent_line, damage_json, damage_text, event_of, is_json, place_text};
 use crate::cli::CliError;
 use crate::cli::topic::TableFormat;
 use crate::log::{Frame, Piece, Place, PlacedBlock};
@@ -13,9 +13,9 @@ use std::io::{self, BufWriter, Write};
 pub struct InspectArgs {
     #[command(flatten)]
     place: Where,
-    /// Only this segment
+    /// Only this segment, as `verify` calls it
     #[arg(long)]
-    segment: Option<u64>,
+    segment: Option<String>,
     /// Only from this block on
     #[arg(long, value_name = "NUMBER")]
     from_block: Option<u64>,
@@ -32,10 +32,18 @@ pub struct InspectArgs {
 
 impl InspectArgs {
     fn wants(&self, block: &PlacedBlock) -> bool {
-        let number = block.block.number().0;
-        self.segment.is_none_or(|segment| segment == block.at.segment.0)
-            && self.from_block.is_none_or(|from| from <= number)
-            && self.to_block.is_none_or(|to| number <= to)
+        self.wants_number(block.block.number().0)
+            && self.segment.as_ref().is_none_or(|segment| *segment == block.at.segment.to_string())
+    }
+
+    fn wants_moved(&self, frame: &Frame, place: Place) -> bool {
+        !self.blocks
+            && self.wants_number(frame.header.block.0)
+            && self.segment.as_ref().is_none_or(|segment| *segment == place.segment.to_string())
+    }
+
+    fn wants_number(&self, number: u64) -> bool {
+        self.from_block.is_none_or(|from| from <= number) && self.to_block.is_none_or(|to| number <= to)
     }
 }
 
@@ -52,6 +60,14 @@ pub(super) fn run(arguments: &InspectArgs) -> Result<(), CliError> {
                 }
             }
             Piece::Block(_) => {}
+            Piece::Moved(frames) => {
+                for (frame, place) in
+                    frames.iter().filter(|(frame, place)| arguments.wants_moved(frame, *place))
+                {
+                    print_frame(&mut out, frame, *place, json)?;
+                }
+            }
+            Piece::Absent(blocks) => writeln!(out, "{}", absent_line(&blocks, json))?,
             Piece::Damage(damage) => {
                 let line = if json { damage_json(&damage).to_string() } else { damage_text(&damage) };
                 writeln!(out, "{line}")?;
@@ -75,7 +91,7 @@ fn print_block(out: &mut impl Write, placed: &PlacedBlock, json: bool) -> io::Re
     }
     let line = json!({
         "block": header.number.0,
-        "segment": at.segment.0,
+        "segment": at.segment.to_string(),
         "position": at.position,
         "bytes": header.length,
         "events": header.frames,
@@ -94,7 +110,7 @@ fn print_frame(out: &mut impl Write, frame: &Frame, place: Place, json: bool) ->
     let line = json!({
         "block": frame.header.block.0,
         "ordinal": frame.header.ordinal,
-        "segment": place.segment.0,
+        "segment": place.segment.to_string(),
         "position": place.position,
         "payload_bytes": place.length,
         "event": event,

@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// What to do with a log.
@@ -102,11 +103,20 @@ fn damage_json(damage: &Damage) -> Value {
 fn damage_text(damage: &Damage) -> String {
     let place = format!("{}, bytes {} to {}", damage.path.display(), damage.bytes.start, damage.bytes.end);
     if damage.blocks.is_empty() {
-        return format!("{place}: the file's header is damaged");
+        return format!("{place}: not intact");
     }
     let (first, last) = (damage.blocks.start, damage.blocks.end - 1);
     let blocks = if first == last { format!("block {first}") } else { format!("blocks {first} to {last}") };
     format!("{place}: {blocks} not intact; {} records or events in it are", damage.saved.len())
+}
+
+/// Blocks that are not there, which is no damage where they have been freed.
+fn absent_line(blocks: &Range<u64>, json: bool) -> String {
+    match json {
+        true => json!({"absent": "freed, or lost", "from_block": blocks.start, "to_block": blocks.end})
+            .to_string(),
+        false => format!("blocks {} to {} are not there: freed, or lost", blocks.start, blocks.end - 1),
+    }
 }
 
 /// Where a frame is, as `SEGMENT:BYTE`.

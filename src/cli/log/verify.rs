@@ -1,6 +1,6 @@
 //! `semel log verify`.
 
-use super::{Progress, Where, damage_json, damage_text, event_of, is_json, place_text};
+use super::{Progress, Where, absent_line, damage_json, damage_text, event_of, is_json, place_text};
 use crate::cli::CliError;
 use crate::cli::output::{number, print_table, text};
 use crate::cli::topic::TableFormat;
@@ -50,11 +50,13 @@ pub(super) fn run(arguments: &VerifyArgs) -> Result<(), CliError> {
         match piece? {
             Piece::Block(block) => {
                 count(segments.entry(block.at.segment).or_default(), &block);
-                for strange in block.frames().filter_map(|(frame, place)| look_closer(&frame, place)) {
-                    problems += 1;
-                    report_strange(&strange, json)?;
-                }
+                problems += report_strange(block.frames(), json)?;
             }
+            Piece::Moved(frames) => {
+                count_moved(&mut segments, &frames);
+                problems += report_strange(frames.into_iter(), json)?;
+            }
+            Piece::Absent(blocks) => writeln!(io::stdout(), "{}", absent_line(&blocks, json))?,
             Piece::Damage(damage) => {
                 problems += 1;
                 let line = if json { damage_json(&damage).to_string() } else { damage_text(&damage) };
@@ -96,14 +98,29 @@ fn look_closer(frame: &Frame, place: Place) -> Option<Strange> {
     }
 }
 
-fn report_strange(strange: &Strange, json: bool) -> io::Result<()> {
-    let Strange { place, problem } = strange;
-    match json {
-        true => {
-            let line = json!({"segment": place.segment.0, "position": place.position, "problem": problem});
-            writeln!(io::stdout(), "{line}")
-        }
-        false => writeln!(io::stdout(), "{}: {problem}", place_text(*place)),
+/// Says what is strange about frames, and of how many.
+fn report_strange(frames: impl Iterator<Item = (Frame, Place)>, json: bool) -> io::Result<u64> {
+    let mut count = 0;
+    for Strange { place, problem } in frames.filter_map(|(frame, place)| look_closer(&frame, place)) {
+        count += 1;
+        let line = match json {
+            true => {
+                json!({"segment": place.segment.to_string(), "position": place.position, "problem": problem})
+                    .to_string()
+            }
+            false => format!("{}: {problem}", place_text(place)),
+        };
+        writeln!(io::stdout(), "{line}")?;
+    }
+    Ok(count)
+}
+
+fn count_moved(segments: &mut BTreeMap<SegmentNumber, Counts>, frames: &[(Frame, Place)]) {
+    for (frame, place) in frames {
+        let counts = segments.entry(place.segment).or_default();
+        counts.events += 1;
+        counts.batches += u64::from(!frame.payload.is_empty());
+        counts.bytes += u64::from(frame.header.frame_length().unwrap_or(0));
     }
 }
 
@@ -112,7 +129,7 @@ fn report(segments: &BTreeMap<SegmentNumber, Counts>, json: bool) -> io::Result<
         let mut out = io::stdout().lock();
         for (segment, counts) in segments {
             let Counts { first_block, blocks, events, batches, bytes } = counts;
-            let line = json!({"segment": segment.0, "first_block": first_block, "blocks": blocks, "events": events, "batches": batches, "bytes": bytes});
+            let line = json!({"segment": segment.to_string(), "first_block": first_block, "blocks": blocks, "events": events, "batches": batches, "bytes": bytes});
             writeln!(out, "{line}")?;
         }
         return Ok(());
@@ -121,7 +138,8 @@ fn report(segments: &BTreeMap<SegmentNumber, Counts>, json: bool) -> io::Result<
         .iter()
         .map(|(segment, counts)| {
             let Counts { first_block, blocks, events, batches, bytes } = counts;
-            [segment.0, *first_block, *blocks, *events, *batches, *bytes].map(|n| n.to_string()).to_vec()
+            let numbers = [first_block, blocks, events, batches, bytes].map(ToString::to_string);
+            std::iter::once(segment.to_string()).chain(numbers).collect()
         })
         .collect();
     let columns = [

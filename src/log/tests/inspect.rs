@@ -19,16 +19,20 @@ fn written(appends: &[usize], clean: bool) -> (SimDisk, LogOptions, Vec<PlacedBl
     (sim, options, blocks)
 }
 
-fn pieces(sim: &SimDisk, options: &LogOptions) -> (Vec<PlacedBlock>, Vec<Damage>) {
+type Found = (Vec<PlacedBlock>, Vec<Damage>, Vec<std::ops::Range<u64>>);
+
+fn pieces(sim: &SimDisk, options: &LogOptions) -> Found {
     let files = LogFiles::open(sim, &options.dir).unwrap();
-    let (mut blocks, mut damages) = (Vec::new(), Vec::new());
+    let (mut blocks, mut damages, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for piece in files.pieces() {
         match piece.unwrap() {
             Piece::Block(block) => blocks.push(block),
             Piece::Damage(damage) => damages.push(damage),
+            Piece::Moved(_) => panic!("nothing was moved"),
+            Piece::Absent(blocks) => absent.push(blocks),
         }
     }
-    (blocks, damages)
+    (blocks, damages, absent)
 }
 
 proptest! {
@@ -42,9 +46,9 @@ proptest! {
         clean in any::<bool>(),
     ) {
         let (sim, options, mut blocks) = written(&appends, clean);
-        let (found, damages) = pieces(&sim, &options);
+        let (found, damages, absent) = pieces(&sim, &options);
         prop_assert!(found == blocks, "all of it, and nothing else");
-        prop_assert!(damages.is_empty(), "{:?}", damages);
+        prop_assert!(damages.is_empty() && absent.is_empty(), "{:?}", damages);
 
         let hit = at.index(blocks.len());
         let last = hit + 1 == blocks.len();
@@ -54,8 +58,8 @@ proptest! {
         let position = victim.at.position as usize + byte.index(victim.block.length() as usize);
         content[position] ^= bits;
         sim.set_content(&path, content);
-        let (found, damages) = pieces(&sim, &options);
-        prop_assert!(found == blocks, "everything else");
+        let (found, damages, absent) = pieces(&sim, &options);
+        prop_assert!(found == blocks && absent.is_empty(), "everything else");
         if last && !clean {
             prop_assert!(damages.is_empty(), "nothing speaks for the last block of a crash");
             return Ok(());
@@ -79,7 +83,7 @@ proptest! {
 }
 
 #[test]
-fn a_missing_file_and_a_lost_header_are_named_and_the_rest_is_found() {
+fn a_missing_file_and_a_lost_header_are_told_apart_and_the_rest_is_found() {
     let (sim, options, blocks) = written(&[7_000; 24], true);
     let last = blocks.last().unwrap().at.segment.0;
     assert!(last >= 5, "several segments: {last}");
@@ -89,12 +93,46 @@ fn a_missing_file_and_a_lost_header_are_named_and_the_rest_is_found() {
     content[100] ^= 1;
     sim.set_content(&path(2), content);
     sim.remove(&path(4)).unwrap();
-    let (found, damages) = pieces(&sim, &options);
+    let (found, damages, absent) = pieces(&sim, &options);
     let kept: Vec<_> = blocks.iter().filter(|block| block.at.segment.0 != 4).cloned().collect();
     let numbers = |blocks: &[PlacedBlock]| blocks.iter().map(|b| b.block.number().0).collect::<Vec<_>>();
     assert_eq!(numbers(&found), numbers(&kept));
-    assert_eq!(damages.len(), 2);
+    assert_eq!(damages.len(), 1);
     assert_eq!((damages[0].path.clone(), damages[0].bytes.clone()), (path(2), 0..PAGE));
     let missing: Vec<u64> = of_segment(4).map(|block| block.block.number().0).collect();
-    assert_eq!(damages[1].blocks, missing[0]..missing[missing.len() - 1] + 1);
+    assert_eq!(absent, vec![missing[0]..missing[missing.len() - 1] + 1]);
+}
+
+#[test]
+fn moved_frames_are_found_around_what_is_damaged() {
+    let (sim, options, blocks) = written(&[3_000; 8], true);
+    let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+    let segments = Segments::find(Arc::clone(&disk), options.dir.clone()).unwrap().unwrap();
+    let mut file = segments.begin_moved(SegmentNumber::moved(1), SEGMENT_LENGTH_MIN).unwrap();
+    let frames: Vec<Frame> = blocks[..3].iter().flat_map(|block| block.block.frames()).collect();
+    let places: Vec<Place> = frames.iter().map(|frame| file.push(frame).unwrap().unwrap()).collect();
+    file.finish().unwrap();
+    let found = |sim: &SimDisk| {
+        let files = LogFiles::open(sim, &options.dir).unwrap();
+        let (mut moved, mut damages) = (Vec::new(), 0);
+        for piece in files.pieces() {
+            match piece.unwrap() {
+                Piece::Moved(frames) => moved.extend(frames),
+                Piece::Damage(_) => damages += 1,
+                Piece::Block(_) | Piece::Absent(_) => {}
+            }
+        }
+        for (frame, place) in &moved {
+            assert_eq!(files.read(*place).unwrap().unwrap(), frame.payload);
+        }
+        (moved.into_iter().map(|(frame, place)| (frame.event, place)).collect::<Vec<_>>(), damages)
+    };
+    let mut expected: Vec<_> = frames.iter().map(|frame| frame.event.clone()).zip(places.clone()).collect();
+    assert_eq!(found(&sim), (expected.clone(), 0));
+    let path = options.dir.join("moved-00000000000000000001.log");
+    let mut content = sim.content(&path);
+    content[places[4].position as usize + 20] ^= 4;
+    sim.set_content(&path, content);
+    expected.remove(4);
+    assert_eq!(found(&sim), (expected, 1));
 }
