@@ -51,4 +51,4 @@ pub use space::Space;
 pub use writer::{StopError, WriteError, Writer};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

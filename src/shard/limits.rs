@@ -40,17 +40,20 @@ pub struct ShardLimits {
 /// How the log's space is kept, and how much of the disk's time that may take.
 #[derive(Clone, Debug)]
 pub struct SpaceLimits {
+    /// How long the duties that keep the space rest between two turns (those that only look, ten times as long): together
+    /// with what is done in one turn it bounds what they take of the disk.
+    pub rest: Duration,
     /// Bytes of log after which the rows are dumped anew: the log above the last snapshot is not freed.
     pub snapshot_log_bytes: u64,
     /// Log bytes (or dead bytes that wait for it) per byte of a snapshot, at least: so snapshots are at most a quarter of
     /// what is written besides.
     pub snapshot_share: u64,
-    /// Bytes of a snapshot written in one turn; ten turns a second.
+    /// Bytes of a snapshot written in one turn.
     pub snapshot_turn_bytes: usize,
     /// Live bytes of a segment, in percent of its file, below which they are moved out of it: at 40, moving writes two
     /// bytes for three that it frees, and data take at most two and a half times their size.
     pub move_live_percent: u64,
-    /// Bytes of segments looked through in one turn of moving; ten turns a second, so clients keep most of the disk.
+    /// Bytes of segments looked through in one turn of moving: at ten turns a second clients keep most of the disk.
     pub move_turn_bytes: u64,
     /// Segments that are moved into one file: a crash repeats the work of so many.
     pub move_segments: usize,
@@ -66,6 +69,7 @@ pub struct SpaceLimits {
 impl Default for SpaceLimits {
     fn default() -> SpaceLimits {
         SpaceLimits {
+            rest: Duration::from_millis(100),
             snapshot_log_bytes: 256 << 20,
             snapshot_share: 4,
             snapshot_turn_bytes: 2 << 20,

@@ -4,7 +4,7 @@ use super::applier::{Apply, Signal, apply_layers, load_rows, write_blocks};
 use super::engine::{Begin, Engine, Ports};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
-use super::rebuild::{RebuildError, Sources};
+use super::rebuild::{RebuildError, Sources, check_made_anew};
 use super::replay::replay;
 use super::upkeep::{
     Duty, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention, SweepRows, TakeSnapshots,
@@ -140,6 +140,7 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
         ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits.clone() };
     let mut recovery = recover(Arc::clone(&disk), options, checkpoint)?;
     let (table, blocks) = replay(&mut recovery, &store, &limits)?;
+    check_made_anew(dir, &store)?;
     let log = recovery.into_log()?;
     tracing::info!(
         replayed_blocks = blocks,

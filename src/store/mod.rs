@@ -10,7 +10,7 @@ mod dead;
 mod index;
 mod keys;
 mod search;
-mod segments;
+pub(crate) mod segments;
 mod snapshot;
 mod view;
 
