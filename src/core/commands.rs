@@ -1,7 +1,7 @@
 //! The commands (what somebody asks) and the replies (what they are told). A command has been authorised and its records
 //! checked before it comes here.
 
-use super::rows::{Identity, Outcome, TopicConfig};
+use super::rows::{Identity, Outcome, Timer, TopicConfig};
 use crate::types::*;
 use std::time::Duration;
 use uuid::Uuid;
@@ -44,8 +44,16 @@ pub enum Command {
     EndTxn(EndTxn),
     /// Commit a group's offsets.
     CommitOffsets { group: GroupId, offsets: Vec<OffsetToCommit> },
-    /// Abort the open transaction of this id if its deadline has passed.
-    Expire { transactional_id: TransactionalId },
+    /// Do what a timer is for, if its deadline has passed.
+    Expire { timer: Timer },
+}
+
+impl Command {
+    /// The number of a request that a later decision may answer.
+    #[must_use]
+    pub fn request(&self) -> Option<RequestId> {
+        None
+    }
 }
 
 /// A topic to be created. Its id was drawn outside: the state machine draws nothing.

@@ -29,8 +29,8 @@ pub use events::{BatchAppended, Enrolment, Event, MarkerWritten, ProducerAppend}
 pub use evolve::evolve;
 pub use rows::{
     AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorRow, DeadlineRow, EndReason, Ended,
-    GroupOffsetKey, Identity, NextProducerIdRow, Ongoing, OpenTransaction, OpenTransactionsRow, Outcome,
-    PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerRow,
-    REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, TopicConfig, TopicNameRow, TopicRow,
+    GroupOffsetKey, Identity, MemberKey, NextProducerIdRow, Ongoing, OpenTransaction, OpenTransactionsRow,
+    Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerRow,
+    REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow,
     TransactionRow, TransactionState,
 };
