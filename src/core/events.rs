@@ -1,9 +1,10 @@
 //! The events: facts that have been decided. The log is made of them, and [`evolve`](super::evolve()) folds them into rows.
 //! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
 
-use super::rows::{CommittedOffset, EndReason, GroupOffsetKey, Identity, Outcome, TopicConfig};
+use super::rows::{CommittedOffset, EndReason, GroupOffsetKey, Identity, Member, Outcome, TopicConfig};
 use crate::types::*;
 use crate::{codec, codec_enum};
+use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -50,6 +51,25 @@ pub enum Event {
     },
     /// A transaction's marker is in a partition. The log writes it as Kafka's control batch.
     MarkerWritten(MarkerWritten),
+    /// A group has a new generation, which waits for its assignment.
+    GenerationFormed {
+        group: GroupId,
+        generation: Generation,
+        protocol_type: String,
+        protocol: String,
+        leader: MemberId,
+        members: Vec<(MemberId, Member)>,
+    },
+    /// A group's newest generation has its assignment.
+    GroupAssigned { group: GroupId, assignments: Vec<(MemberId, Bytes)> },
+    /// A static member has come back under a new member id, which has all that was the former's.
+    MemberReplaced { group: GroupId, former: MemberId, id: MemberId, member: Member },
+    /// Members of a group have left, or were silent for too long.
+    MembersLeft { group: GroupId, members: Vec<MemberId> },
+    /// A group is gone.
+    GroupDeleted { group: GroupId },
+    /// Offsets of a group are forgotten.
+    OffsetsForgotten { offsets: Vec<GroupOffsetKey> },
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
 }
@@ -138,4 +158,10 @@ codec_enum!(Event {
     11 => TransactionEnded { transactional_id, number, outcome, reason, holder },
     12 => MarkerWritten(marker),
     13 => OffsetsCommitted { offsets },
+    32 => GenerationFormed { group, generation, protocol_type, protocol, leader, members },
+    33 => GroupAssigned { group, assignments },
+    34 => MemberReplaced { group, former, id, member },
+    35 => MembersLeft { group, members },
+    36 => GroupDeleted { group },
+    37 => OffsetsForgotten { offsets },
 });

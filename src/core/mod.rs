@@ -23,6 +23,10 @@ pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, InitProducerId, NewTopic, Now,
     OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, TransactionalProducer,
 };
+pub use commands::{
+    GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,
+    Synced,
+};
 pub use decide::{Decided, decide};
 pub use draft::{Draft, Drafted, Look, Need, View};
 pub use events::{BatchAppended, Enrolment, Event, MarkerWritten, ProducerAppend};
@@ -33,4 +37,8 @@ pub use rows::{
     Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerRow,
     REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow,
     TransactionRow, TransactionState,
+};
+pub use rows::{
+    GroupRow, GroupState, InitialDelay, Joiner, Joining, Member, MemberProtocol, MembersRow, RebalanceRow,
+    SessionsRow,
 };

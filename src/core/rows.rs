@@ -1,5 +1,9 @@
 //! The rows: semel's state, as the fold of its events. A row is found by its key alone; `decide` reads no ranges.
 
+mod groups;
+
+pub use groups::*;
+
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +87,14 @@ rows! {
     GroupOffset[GroupOffsetKey] => CommittedOffset,
     /// An offset that waits for its transaction.
     PendingOffset[PendingOffsetKey] => PendingOffsetRow,
+    /// A group that has had members.
+    Group[GroupId] => GroupRow,
+    /// The members of a group.
+    Members[GroupId] => MembersRow,
+    /// Volatile: a group's rebalance.
+    Rebalance[GroupId] => RebalanceRow,
+    /// Volatile: how many sessions there are.
+    Sessions[()] => SessionsRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
     /// Volatile: the newest connection that coordinates a transactional id.
@@ -95,6 +107,7 @@ impl RowKey {
     pub fn is_volatile(&self) -> bool {
         match self {
             RowKey::NextProducerId(()) | RowKey::Coordinator(_) => true,
+            RowKey::Rebalance(_) | RowKey::Sessions(()) => true,
             RowKey::Deadline(timer) => timer.is_volatile(),
             _ => false,
         }

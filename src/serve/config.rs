@@ -76,6 +76,10 @@ impl Reader<'_> {
         if number >= least { Ok(number) } else { Err(self.error(name, expected)) }
     }
 
+    fn millis(&self, name: &'static str) -> Result<Duration, ConfigError> {
+        self.number(name, 0).map(Duration::from_millis)
+    }
+
     fn optional(&self, name: &'static str) -> Option<&str> {
         Some(self.0.value(name)).filter(|value| !value.is_empty())
     }
@@ -201,6 +205,9 @@ impl Config {
                     .choice("auto-create-topics", &[("true", true), ("false", false)])?,
                 partitions_default: reader.number("default-partitions", 1)?,
                 transaction_timeout_max: Duration::from_secs(reader.number("transaction-timeout-max", 1)?),
+                group_session_timeout: reader.millis("group-session-timeout-min")?
+                    ..=reader.millis("group-session-timeout-max")?,
+                group_initial_rebalance_delay: reader.millis("group-initial-rebalance-delay")?,
                 ..BrokerConfig::new(advertised.clone().unwrap_or(here))
             },
             advertised,

@@ -353,6 +353,8 @@ impl<P: Ports> Engine<P> {
 fn is_of_connection(command: &Command) -> bool {
     match command {
         Command::Enrol(_) | Command::EnrolGroup { .. } => true,
+        // Nobody is there to be answered: a member that joins and is gone would only hold up the others.
+        Command::JoinGroup(_) | Command::SyncGroup(_) => true,
         Command::EndTxn(end) => end.protocol == Protocol::V1,
         Command::InitProducerId(init) => init.transactional_id.is_some(),
         _ => false,

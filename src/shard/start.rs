@@ -6,7 +6,7 @@ use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
 use super::replay::replay;
 use super::watch::Watchers;
-use crate::core::{ClusterRow, Command, Now, RowKey};
+use crate::core::{ClusterRow, Command, Now, RowKey, Timer};
 use crate::log::{
     DirectoryLock, Disk, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
     RecoverError, ShardNumber, StopError, WriteError, Writer, recover,
@@ -205,7 +205,11 @@ fn run(
 ) -> Result<Running, StartError> {
     let Log { cursor, writer, reader, last, .. } = log;
     let first_view = Arc::new(store.view(last));
-    let deadlines = first_view.deadlines().collect::<Result<Vec<_>, _>>()?;
+    let mut deadlines = first_view.deadlines().collect::<Result<Vec<_>, _>>()?;
+    // Sessions are volatile: each group that has members gives them new ones, as soon as it is looked at.
+    for group in first_view.live_groups() {
+        deadlines.push((Timer::Group(group?), ServedTime::default()));
+    }
     let formed = first_view.get::<ClusterRow>(&())?.is_some();
     let view = Arc::new(ArcSwap::new(Arc::clone(&first_view)));
     let watchers = Arc::new(Watchers::default());

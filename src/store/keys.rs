@@ -20,6 +20,8 @@ pub(super) mod kind {
     pub const PENDING_OFFSET: u8 = 11;
     pub const INDEX: u8 = 12;
     pub const DEADLINE: u8 = 13;
+    pub const GROUP: u8 = 32;
+    pub const MEMBERS: u8 = 33;
 }
 
 /// A key under construction.
@@ -86,7 +88,11 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         RowKey::PendingOffset(key) => {
             KeyBytes::new(kind::PENDING_OFFSET).group_offset(&key.offset).number(key.producer.0)
         }
+        RowKey::Group(group) => KeyBytes::new(kind::GROUP).text(group.as_str()),
+        RowKey::Members(group) => KeyBytes::new(kind::MEMBERS).text(group.as_str()),
         RowKey::NextProducerId(())
+        | RowKey::Rebalance(_)
+        | RowKey::Sessions(())
         | RowKey::Coordinator(_)
         | RowKey::Deadline(Timer::Group(_) | Timer::Member(_)) => return None,
     };

@@ -264,6 +264,37 @@ impl ReadView {
         })
     }
 
+    /// The groups that have members, in the order of their lengths and names.
+    pub fn live_groups(&self) -> impl Iterator<Item = Result<GroupId, StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::MEMBERS)).map(|entry| group_of(&entry?.0))
+    }
+
+    /// The groups that have or had members, in the order of their lengths and names.
+    pub fn groups(&self) -> impl Iterator<Item = Result<(GroupId, GroupRow), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::GROUP)).map(|entry| {
+            let (key, row) = entry?;
+            let row = GroupRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((group_of(&key)?, row))
+        })
+    }
+
+    /// The next group, in the order of lengths and names, that has offsets: the one after `after`, or the first.
+    pub fn next_group_with_offsets(&self, after: Option<&GroupId>) -> Result<Option<GroupId>, StoreError> {
+        let mut from = KeyBytes::new(kind::GROUP_OFFSET);
+        if let Some(after) = after {
+            // No partition's key is this long a run of 0xff bytes.
+            from = from.text(after.as_str()).topic(TopicId(uuid::Uuid::max())).number(i64::MAX);
+        }
+        let first = self.range(&from.done(), &[kind::GROUP_OFFSET + 1]).next().transpose()?;
+        first.map(|(key, _)| group_of(&key)).transpose()
+    }
+
+    /// Whether an open transaction carries offsets of this group.
+    pub fn has_pending_offsets(&self, group: &GroupId) -> Result<bool, StoreError> {
+        let pending = self.prefix(KeyBytes::new(kind::PENDING_OFFSET).text(group.as_str())).next();
+        pending.transpose().map(|row| row.is_some())
+    }
+
     /// What a partition remembers of its producers, in the order of their ids.
     pub fn producers(
         &self,
@@ -298,6 +329,12 @@ impl ReadView {
             .transpose()
             .map(|row| row.is_some())
     }
+}
+
+/// The group that a key begins with.
+fn group_of(key: &[u8]) -> Result<GroupId, StoreError> {
+    let group = KeyReader::new(key).and_then(|mut key| key.text().map(GroupId::new));
+    group.ok_or_else(|| StoreError::damaged_key(key))
 }
 
 /// A key, and its newest row; none where the row is gone.

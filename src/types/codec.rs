@@ -135,6 +135,7 @@ codec!(
     ProducerEpoch(i16),
     TxnNumber(u64),
     Generation(i32),
+    RequestId(u64),
 );
 codec!(PartitionId { topic, index });
 codec!(SequenceRange { first, last });
