@@ -46,7 +46,8 @@ async fn create_missing(
     asked: &[MetadataRequestTopic],
 ) -> Result<HashMap<String, Answer>, Failure> {
     let mut created = HashMap::new();
-    if !cx.node.config.auto_create_topics || !cx.may(Operation::CreateTopics) {
+    let may = cx.may(Operation::CreateTopics) && !cx.node.shard.space_is_short();
+    if !cx.node.config.auto_create_topics || !may {
         return Ok(created);
     }
     let view = cx.view();

@@ -37,10 +37,13 @@ pub(super) async fn accept(cx: Context, body: Bytes) -> Result<Reply, Failure> {
     cx.check_listed(request.topic_data.iter().map(|topic| 1 + topic.partition_data.len()).sum())?;
     let acks = request.acks;
     let transactional_id = request.transactional_id.clone();
-    let mut judged = if matches!(acks, acks::NONE | acks::LEADER | acks::ALL) {
-        judge(&cx, request).await?
-    } else {
+    let mut judged = if !matches!(acks, acks::NONE | acks::LEADER | acks::ALL) {
         Judged::refused(request.topic_data, ErrorCode::InvalidRequiredAcks)
+    } else if cx.node.shard.space_is_short() {
+        // Clients look for another leader and try again, in order.
+        Judged::refused(request.topic_data, ErrorCode::KafkaStorageError)
+    } else {
+        judge(&cx, request).await?
     };
     judged.check_transactional(transactional_id.as_deref());
     let protocol = if cx.version >= ENROLS { Protocol::V2 } else { Protocol::V1 };

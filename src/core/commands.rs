@@ -5,7 +5,7 @@ mod groups;
 
 pub use groups::*;
 
-use super::rows::{Identity, Outcome, Timer, TopicConfig};
+use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, Timer, TopicConfig};
 use crate::types::*;
 use std::time::Duration;
 use uuid::Uuid;
@@ -62,6 +62,8 @@ pub enum Command {
     DeleteGroup { group: GroupId },
     /// Forget a group's offsets.
     ForgetOffsets { group: GroupId, partitions: Vec<PartitionId> },
+    /// Remove rows that speak of nothing any more: of deleted partitions, or of offsets below the log start.
+    Sweep(Sweep),
     /// Do what a timer is for, if its deadline has passed.
     Expire { timer: Timer },
 }
@@ -76,6 +78,15 @@ impl Command {
             _ => None,
         }
     }
+}
+
+/// Rows that may have become dead. Each is looked at again: only what is dead goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sweep {
+    /// What partitions remember of producers.
+    pub producers: Vec<ProducerKey>,
+    /// Aborted ranges.
+    pub aborted: Vec<AbortedKey>,
 }
 
 /// A topic to be created. Its id was drawn outside: the state machine draws nothing.

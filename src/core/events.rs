@@ -1,7 +1,10 @@
 //! The events: facts that have been decided. The log is made of them, and [`evolve`](super::evolve()) folds them into rows.
 //! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
 
-use super::rows::{CommittedOffset, EndReason, GroupOffsetKey, Identity, Member, Outcome, TopicConfig};
+use super::rows::{
+    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, Member, Outcome, ProducerKey,
+    TopicConfig,
+};
 use crate::types::*;
 use crate::{codec, codec_enum};
 use bytes::Bytes;
@@ -72,6 +75,8 @@ pub enum Event {
     OffsetsForgotten { offsets: Vec<GroupOffsetKey> },
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
+    /// Rows are gone whose partition is gone, and aborted ranges that end below the log start.
+    RowsSwept { producers: Vec<ProducerKey>, aborted: Vec<AbortedKey> },
 }
 
 /// Which transaction something is enrolled in, and what its first enrolment begins it with.
@@ -158,10 +163,11 @@ codec_enum!(Event {
     11 => TransactionEnded { transactional_id, number, outcome, reason, holder },
     12 => MarkerWritten(marker),
     13 => OffsetsCommitted { offsets },
-    32 => GenerationFormed { group, generation, protocol_type, protocol, leader, members },
-    33 => GroupAssigned { group, assignments },
-    34 => MemberReplaced { group, former, id, member },
-    35 => MembersLeft { group, members },
-    36 => GroupDeleted { group },
-    37 => OffsetsForgotten { offsets },
+    32 => RowsSwept { producers, aborted },
+    80 => GenerationFormed { group, generation, protocol_type, protocol, leader, members },
+    81 => GroupAssigned { group, assignments },
+    82 => MemberReplaced { group, former, id, member },
+    83 => MembersLeft { group, members },
+    84 => GroupDeleted { group },
+    85 => OffsetsForgotten { offsets },
 });

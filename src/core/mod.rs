@@ -21,7 +21,8 @@ mod tests;
 
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, InitProducerId, NewTopic, Now,
-    OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, TransactionalProducer,
+    OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep,
+    TransactionalProducer,
 };
 pub use commands::{
     GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,

@@ -151,12 +151,16 @@ impl Reader<'_> {
         let defaults = ShardLimits::default();
         let mut store = defaults.store;
         store.cache_bytes = self.number("store-cache-bytes", 1 << 20)?;
+        let mut space = defaults.space.clone();
+        space.snapshot_log_bytes = self.number("snapshot-bytes", 1 << 20)?;
+        space.reserve_bytes = self.number("reserve-bytes", 0)?;
         let shard = ShardLimits {
             recent_bytes: self.number("recent-bytes", 1 << 20)?,
             resident_rows: self.number("resident-rows", 1000)?,
             segment_bytes: self.number("segment-bytes", 4 << 20)?,
             checkpoint_bytes: self.number("checkpoint-bytes", 1 << 20)?,
             store,
+            space,
             ..defaults
         };
         // One request is decided whole, and a decision fits into one block, which is a quarter of a segment at most.

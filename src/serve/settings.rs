@@ -142,6 +142,18 @@ pub const SETTINGS: &[Setting] = &[
         "Log after which the rows are made durable; bounds a restart's work",
     ),
     setting(
+        "snapshot-bytes",
+        "BYTES",
+        "268435456",
+        "Log after which the rows are dumped; what is dead is freed up to the last dump",
+    ),
+    setting(
+        "reserve-bytes",
+        "BYTES",
+        "536870912",
+        "Free space of the disk below which producing and creating topics are refused",
+    ),
+    setting(
         "log",
         "FILTER",
         "info,fjall=warn,lsm_tree=warn",

@@ -4,18 +4,23 @@ use super::applier::{Apply, Signal, apply_layers, load_rows, write_blocks};
 use super::engine::{Begin, Engine, Ports};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
+use super::rebuild::{RebuildError, Sources};
 use super::replay::replay;
+use super::upkeep::{
+    Duty, FreeSegments, Ground, GroundStart, MoveLive, Pressure, SweepRows, TakeSnapshots, TrimIndex, Upkeep,
+    WatchSpace,
+};
 use super::watch::Watchers;
 use crate::core::{ClusterRow, Command, Now, RowKey, Timer};
 use crate::log::{
-    DirectoryLock, Disk, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
-    RecoverError, ShardNumber, StopError, WriteError, Writer, recover,
+    DirectoryLock, Disk, DiskError, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
+    RecoverError, Segments, ShardNumber, StopError, WriteError, Writer, recover,
 };
-use crate::store::{Applied, Database, Layer, ReadView, StoreError};
+use crate::store::{Applied, Database, Layer, ReadView, Snapshot, SnapshotError, Snapshots, StoreError};
 use crate::types::codec::CodecError;
 use crate::types::{BlockNumber, ConnectionId, PartitionId, ServedTime, Timestamp};
 use arc_swap::ArcSwap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -33,6 +38,15 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Log(#[from] RecoverError),
+    /// The snapshots.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The rows are damaged or behind, and cannot be made anew.
+    #[error("the rows cannot be opened and cannot be made anew from the log: {0}")]
+    Rebuild(#[from] RebuildError),
     /// An event in the log is none that this version knows.
     #[error(
         "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from a newer semel?"
@@ -110,14 +124,21 @@ impl Running {
 pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Running, StartError> {
     let begun = Instant::now();
     let lock = DirectoryLock::take(dir)?;
-    let store = Database::open(&dir.join("rows"), limits.store)?;
+    let log_dir = dir.join("log");
+    disk.create_dir(&log_dir)
+        .map_err(|source| StartError::Io { what: "the log's directory".into(), source })?;
+    let snapshots = Snapshots::open(Arc::clone(&disk), dir.join("snapshots"))?;
+    let snapshot = snapshots.newest()?;
+    let segments = Segments::find(Arc::clone(&disk), log_dir.clone())?;
+    let sources = Sources { dir, limits, segments, snapshots: &snapshots, snapshot: snapshot.clone() };
+    let store = sources.open_store()?;
     let Applied { checkpoint, served } = store.applied()?;
-    let mut options = LogOptions::new(dir.join("log"), ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
+    let mut options = LogOptions::new(log_dir, ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
     options.segment_length = limits.segment_bytes;
     options.recent_bytes_max = limits.recent_bytes;
     let limits =
         ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits.clone() };
-    let mut recovery = recover(disk, options, checkpoint)?;
+    let mut recovery = recover(Arc::clone(&disk), options, checkpoint)?;
     let (table, blocks) = replay(&mut recovery, &store, &limits)?;
     let log = recovery.into_log()?;
     tracing::info!(
@@ -128,18 +149,27 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
         "the log is recovered"
     );
     let clock = Clock { base: log.served_time.max(served), since: Instant::now() };
-    run(lock, store, log, table, clock, limits)
+    let space = Space { disk, dir: dir.to_path_buf(), snapshots, snapshot };
+    run(lock, store, log, table, clock, limits, space)
+}
+
+/// What the space of the log is kept with.
+struct Space {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    snapshots: Snapshots,
+    snapshot: Option<Snapshot>,
 }
 
 /// Served time goes on from where the log left it; wall time is the system's.
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+pub(super) struct Clock {
     base: ServedTime,
     since: Instant,
 }
 
 impl Clock {
-    fn now(self) -> Now {
+    pub(super) fn now(self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now {
             served: self.base.plus(self.since.elapsed()),
@@ -202,8 +232,10 @@ fn run(
     table: super::table::Table,
     clock: Clock,
     limits: ShardLimits,
+    space: Space,
 ) -> Result<Running, StartError> {
-    let Log { cursor, writer, reader, last, .. } = log;
+    let Log { cursor, writer, reader, last, segments, .. } = log;
+    let pressure = Pressure::default();
     let first_view = Arc::new(store.view(last));
     let mut deadlines = first_view.deadlines().collect::<Result<Vec<_>, _>>()?;
     // Sessions are volatile: each group that has members gives them new ones, as soon as it is looked at.
@@ -215,7 +247,21 @@ fn run(
     let watchers = Arc::new(Watchers::default());
     let (asks, ask_queue) = mpsc::channel(limits.queue);
     let (signals, signal_queue) = mpsc::unbounded_channel();
-    let shard = Shard::new(asks, Arc::clone(&view), Arc::clone(&watchers), Arc::clone(&reader));
+    let shard =
+        Shard::new(asks, Arc::clone(&view), Arc::clone(&watchers), Arc::clone(&reader), pressure.clone());
+    let recycler = writer.recycler();
+    let ground = GroundStart {
+        store: store.clone(),
+        segments,
+        recycler,
+        reader: Arc::clone(&reader),
+        snapshots: space.snapshots.clone(),
+        signals: signals.clone(),
+        pressure,
+        limits: limits.space.clone(),
+        segment_length: limits.segment_bytes,
+    };
+    let duties = space.duties(ground)?;
     let (blocks, block_queue) = threads::channel();
     let (layers, layer_queue) = threads::channel();
     let (loads, load_queue) = threads::channel();
@@ -228,19 +274,18 @@ fn run(
     let (to_engine, applied_store, apply_limits) = (signals.clone(), store.clone(), limits.clone());
     let applying =
         spawn("semel-rows", move || apply_layers(&applied_store, &apply_limits, &layer_queue, &to_engine))?;
-    let loaded_store = store.clone();
-    spawn("semel-load", move || load_rows(&loaded_store, &load_queue, &signals))?;
+    let (loaded_store, to_engine) = (store.clone(), signals.clone());
+    spawn("semel-load", move || load_rows(&loaded_store, &load_queue, &to_engine))?;
+    let (upkeep, upkeep_runtime) = (Upkeep::new(shard.clone(), clock, duties), runtime()?);
+    let keeping = spawn("semel-upkeep", move || upkeep_runtime.block_on(upkeep.run(signals)))?;
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(|source| StartError::Io { what: "the shard's runtime".into(), source })?;
+    let runtime = runtime()?;
     let (stop, stopped) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     let engine = spawn("semel-shard", move || {
         let turn = Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits };
         let result = runtime.block_on(turn.run());
-        let result = result.and_then(|()| finish(writing, applying, &store));
+        let result = result.and_then(|()| finish(writing, applying, keeping, &store));
         drop(lock);
         let _ = end.send(result);
     })?;
@@ -249,6 +294,32 @@ fn run(
         form_cluster(&running.shard);
     }
     Ok(running)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|source| StartError::Io { what: "a runtime".into(), source })
+}
+
+impl Space {
+    /// What the broker does by itself.
+    fn duties(self, start: GroundStart) -> Result<Vec<Box<dyn Duty>>, StartError> {
+        // What a crash left half made goes.
+        self.snapshots.retain(self.snapshot.as_ref())?;
+        let files = start.segments.list()?;
+        let ground = Ground::new(start, &files, self.snapshot)?;
+        let watch = WatchSpace::new(ground.clone(), self.disk, self.dir);
+        Ok(vec![
+            Box::new(watch),
+            Box::new(SweepRows::default()),
+            Box::new(TrimIndex::new(ground.clone())),
+            Box::new(FreeSegments::new(ground.clone())),
+            Box::new(TakeSnapshots::new(ground.clone())),
+            Box::new(MoveLive::new(ground)),
+        ])
+    }
 }
 
 /// A new cluster gets its identity before anybody can ask anything: this is the first command in the queue.
@@ -262,8 +333,10 @@ fn form_cluster(shard: &Shard) {
 fn finish(
     writing: JoinHandle<Option<Writer>>,
     applying: JoinHandle<()>,
+    keeping: JoinHandle<()>,
     store: &Database,
 ) -> Result<(), StopReason> {
+    keeping.join().map_err(|_| StopReason::Panic)?;
     let writer = writing.join().map_err(|_| StopReason::Panic)?;
     applying.join().map_err(|_| StopReason::Panic)?;
     store.persist()?;
@@ -342,6 +415,7 @@ impl<P: Ports> Loop<P> {
         match signal {
             Signal::Written => self.engine.written(),
             Signal::Applied(block, base) => self.engine.applied(block, &base),
+            Signal::Rebased(base) => self.engine.rebased(&base),
             Signal::Loaded(rows) => self.engine.loaded(rows),
             Signal::Failed(reason) => return Err(reason),
         }

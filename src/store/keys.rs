@@ -20,8 +20,9 @@ pub(super) mod kind {
     pub const PENDING_OFFSET: u8 = 11;
     pub const INDEX: u8 = 12;
     pub const DEADLINE: u8 = 13;
-    pub const GROUP: u8 = 32;
-    pub const MEMBERS: u8 = 33;
+    pub const SEGMENT: u8 = 48;
+    pub const GROUP: u8 = 80;
+    pub const MEMBERS: u8 = 81;
 }
 
 /// A key under construction.
@@ -53,6 +54,11 @@ impl KeyBytes {
 
     /// A number that is never negative: offsets, ids.
     pub(super) fn number(mut self, number: i64) -> KeyBytes {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    pub(super) fn unsigned(mut self, number: u64) -> KeyBytes {
         self.0.extend_from_slice(&number.to_be_bytes());
         self
     }
@@ -137,5 +143,9 @@ impl<'a> KeyReader<'a> {
 
     pub(super) fn number(&mut self) -> Option<i64> {
         self.take(8)?.try_into().ok().map(i64::from_be_bytes)
+    }
+
+    pub(super) fn unsigned(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_be_bytes)
     }
 }

@@ -1,7 +1,7 @@
 //! What readers see: one immutable view of the rows, as of one durable block. It is a snapshot of fjall (rows as of
 //! *applied*) under layers (the row changes of durable blocks that are not in the snapshot yet).
 
-use super::database::StoreError;
+use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
 use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
 use crate::core::*;
@@ -18,7 +18,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Layer {
     rows: BTreeMap<Vec<u8>, Option<Bytes>>,
-    /// The newest of its blocks.
+    /// The oldest and the newest of its blocks.
+    first: BlockNumber,
     last: BlockNumber,
 }
 
@@ -48,7 +49,7 @@ impl LayerBuilder {
     /// The layer of block `number`.
     #[must_use]
     pub fn finish(self, number: BlockNumber) -> Arc<Layer> {
-        Arc::new(Layer { rows: self.rows, last: number })
+        Arc::new(Layer { rows: self.rows, first: number, last: number })
     }
 }
 
@@ -81,7 +82,7 @@ impl Layer {
     pub fn merged(&self, newer: &Layer) -> Layer {
         let mut rows = self.rows.clone();
         rows.extend(newer.rows.iter().map(|(key, row)| (key.clone(), row.clone())));
-        Layer { rows, last: newer.last }
+        Layer { rows, first: self.first, last: newer.last }
     }
 }
 
@@ -134,10 +135,40 @@ impl ReadView {
         view
     }
 
-    /// The same rows, with those up to `applied` taken from the snapshot of `base`.
+    pub(super) fn durable_to(self, durable: BlockNumber) -> ReadView {
+        ReadView { durable, ..self }
+    }
+
+    /// How far the log is in the snapshot.
+    pub(super) fn applied(&self) -> Result<Applied, StoreError> {
+        match self.snapshot.get(&self.rows, [kind::APPLIED])? {
+            Some(row) => {
+                Applied::from_bytes(&row).map_err(|source| StoreError::damaged(&[kind::APPLIED], source))
+            }
+            None => Ok(Applied::NOTHING),
+        }
+    }
+
+    /// The oldest block with changes in a layer: what older blocks have changed is as the snapshot has it.
+    #[must_use]
+    pub fn layers_begin(&self) -> Option<BlockNumber> {
+        self.layers.iter().map(|layer| layer.first).min()
+    }
+
+    /// Which of fjall's states the snapshot is: of two, the newer has the higher age.
+    #[must_use]
+    pub fn age(&self) -> u64 {
+        self.snapshot.seqno()
+    }
+
+    /// The same rows, with those up to `applied` taken from the snapshot of `base`; unless the snapshot is newer already:
+    /// then it has them.
     #[must_use]
     pub fn rebased(&self, base: &ReadView, applied: BlockNumber) -> ReadView {
         let mut view = self.clone();
+        if base.age() < self.age() {
+            return view;
+        }
         view.snapshot = base.snapshot.clone();
         view.layers.retain(|layer| layer.last() > applied);
         view
@@ -173,13 +204,24 @@ impl ReadView {
     }
 
     /// The rows with keys from `from` up to, but not including, `to`, in order.
-    fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
+    pub(super) fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
         let layers = self.layers.iter().rev().map(|layer| {
             layer.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).peekable()
         });
         let layers = layers.collect();
         let stored: fjall::Iter = self.snapshot.range(self.keyspace(from), from..to);
         Range { layers, stored, next_stored: None, done: false }
+    }
+
+    /// The rows in the snapshot from a key on, without index and layers.
+    pub(super) fn snapshot_rows(
+        &self,
+        from: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), StoreError>> + '_ {
+        self.snapshot.range(&self.rows, from.to_vec()..).map(|guard| {
+            let (key, row) = guard.into_inner()?;
+            Ok((key.to_vec(), Bytes::copy_from_slice(&row)))
+        })
     }
 
     /// All rows whose key begins with `prefix`.
@@ -230,6 +272,18 @@ impl ReadView {
             .and_then(|mut key| key.partition().and_then(|_| key.number()).and_then(|_| key.number()));
         let row = AbortedRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
         Ok(Some((row.first, Offset(marker.ok_or_else(|| StoreError::damaged_key(&key))?))))
+    }
+
+    /// All partitions, in the order of their topics' ids.
+    pub fn all_partitions(
+        &self,
+    ) -> impl Iterator<Item = Result<(PartitionId, PartitionRow), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::PARTITION)).map(|entry| {
+            let (key, row) = entry?;
+            let partition = KeyReader::new(&key).and_then(|mut key| key.partition());
+            let row = PartitionRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((partition.ok_or_else(|| StoreError::damaged_key(&key))?, row))
+        })
     }
 
     /// All topics, in the order of their ids.
@@ -343,7 +397,7 @@ type Change = (Vec<u8>, Option<Bytes>);
 type LayerRange<'a> = Peekable<btree_map::Range<'a, Vec<u8>, Option<Bytes>>>;
 
 /// Layers and snapshot, merged: of several rows with one key, the newest counts.
-struct Range<'a> {
+pub(super) struct Range<'a> {
     /// Newest first.
     layers: Vec<LayerRange<'a>>,
     stored: fjall::Iter,

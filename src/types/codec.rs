@@ -64,7 +64,7 @@ macro_rules! codec_numbers {
         }
     )*};
 }
-codec_numbers!(u8, u16, u32, u64, i16, i32, i64);
+codec_numbers!(u8, u16, u32, u64, u128, i16, i32, i64);
 
 /// Implements [`Codec`] for a struct (or a one-field newtype) by listing its fields, in byte order.
 #[macro_export]

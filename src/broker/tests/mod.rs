@@ -5,4 +5,5 @@ mod groups;
 mod harness;
 mod offsets;
 mod produce_and_fetch;
+mod space;
 mod transactions;

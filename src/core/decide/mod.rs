@@ -5,6 +5,7 @@ mod groups;
 mod offsets;
 mod produce;
 mod producer_id;
+mod sweep;
 mod topics;
 mod transactions;
 
@@ -54,6 +55,7 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         Command::ForgetOffsets { group, partitions } => {
             Reply::Done(groups::forget_offsets(rows, group, partitions)?)
         }
+        Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
         Command::Expire { timer } => {
             match timer {
                 Timer::Transaction(id) => transactions::expire_transaction(rows, now, id)?,
