@@ -60,6 +60,10 @@ pub enum Command {
     DescribeGroup { group: GroupId },
     /// Delete a group that has no members. Its offsets are forgotten before.
     DeleteGroup { group: GroupId },
+    /// Delete an empty group that nobody has used for so long.
+    ExpireGroup { group: GroupId, retention: Duration },
+    /// Forget those of a group's offsets that nobody has used for so long.
+    ExpireOffsets { group: GroupId, partitions: Vec<PartitionId>, retention: Duration },
     /// Forget a group's offsets.
     ForgetOffsets { group: GroupId, partitions: Vec<PartitionId> },
     /// Remove rows that speak of nothing any more: of deleted partitions, or of offsets below the log start.

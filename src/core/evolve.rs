@@ -52,21 +52,11 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             transaction_ended(rows, at, transactional_id, *number, (*outcome, *reason, *holder))
         }
         Event::MarkerWritten(marker) => marker_written(rows, at, marker),
-        Event::GenerationFormed { group, generation, protocol_type, protocol, leader, members } => {
-            let members = members.iter().cloned().collect();
-            let row = MembersRow { protocol: protocol.clone(), leader: leader.clone(), members };
-            groups::generation_formed(rows, at, group, (*generation, protocol_type), row);
-            Ok(())
-        }
-        Event::GroupAssigned { group, assignments } => groups::group_assigned(rows, at, group, assignments),
-        Event::MemberReplaced { group, former, id, member } => {
-            groups::member_replaced(rows, group, former, id, member)
-        }
-        Event::MembersLeft { group, members } => groups::members_left(rows, at, group, members),
-        Event::GroupDeleted { group } => {
-            groups::group_deleted(rows, group);
-            Ok(())
-        }
+        Event::GenerationFormed { .. }
+        | Event::GroupAssigned { .. }
+        | Event::MemberReplaced { .. }
+        | Event::MembersLeft { .. }
+        | Event::GroupDeleted { .. } => groups::evolve(rows, at, event),
         Event::OffsetsForgotten { offsets } => {
             offsets.iter().for_each(|key| rows.remove::<CommittedOffset>(key));
             Ok(())

@@ -34,8 +34,12 @@ pub const GROUP_ID_BYTES_MAX: usize = 1_024;
 /// Members of one group (Kafka's `group.max.size`). Its rows are rewritten with each generation.
 pub const GROUP_MEMBERS_MAX: usize = 1_000;
 
-/// Bytes that the members of one group say of themselves and are assigned: a generation is one decision in one block.
-pub const GROUP_BYTES_MAX: usize = 4 << 20;
+/// Bytes that the members of one group say of themselves: a generation, assignments of the former included, is one decision,
+/// and the smallest block that can be configured has 1 MiB.
+pub const GROUP_METADATA_BYTES_MAX: usize = 512 << 10;
+
+/// Bytes that a leader assigns in all.
+pub const GROUP_ASSIGNMENT_BYTES_MAX: usize = 384 << 10;
 
 /// Sessions of all groups together, pending members included. Each costs a row that is in memory for as long as it lasts.
 pub const SESSIONS_MAX: u64 = 100_000;

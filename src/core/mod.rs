@@ -28,7 +28,7 @@ pub use commands::{
     GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,
     Synced,
 };
-pub use decide::{Decided, decide};
+pub use decide::{Decided, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};
 pub use events::{BatchAppended, Enrolment, Event, MarkerWritten, ProducerAppend};
 pub use evolve::evolve;

@@ -411,8 +411,10 @@ pub struct CommittedOffset {
     pub metadata: String,
     /// When it was committed, in wall time.
     pub committed_at: Timestamp,
+    /// When it was committed, in served time: it is kept for a configured time from then.
+    pub since: ServedTime,
 }
-codec!(CommittedOffset { offset, leader_epoch, metadata, committed_at });
+codec!(CommittedOffset { offset, leader_epoch, metadata, committed_at, since });
 
 /// An offset that waits for its transaction: who waits is part of the key, so that readers can see that somebody does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

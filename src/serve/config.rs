@@ -159,6 +159,7 @@ impl Reader<'_> {
             resident_rows: self.number("resident-rows", 1000)?,
             segment_bytes: self.number("segment-bytes", 4 << 20)?,
             checkpoint_bytes: self.number("checkpoint-bytes", 1 << 20)?,
+            offsets_retention: Duration::from_secs(60 * self.number("offsets-retention", 1)?),
             store,
             space,
             ..defaults

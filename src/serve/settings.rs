@@ -111,6 +111,12 @@ pub const SETTINGS: &[Setting] = &[
         "100",
         "How long an empty group waits for more members than the first",
     ),
+    setting(
+        "offsets-retention",
+        "MINUTES",
+        "10080",
+        "How long the offsets of a group that nobody uses are kept, while the broker runs",
+    ),
     setting("frame-bytes", "BYTES", "16777216", "The largest request"),
     setting("connections", "NUMBER", "10000", "Connections in all"),
     setting("connections-per-address", "NUMBER", "10000", "Connections from one address"),

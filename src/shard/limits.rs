@@ -29,6 +29,8 @@ pub struct ShardLimits {
     pub expired_at_once: usize,
     /// How long a stop waits for what is in flight.
     pub stop: Duration,
+    /// How long the offsets of an empty group are kept, in served time (Kafka's `offsets.retention.minutes`).
+    pub offsets_retention: Duration,
     /// The row store's own limits.
     pub store: StoreLimits,
     /// How the log's space is kept.
@@ -91,6 +93,7 @@ impl Default for ShardLimits {
             checkpoint_rows: 200_000,
             expired_at_once: 64,
             stop: Duration::from_secs(10),
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             store: StoreLimits::default(),
             space: SpaceLimits::default(),
         }

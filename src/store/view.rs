@@ -323,12 +323,39 @@ impl ReadView {
         self.prefix(KeyBytes::new(kind::MEMBERS)).map(|entry| group_of(&entry?.0))
     }
 
-    /// The groups that have or had members, in the order of their lengths and names.
-    pub fn groups(&self) -> impl Iterator<Item = Result<(GroupId, GroupRow), StoreError>> + '_ {
-        self.prefix(KeyBytes::new(kind::GROUP)).map(|entry| {
+    /// The groups that have or had members, in the order of their lengths and names: those behind `after`, or all.
+    pub fn groups_after(
+        &self,
+        after: Option<&GroupId>,
+    ) -> impl Iterator<Item = Result<(GroupId, GroupRow), StoreError>> + '_ {
+        let from = match after {
+            None => KeyBytes::new(kind::GROUP).done(),
+            Some(group) => successor(KeyBytes::new(kind::GROUP).text(group.as_str())),
+        };
+        self.range(&from, &[kind::GROUP + 1]).map(|entry| {
             let (key, row) = entry?;
             let row = GroupRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
             Ok((group_of(&key)?, row))
+        })
+    }
+
+    /// The committed offsets of all groups, in the order of the groups' lengths and names: those behind `after`, or all.
+    pub fn all_group_offsets(
+        &self,
+        after: Option<&(GroupId, PartitionId)>,
+    ) -> impl Iterator<Item = Result<(GroupId, PartitionId, CommittedOffset), StoreError>> + '_ {
+        let from = match after {
+            None => KeyBytes::new(kind::GROUP_OFFSET).done(),
+            Some((group, partition)) => {
+                successor(KeyBytes::new(kind::GROUP_OFFSET).text(group.as_str()).partition(*partition))
+            }
+        };
+        self.range(&from, &[kind::GROUP_OFFSET + 1]).map(|entry| {
+            let (key, row) = entry?;
+            let partition = KeyReader::new(&key).and_then(|mut key| key.text().and_then(|_| key.partition()));
+            let row =
+                CommittedOffset::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((group_of(&key)?, partition.ok_or_else(|| StoreError::damaged_key(&key))?, row))
         })
     }
 
@@ -383,6 +410,13 @@ impl ReadView {
             .transpose()
             .map(|row| row.is_some())
     }
+}
+
+/// The first key behind this one.
+fn successor(key: KeyBytes) -> Vec<u8> {
+    let mut key = key.done();
+    key.push(0);
+    key
 }
 
 /// The group that a key begins with.

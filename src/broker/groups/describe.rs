@@ -102,7 +102,7 @@ fn listed(view: &ReadView, request: &ListGroupsRequest) -> Result<Vec<ListedGrou
         group = view.next_group_with_offsets(Some(&id))?;
         found.insert(id, (GroupStatus::Empty.name(), String::new()));
     }
-    for group in view.groups() {
+    for group in view.groups_after(None) {
         let (id, row) = group?;
         let status = match row.state {
             GroupState::Empty => GroupStatus::Empty,

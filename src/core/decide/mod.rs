@@ -9,6 +9,8 @@ mod sweep;
 mod topics;
 mod transactions;
 
+pub use groups::may_expire;
+
 use super::commands::{Command, Now, Reply};
 use super::draft::{Draft, Drafted, Need, View};
 use super::rows::Timer;
@@ -54,6 +56,12 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         Command::DeleteGroup { group } => Reply::Done(groups::delete_group(rows, now, group)?),
         Command::ForgetOffsets { group, partitions } => {
             Reply::Done(groups::forget_offsets(rows, group, partitions)?)
+        }
+        Command::ExpireGroup { group, retention } => {
+            Reply::Done(Ok(groups::expire_group_row(rows, now, group, *retention)?))
+        }
+        Command::ExpireOffsets { group, partitions, retention } => {
+            Reply::Done(Ok(groups::expire_offsets(rows, now, group, partitions, *retention)?))
         }
         Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
         Command::Expire { timer } => {

@@ -91,6 +91,7 @@ fn check(
                 leader_epoch: offset.leader_epoch,
                 metadata: offset.metadata.clone(),
                 committed_at: now.wall,
+                since: now.served,
             };
             accepted.push((GroupOffsetKey { group: group.clone(), partition: offset.partition }, committed));
             Ok(())

@@ -1,12 +1,35 @@
 //! How the events of groups change the rows (`spec/groups.md`).
 
 use crate::core::draft::{Draft, Need};
+use crate::core::events::Event;
 use crate::core::rows::*;
 use crate::types::*;
 use bytes::Bytes;
 
+/// Lets an event of a group take effect; any other is none of this file's.
+pub(super) fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(), Need> {
+    match event {
+        Event::GenerationFormed { group, generation, protocol_type, protocol, leader, members } => {
+            let members = members.iter().cloned().collect();
+            let row = MembersRow { protocol: protocol.clone(), leader: leader.clone(), members };
+            generation_formed(rows, at, group, (*generation, protocol_type), row);
+            Ok(())
+        }
+        Event::GroupAssigned { group, assignments } => group_assigned(rows, at, group, assignments),
+        Event::MemberReplaced { group, former, id, member } => {
+            member_replaced(rows, group, former, id, member)
+        }
+        Event::MembersLeft { group, members } => members_left(rows, at, group, members),
+        Event::GroupDeleted { group } => {
+            group_deleted(rows, group);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A generation has been formed; it waits for its assignment.
-pub(super) fn generation_formed(
+fn generation_formed(
     rows: &mut Draft<'_>,
     since: ServedTime,
     group: &GroupId,
@@ -19,7 +42,7 @@ pub(super) fn generation_formed(
 }
 
 /// Every member has its assignment.
-pub(super) fn group_assigned(
+fn group_assigned(
     rows: &mut Draft<'_>,
     since: ServedTime,
     group: &GroupId,
@@ -39,7 +62,7 @@ pub(super) fn group_assigned(
 }
 
 /// A static member has a new member id; all else that is its own stays.
-pub(super) fn member_replaced(
+fn member_replaced(
     rows: &mut Draft<'_>,
     group: &GroupId,
     former: &MemberId,
@@ -56,7 +79,7 @@ pub(super) fn member_replaced(
 }
 
 /// Members have gone. When nobody is left, the generation is over.
-pub(super) fn members_left(
+fn members_left(
     rows: &mut Draft<'_>,
     since: ServedTime,
     group: &GroupId,
@@ -82,7 +105,7 @@ pub(super) fn members_left(
 }
 
 /// The group and what it knew of members is gone. Its offsets have events of their own.
-pub(super) fn group_deleted(rows: &mut Draft<'_>, group: &GroupId) {
+fn group_deleted(rows: &mut Draft<'_>, group: &GroupId) {
     rows.remove::<GroupRow>(group);
     rows.remove::<MembersRow>(group);
 }

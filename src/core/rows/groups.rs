@@ -84,11 +84,11 @@ impl Member {
         found.map_or_else(Bytes::new, |known| known.metadata.clone())
     }
 
-    /// Bytes that clients have chosen.
+    /// Bytes that it says of itself.
     #[must_use]
     pub fn weight(&self) -> usize {
         let protocols = self.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len());
-        protocols.sum::<usize>() + self.assignment.len() + self.client_id.len() + self.client_host.len()
+        protocols.sum::<usize>() + self.client_id.len() + self.client_host.len()
     }
 }
 

@@ -390,3 +390,35 @@ fn the_protocol_that_most_members_prefer_is_selected() {
     // Three members prefer `a`, one prefers `b`.
     assert_eq!(group.world.rows.get::<MembersRow>(&self::group()).unwrap().protocol, "a");
 }
+
+#[test]
+fn offsets_are_forgotten_when_neither_they_nor_the_group_were_used_for_long() {
+    const RETENTION: Duration = Duration::from_secs(1_000);
+    let mut group = Group::new();
+    let offset = |group: &Group| {
+        let key = GroupOffsetKey { group: self::group(), partition: group.world.partition(0) };
+        group.world.rows.get::<CommittedOffset>(&key).is_some()
+    };
+    let expire = |group: &mut Group| {
+        let partitions = vec![group.world.partition(0)];
+        group.world.ask(Command::ExpireOffsets { group: self::group(), partitions, retention: RETENTION });
+        group.world.ask(Command::ExpireGroup { group: self::group(), retention: RETENTION });
+    };
+    group.settle();
+    group.commit(0, false);
+    let alive = |group: &mut Group| (0..MEMBERS).for_each(|who| group.heartbeat(who, false).unwrap());
+    for _ in 0..300 {
+        group.pass(5);
+        alive(&mut group);
+    }
+    expire(&mut group);
+    assert!(offset(&group), "a group with members keeps its offsets");
+    group.pass(20);
+    assert!(group.world.rows.get::<MembersRow>(&self::group()).is_none(), "all have been silent");
+    group.pass(RETENTION.as_secs() - 20);
+    expire(&mut group);
+    assert!(offset(&group), "it has had members lately");
+    group.pass(20);
+    expire(&mut group);
+    assert!(!offset(&group) && group.world.rows.get::<GroupRow>(&self::group()).is_none());
+}

@@ -4,7 +4,7 @@ use super::{Group, Stop, check_name, settled};
 use crate::core::commands::{GroupStatus, JoinGroup, Joined, JoinedMember, Now, Refusal, Reply};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
-use crate::core::limits::{GROUP_BYTES_MAX, GROUP_MEMBERS_MAX, SESSIONS_MAX};
+use crate::core::limits::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, SESSIONS_MAX};
 use crate::core::rows::*;
 use crate::types::*;
 
@@ -49,7 +49,7 @@ impl Group<'_, '_> {
         };
         let pending = self.rebalance()?.map_or(0, |row| row.pending.len());
         let sessions = self.rows.get::<SessionsRow>(&())?.map_or(0, |row| row.sessions);
-        if bytes > GROUP_BYTES_MAX
+        if bytes > GROUP_METADATA_BYTES_MAX
             || (!known && (members + pending > GROUP_MEMBERS_MAX || sessions >= SESSIONS_MAX))
         {
             return Err(Refusal::GroupFull.into());

@@ -5,12 +5,15 @@
 //! numbers of the requests that wait for it.
 
 mod admin;
+mod expire;
 mod join;
 mod leave;
 mod rebalance;
 mod sync;
 
 pub(super) use admin::{delete_group, describe, forget_offsets, may_commit};
+pub use expire::may_expire;
+pub(super) use expire::{expire_group_row, expire_offsets};
 pub(super) use join::join;
 pub(super) use leave::{expire_member, leave};
 pub(super) use rebalance::expire_group;

@@ -4,7 +4,7 @@ use super::{Group, Stop, settled};
 use crate::core::commands::{GroupMember, GroupStatus, Now, Refusal, Reply, SyncGroup, Synced};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
-use crate::core::limits::GROUP_BYTES_MAX;
+use crate::core::limits::GROUP_ASSIGNMENT_BYTES_MAX;
 use crate::core::rows::*;
 use crate::types::*;
 use bytes::Bytes;
@@ -44,7 +44,7 @@ impl Group<'_, '_> {
             GroupStatus::CompletingRebalance => {
                 let leads = self.members()?.is_some_and(|row| row.leader == member.member);
                 if leads {
-                    self.check_assignments(assignments)?;
+                    check_assignments(assignments)?;
                 }
                 let id = member.member.clone();
                 let before = self.change_rebalance(|row| row.syncing.insert(id, *request))?;
@@ -66,15 +66,6 @@ impl Group<'_, '_> {
             sync.protocol_type.as_ref().is_some_and(|said| self.protocol_type().is_ok_and(|is| *said != is));
         if type_differs || sync.protocol.as_deref().is_some_and(|said| said != selected) {
             return Err(Refusal::InconsistentProtocol.into());
-        }
-        Ok(())
-    }
-
-    fn check_assignments(&self, assignments: &[(MemberId, Bytes)]) -> Result<(), Stop> {
-        let before = self.everybody()?.iter().map(|(_, member)| member.weight()).sum::<usize>();
-        let bytes = assignments.iter().map(|(_, assignment)| assignment.len()).sum::<usize>();
-        if before.saturating_add(bytes) > 2 * GROUP_BYTES_MAX {
-            return Err(Refusal::GroupFull.into());
         }
         Ok(())
     }
@@ -126,4 +117,9 @@ impl Group<'_, '_> {
             None => Ok(()),
         }
     }
+}
+
+fn check_assignments(assignments: &[(MemberId, Bytes)]) -> Result<(), Stop> {
+    let bytes = assignments.iter().map(|(_, assignment)| assignment.len()).sum::<usize>();
+    if bytes > GROUP_ASSIGNMENT_BYTES_MAX { Err(Refusal::GroupFull.into()) } else { Ok(()) }
 }
