@@ -27,6 +27,14 @@ pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
         | ApiKey::OffsetCommit
         | ApiKey::OffsetFetch
         | ApiKey::FindCoordinator
+        | ApiKey::JoinGroup
+        | ApiKey::SyncGroup
+        | ApiKey::Heartbeat
+        | ApiKey::LeaveGroup
+        | ApiKey::DescribeGroups
+        | ApiKey::ListGroups
+        | ApiKey::DeleteGroups
+        | ApiKey::OffsetDelete
         | ApiKey::ApiVersions
         | ApiKey::CreateTopics
         | ApiKey::DeleteTopics
@@ -124,7 +132,7 @@ mod tests {
         assert_eq!(listed(ApiKey::Produce), Some(VersionRange { min: 0, max: 13 }));
         assert_eq!(listed(ApiKey::InitProducerId), Some(VersionRange { min: 0, max: 5 }));
         assert_eq!(listed(ApiKey::ListTransactions), Some(VersionRange { min: 0, max: 1 }));
-        assert_eq!(listed(ApiKey::JoinGroup), None);
+        assert_eq!(listed(ApiKey::JoinGroup), Some(VersionRange { min: 0, max: 9 }));
     }
 
     #[test]

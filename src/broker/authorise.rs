@@ -21,6 +21,8 @@ pub(super) enum Operation {
     AlterTopics,
     /// Initialise and use producer ids and transactional ids, commit offsets, see whose transactions are open.
     UseTransactions,
+    /// Delete groups and their offsets.
+    DeleteGroups,
     /// See the broker's own configuration.
     DescribeBroker,
     /// What only brokers ask of one another: enrolment in the name of others.
@@ -36,6 +38,7 @@ pub(super) fn authorise(authority: Authority, operation: Operation) -> bool {
         | Operation::DeleteRecords
         | Operation::GrowTopics
         | Operation::AlterTopics
+        | Operation::DeleteGroups
         | Operation::ActForCluster => authority == Authority::Admin,
     }
 }
@@ -64,6 +67,17 @@ const CLUSTER_OPERATIONS: [(u32, Operation); 7] = [
 /// What may be done to a topic, as the bits of Metadata and DescribeTopicPartitions (KIP-430).
 pub(super) fn topic_operations(authority: Authority) -> i32 {
     bits(authority, &TOPIC_OPERATIONS)
+}
+
+const GROUP_OPERATIONS: [(u32, Operation); 3] = [
+    (3, Operation::UseTransactions), // READ
+    (6, Operation::DeleteGroups),    // DELETE
+    (8, Operation::UseTransactions), // DESCRIBE
+];
+
+/// What may be done to a group, as the bits of DescribeGroups.
+pub(super) fn group_operations(authority: Authority) -> i32 {
+    bits(authority, &GROUP_OPERATIONS)
 }
 
 /// What may be done to the cluster, as the bits of Metadata and DescribeCluster.

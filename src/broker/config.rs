@@ -1,5 +1,6 @@
 //! What people may set.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A host and a port under which clients reach this node.
@@ -24,10 +25,18 @@ pub struct BrokerConfig {
     pub partitions_default: u32,
     /// The longest transaction timeout that a producer may ask for (Kafka's `transaction.max.timeout.ms`).
     pub transaction_timeout_max: Duration,
+    /// The session timeouts that members of groups may ask for (Kafka's `group.min.session.timeout.ms` and
+    /// `group.max.session.timeout.ms`).
+    pub group_session_timeout: RangeInclusive<Duration>,
+    /// The longest that a rebalance waits for a member, whatever it asks for: requests wait as long.
+    pub group_rebalance_timeout_max: Duration,
+    /// How long an empty group waits for more members than the first (Kafka's `group.initial.rebalance.delay.ms`).
+    pub group_initial_rebalance_delay: Duration,
 }
 
 impl BrokerConfig {
-    /// Kafka's defaults, but that topics are created by administrators.
+    /// Kafka's defaults, but that topics are created by administrators, and that a few members of a group are served at
+    /// once.
     #[must_use]
     pub fn new(advertised: Endpoint) -> BrokerConfig {
         BrokerConfig {
@@ -35,6 +44,9 @@ impl BrokerConfig {
             auto_create_topics: false,
             partitions_default: 1,
             transaction_timeout_max: Duration::from_secs(15 * 60),
+            group_session_timeout: Duration::from_secs(1)..=Duration::from_secs(30 * 60),
+            group_rebalance_timeout_max: Duration::from_secs(60 * 60),
+            group_initial_rebalance_delay: Duration::from_millis(100),
         }
     }
 }

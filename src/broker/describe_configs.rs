@@ -1,6 +1,7 @@
 //! DescribeConfigs: the settings of topics and of this node.
 
 use super::authorise::{Operation, authorise};
+use super::config::BrokerConfig;
 use super::failure::Failure;
 use super::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_SESSIONS_MAX, MESSAGE_BYTES_MAX};
 use super::names;
@@ -8,7 +9,7 @@ use super::service::NODE;
 use super::session::Context;
 use super::topic_config::{SETTINGS, Setting, ValueType};
 use crate::core::TopicConfig;
-use crate::core::limits::OFFSET_METADATA_BYTES_MAX;
+use crate::core::limits::{GROUP_MEMBERS_MAX, OFFSET_METADATA_BYTES_MAX};
 use crate::types::TopicName;
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
@@ -164,13 +165,8 @@ struct BrokerSetting {
 fn broker_settings(cx: &Context) -> Vec<BrokerSetting> {
     let config = &cx.node.config;
     let at = cx.node.advertised();
-    let setting = |name, value_type, value: String, documentation| BrokerSetting {
-        name,
-        value,
-        value_type,
-        documentation,
-    };
-    vec![
+    let mut settings = group_settings(&cx.node.config);
+    settings.extend([
         setting(
             "advertised.listeners",
             ValueType::List,
@@ -225,6 +221,40 @@ fn broker_settings(cx: &Context) -> Vec<BrokerSetting> {
             ValueType::Int,
             config.transaction_timeout_max.as_millis().to_string(),
             "The longest transaction timeout that a producer may ask for.",
+        ),
+    ]);
+    settings
+}
+
+fn setting(
+    name: &'static str,
+    value_type: ValueType,
+    value: String,
+    documentation: &'static str,
+) -> BrokerSetting {
+    BrokerSetting { name, value, value_type, documentation }
+}
+
+fn group_settings(config: &BrokerConfig) -> Vec<BrokerSetting> {
+    vec![
+        setting(
+            "group.initial.rebalance.delay.ms",
+            ValueType::Int,
+            config.group_initial_rebalance_delay.as_millis().to_string(),
+            "How long an empty group waits for more members than the first.",
+        ),
+        setting(
+            "group.max.session.timeout.ms",
+            ValueType::Int,
+            config.group_session_timeout.end().as_millis().to_string(),
+            "The longest session timeout that a member of a group may ask for.",
+        ),
+        setting("group.max.size", ValueType::Int, GROUP_MEMBERS_MAX.to_string(), "Members of one group."),
+        setting(
+            "group.min.session.timeout.ms",
+            ValueType::Int,
+            config.group_session_timeout.start().as_millis().to_string(),
+            "The shortest session timeout that a member of a group may ask for.",
         ),
     ]
 }

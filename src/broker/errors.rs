@@ -26,6 +26,15 @@ pub(super) fn code(refusal: Refusal, api: ApiKey, version: i16) -> Result<ErrorC
         Refusal::InvalidTimestamp => ErrorCode::InvalidTimestamp,
         Refusal::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         Refusal::InvalidName => invalid_name(api),
+        Refusal::UnknownMember => ErrorCode::UnknownMemberId,
+        Refusal::IllegalGeneration => ErrorCode::IllegalGeneration,
+        Refusal::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        Refusal::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+        Refusal::FencedInstance => ErrorCode::FencedInstanceId,
+        Refusal::MemberIdRequired => ErrorCode::MemberIdRequired,
+        Refusal::GroupFull => ErrorCode::GroupMaxSizeReached,
+        Refusal::GroupNotEmpty => ErrorCode::NonEmptyGroup,
+        Refusal::GroupNotFound => group_not_found(api, version),
         Refusal::Undecidable => {
             tracing::error!(%api, version, "a command could not be decided, which is a defect of semel");
             ErrorCode::UnknownServerError
@@ -62,9 +71,18 @@ fn abortable(api: ApiKey, version: i16) -> ErrorCode {
     if version >= known_from { ErrorCode::TransactionAbortable } else { ErrorCode::InvalidTxnState }
 }
 
+/// A generation of a group that does not exist: GROUP_ID_NOT_FOUND, where the version has it (KIP-848).
+fn group_not_found(api: ApiKey, version: i16) -> ErrorCode {
+    match api {
+        ApiKey::OffsetCommit if version < 9 => ErrorCode::IllegalGeneration,
+        ApiKey::TxnOffsetCommit => ErrorCode::IllegalGeneration,
+        _ => ErrorCode::GroupIdNotFound,
+    }
+}
+
 fn invalid_name(api: ApiKey) -> ErrorCode {
     match api {
-        ApiKey::OffsetCommit | ApiKey::TxnOffsetCommit => ErrorCode::InvalidGroupId,
+        ApiKey::OffsetCommit | ApiKey::TxnOffsetCommit | ApiKey::JoinGroup => ErrorCode::InvalidGroupId,
         ApiKey::CreateTopics | ApiKey::Metadata => ErrorCode::InvalidTopicException,
         _ => ErrorCode::InvalidRequest,
     }

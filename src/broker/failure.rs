@@ -60,7 +60,7 @@ impl From<Failure> for net::Refusal {
 /// Takes a reply of the kind that was asked for.
 pub(super) mod expect {
     use super::{Failure, Refusal};
-    use crate::core::{Appended, Identity, Reply};
+    use crate::core::{Appended, GroupDescription, Identity, Joined, Reply, Synced};
 
     fn mismatch(reply: &Reply) -> Failure {
         Failure::Mismatch(format!("{reply:?}"))
@@ -84,6 +84,27 @@ pub(super) mod expect {
     pub(crate) fn each(reply: Reply, asked: usize) -> Result<Vec<Result<(), Refusal>>, Failure> {
         match reply {
             Reply::Each(answers) if answers.len() == asked => Ok(answers),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    pub(crate) fn joined(reply: Reply) -> Result<Result<Joined, Refusal>, Failure> {
+        match reply {
+            Reply::Joined(joined) => Ok(joined),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    pub(crate) fn synced(reply: Reply) -> Result<Result<Synced, Refusal>, Failure> {
+        match reply {
+            Reply::Synced(synced) => Ok(synced),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    pub(crate) fn group(reply: Reply) -> Result<GroupDescription, Failure> {
+        match reply {
+            Reply::Group(group) => Ok(group),
             other => Err(mismatch(&other)),
         }
     }

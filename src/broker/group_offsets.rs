@@ -1,7 +1,8 @@
-//! OffsetCommit and OffsetFetch. Groups have no members yet: only offsets that name no member and no generation count.
+//! OffsetCommit and OffsetFetch.
 
 use super::errors;
 use super::failure::{Failure, expect};
+use super::groups::member;
 use super::names;
 use super::service::reply_to;
 use super::session::Context;
@@ -16,26 +17,6 @@ use std::future::Future;
 
 /// Offsets that are looked up where the request is; more are looked up on a thread of their own.
 const INLINE_MAX: usize = 256;
-
-/// The member that a request says it speaks for.
-pub(super) struct Member<'a> {
-    pub(super) generation: i32,
-    pub(super) member: &'a str,
-    pub(super) instance: Option<&'a str>,
-}
-
-impl Member<'_> {
-    /// No group has members yet, so a member or a generation is an unknown one.
-    pub(super) fn check(&self) -> Result<(), ErrorCode> {
-        if !self.member.is_empty() || self.instance.is_some() {
-            Err(ErrorCode::UnknownMemberId)
-        } else if self.generation >= 0 {
-            Err(ErrorCode::IllegalGeneration)
-        } else {
-            Ok(())
-        }
-    }
-}
 
 /// One partition's offset in a request to commit.
 pub(super) struct Asked {
@@ -123,11 +104,6 @@ pub(super) async fn accept_commit(
 ) -> Result<impl Future<Output = Result<OffsetCommitResponse, Failure>> + Send + 'static, Failure> {
     let OffsetCommitRequest { topics, group_id, .. } = &request;
     cx.check_listed(topics.iter().map(|topic| 1 + topic.partitions.len()).sum())?;
-    let member = Member {
-        generation: request.generation_id_or_member_epoch,
-        member: &request.member_id,
-        instance: request.group_instance_id.as_deref(),
-    };
     let mut to_commit = ToCommit::default();
     let view = cx.view();
     for topic in topics {
@@ -139,13 +115,9 @@ pub(super) async fn accept_commit(
         });
         to_commit.add(&view, (cx.api, cx.version), (&topic.name, topic.topic_id), asked)?;
     }
-    let asked = match member.check() {
-        Ok(()) => {
-            let (group, offsets) = (GroupId::new(group_id), to_commit.offsets.clone());
-            Ok(cx.ask(Command::CommitOffsets { group, offsets }).await?)
-        }
-        Err(code) => Err(code),
-    };
+    let instance = request.group_instance_id.as_deref();
+    let member = member(group_id, request.generation_id_or_member_epoch, &request.member_id, instance);
+    let asked = Ok(cx.ask(Command::CommitOffsets { member, offsets: to_commit.offsets.clone() }).await?);
     Ok(async move {
         let answered = answered(&cx, asked, &to_commit).await?;
         let codes = to_commit.codes(answered);
@@ -229,11 +201,8 @@ fn fetch_group(
     asked: OffsetFetchRequestGroup,
     require_stable: bool,
 ) -> Result<OffsetFetchResponseGroup, Failure> {
-    let OffsetFetchRequestGroup { group_id, member_id, member_epoch, topics } = asked;
-    if member_id.is_some_and(|member| !member.is_empty()) || member_epoch >= 0 {
-        let error_code = ErrorCode::UnknownMemberId;
-        return Ok(OffsetFetchResponseGroup { group_id, error_code, ..Default::default() });
-    }
+    // As in Kafka, whoever may read a classic group's offsets need not be one of its members.
+    let OffsetFetchRequestGroup { group_id, topics, .. } = asked;
     let group = GroupId::new(&group_id);
     let topics = match topics {
         None => all_offsets(view, &group, require_stable)?,
@@ -339,19 +308,5 @@ fn no_offset(partition_index: i32, error_code: ErrorCode) -> OffsetFetchResponse
         committed_leader_epoch: -1,
         metadata: Some(String::new()),
         error_code,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_of_a_group_without_members_is_unknown() {
-        let check = |generation, member, instance| Member { generation, member, instance }.check();
-        assert_eq!(check(-1, "", None), Ok(()));
-        assert_eq!(check(-1, "m", None), Err(ErrorCode::UnknownMemberId));
-        assert_eq!(check(-1, "", Some("i")), Err(ErrorCode::UnknownMemberId));
-        assert_eq!(check(3, "", None), Err(ErrorCode::IllegalGeneration));
     }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Offsets of a group that one command forgets: a row each.
+pub(super) const OFFSETS_FORGOTTEN_AT_ONCE: usize = 4_096;
+
 /// Elements of any one list in a request, and partitions of one request in all. A topic or a cluster may have this many
 /// partitions (`core::limits::PARTITIONS_MAX`), and a client may name each of them once.
 pub(super) const LISTED_MAX: usize = 200_000;

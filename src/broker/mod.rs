@@ -23,6 +23,7 @@ mod errors;
 mod failure;
 mod fetch;
 mod group_offsets;
+mod groups;
 mod limits;
 mod list_offsets;
 mod metadata;

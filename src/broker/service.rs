@@ -9,9 +9,10 @@ use crate::core::{ClusterRow, Command, Reply};
 use crate::net::{Budget, Budgets, Connection, Service};
 use crate::shard::{Answer, Origin, Shard};
 use crate::store::{ReadView, StoreError};
-use crate::types::NodeId;
+use crate::types::{NodeId, RequestId};
 use crate::wire::ApiKey;
 use bytes::Bytes;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 
@@ -31,6 +32,7 @@ pub(super) struct Node {
     pub(super) sessions: FetchSessions,
     advertised: OnceLock<Endpoint>,
     scans: Arc<Semaphore>,
+    requests: AtomicU64,
 }
 
 impl Broker {
@@ -44,6 +46,7 @@ impl Broker {
             sessions: FetchSessions::new(),
             advertised: OnceLock::new(),
             scans: Arc::new(Semaphore::new(SCANS_MAX)),
+            requests: AtomicU64::new(0),
         }))
     }
 
@@ -62,6 +65,11 @@ impl Node {
     /// The cluster's identity as clients see it; none before the cluster has been formed.
     pub(super) fn cluster_id(&self, view: &ReadView) -> Result<Option<String>, StoreError> {
         Ok(view.get::<ClusterRow>(&())?.map(|cluster| cluster.id.to_string()))
+    }
+
+    /// A number for a request that a later decision may answer.
+    pub(super) fn next_request(&self) -> RequestId {
+        RequestId(self.requests.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Queues a command. Its reply comes through the answer.

@@ -6,8 +6,8 @@ use super::limits::{LISTED_MAX, UNRESERVED_ANSWER_BYTES};
 use super::service::Node;
 use super::{
     alter_configs, api_versions, authorise, coordinator, delete_records, describe_configs, describe_topics,
-    enrolment, fetch, group_offsets, list_offsets, metadata, produce, producer_id, topics, transaction_admin,
-    transactions, txn_offsets,
+    enrolment, fetch, group_offsets, groups, list_offsets, metadata, produce, producer_id, topics,
+    transaction_admin, transactions, txn_offsets,
 };
 use crate::core::Command;
 use crate::net::{self, Budget, Connection, Reply};
@@ -40,6 +40,8 @@ pub(super) struct Context {
     pub(super) caller: Arc<Caller>,
     pub(super) api: ApiKey,
     pub(super) version: i16,
+    /// The client's name for itself.
+    pub(super) client_id: Arc<str>,
     correlation_id: i32,
 }
 
@@ -62,9 +64,10 @@ impl Session {
         if !served.contains(header.version) {
             return Err(Failure::VersionNotServed { api: header.api, version: header.version });
         }
-        let RequestHeader { api, version, correlation_id, .. } = header;
+        let RequestHeader { api, version, correlation_id, client_id } = header;
+        let client_id = client_id.unwrap_or_default().into();
         let (node, caller) = (Arc::clone(&self.node), Arc::clone(&self.caller));
-        dispatch(Context { node, caller, api, version, correlation_id }, body).await
+        dispatch(Context { node, caller, api, version, client_id, correlation_id }, body).await
     }
 }
 
@@ -88,6 +91,14 @@ async fn dispatch(cx: Context, body: Bytes) -> Result<Reply, Failure> {
         ApiKey::Metadata => cx.accept(body, metadata::accept).await,
         ApiKey::OffsetCommit => cx.accept(body, group_offsets::accept_commit).await,
         ApiKey::OffsetFetch => cx.read(body, group_offsets::answer_fetch),
+        ApiKey::JoinGroup => cx.accept(body, groups::accept_join).await,
+        ApiKey::SyncGroup => cx.accept(body, groups::accept_sync).await,
+        ApiKey::Heartbeat => cx.accept(body, groups::accept_heartbeat).await,
+        ApiKey::LeaveGroup => cx.accept(body, groups::accept_leave).await,
+        ApiKey::DescribeGroups => cx.accept(body, groups::accept_describe).await,
+        ApiKey::ListGroups => cx.read(body, groups::answer_list),
+        ApiKey::DeleteGroups => cx.read(body, groups::answer_delete),
+        ApiKey::OffsetDelete => cx.read(body, groups::answer_offset_delete),
         ApiKey::FindCoordinator => cx.read(body, coordinator::answer),
         ApiKey::ApiVersions => cx.read(body, api_versions::answer),
         ApiKey::CreateTopics => cx.accept(body, topics::accept_create).await,

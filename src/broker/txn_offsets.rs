@@ -1,11 +1,11 @@
 //! TxnOffsetCommit: consumed offsets that take effect with a transaction (KIP-98, KIP-447).
 
 use super::failure::Failure;
-use super::group_offsets::{Asked, Member, ToCommit, answered};
+use super::group_offsets::{Asked, ToCommit, answered};
+use super::groups::member;
 use super::session::Context;
 use super::transactions;
 use crate::core::{Command, Protocol, StageOffsets};
-use crate::types::GroupId;
 use crate::wire::messages::*;
 use std::future::Future;
 
@@ -28,21 +28,16 @@ pub(super) async fn accept(
         });
         to_commit.add(&view, (cx.api, cx.version), (&topic.name, topic.topic_id), asked)?;
     }
-    let member = Member {
-        generation: request.generation_id_or_member_epoch,
-        member: &request.member_id,
-        instance: request.group_instance_id.as_deref(),
-    };
-    let producer = member.check().and_then(|()| {
-        let TxnOffsetCommitRequest { transactional_id, producer_id, producer_epoch, .. } = &request;
-        transactions::producer(&cx, transactional_id, *producer_id, *producer_epoch)
-    });
+    let TxnOffsetCommitRequest { transactional_id, producer_id, producer_epoch, .. } = &request;
+    let producer = transactions::producer(&cx, transactional_id, *producer_id, *producer_epoch);
     let asked = match producer {
         Err(code) => Err(code),
         Ok(producer) => {
             let protocol = if cx.version >= ENROLS { Protocol::V2 } else { Protocol::V1 };
-            let (group, offsets) = (GroupId::new(&request.group_id), to_commit.offsets.clone());
-            let stage = StageOffsets { producer, protocol, group, offsets };
+            let generation = request.generation_id_or_member_epoch;
+            let instance = request.group_instance_id.as_deref();
+            let member = member(&request.group_id, generation, &request.member_id, instance);
+            let stage = StageOffsets { producer, protocol, member, offsets: to_commit.offsets.clone() };
             Ok(cx.ask(Command::StageOffsets(stage)).await?)
         }
     };

@@ -1,8 +1,12 @@
 //! The commands (what somebody asks) and the replies (what they are told). A command has been authorised and its records
 //! checked before it comes here.
 
+mod groups;
+
+pub use groups::*;
+
 use super::events::Cut;
-use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, TopicConfig};
+use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, Timer, TopicConfig};
 use crate::types::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,11 +55,41 @@ pub enum Command {
     /// End a transaction.
     EndTxn(EndTxn),
     /// Commit a group's offsets.
-    CommitOffsets { group: GroupId, offsets: Vec<OffsetToCommit> },
+    CommitOffsets { member: GroupMember, offsets: Vec<OffsetToCommit> },
+    /// Join a group.
+    JoinGroup(Box<JoinGroup>),
+    /// Hand in a generation's assignment, and get one's own.
+    SyncGroup(SyncGroup),
+    /// Keep a member's session.
+    Heartbeat(GroupMember),
+    /// Take leave of a group.
+    LeaveGroup { group: GroupId, members: Vec<LeavingMember> },
+    /// Say where a group stands.
+    DescribeGroup { group: GroupId },
+    /// Delete a group that has no members. Its offsets are forgotten before.
+    DeleteGroup { group: GroupId },
+    /// Delete an empty group that nobody has used for so long.
+    ExpireGroup { group: GroupId, retention: Duration },
+    /// Forget those of a group's offsets that nobody has used for so long.
+    ExpireOffsets { group: GroupId, partitions: Vec<PartitionId>, retention: Duration },
+    /// Forget a group's offsets.
+    ForgetOffsets { group: GroupId, partitions: Vec<PartitionId> },
     /// Remove rows that speak of nothing any more: of deleted partitions, or of offsets below the log start.
     Sweep(Sweep),
-    /// Abort the open transaction of this id if its deadline has passed.
-    Expire { transactional_id: TransactionalId },
+    /// Do what a timer is for, if its deadline has passed.
+    Expire { timer: Timer },
+}
+
+impl Command {
+    /// The number of a request that a later decision may answer.
+    #[must_use]
+    pub fn request(&self) -> Option<RequestId> {
+        match self {
+            Command::JoinGroup(join) => Some(join.request),
+            Command::SyncGroup(sync) => Some(sync.request),
+            _ => None,
+        }
+    }
 }
 
 /// Rows that may have become dead. Each is looked at again: only what is dead goes.
@@ -208,8 +242,8 @@ pub struct StageOffsets {
     pub producer: TransactionalProducer,
     /// Whether staging enrols the group.
     pub protocol: Protocol,
-    /// The group.
-    pub group: GroupId,
+    /// The group, and which of its members asks (KIP-447).
+    pub member: GroupMember,
     /// The offsets.
     pub offsets: Vec<OffsetToCommit>,
 }
@@ -249,6 +283,12 @@ pub enum Reply {
     Identity(Result<Identity, Refusal>),
     /// Per item, in the order of the request.
     Each(Vec<Result<(), Refusal>>),
+    /// The generation that has been joined.
+    Joined(Result<Joined, Refusal>),
+    /// The member's assignment.
+    Synced(Result<Synced, Refusal>),
+    /// A group.
+    Group(GroupDescription),
 }
 
 /// Why something is refused. Which Kafka error code that is depends on the request's version: `broker::errors` says.
@@ -310,6 +350,33 @@ pub enum Refusal {
     /// A name is too long or empty.
     #[error("the name is too long or empty")]
     InvalidName,
+    /// The member is not one of the group's.
+    #[error("the group has no such member")]
+    UnknownMember,
+    /// The member is of another generation than the group's newest.
+    #[error("the group has gone on to another generation")]
+    IllegalGeneration,
+    /// The member is to join the next generation.
+    #[error("the group is rebalancing: join it again")]
+    RebalanceInProgress,
+    /// The member shares no assignment protocol with the others.
+    #[error("the other members do not support this protocol")]
+    InconsistentProtocol,
+    /// Another member bears this instance id now.
+    #[error("another member bears this instance id now")]
+    FencedInstance,
+    /// The member is to join again with the id that it got.
+    #[error("join again with the member id given")]
+    MemberIdRequired,
+    /// The group has as many members, or as many bytes of them, as a limit allows; or all groups together do.
+    #[error("the group is full")]
+    GroupFull,
+    /// The group has members.
+    #[error("the group has members")]
+    GroupNotEmpty,
+    /// There is no such group.
+    #[error("there is no such group")]
+    GroupNotFound,
     /// The command needed too many rounds of rows: a defect of the state machine, never of the request.
     #[error("the command could not be decided")]
     Undecidable,

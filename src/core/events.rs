@@ -2,11 +2,12 @@
 //! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
 
 use super::rows::{
-    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, Outcome, ProducerKey, TopicConfig,
-    Totals,
+    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, Member, Outcome, ProducerKey,
+    TopicConfig, Totals,
 };
 use crate::types::*;
 use crate::{codec, codec_enum};
+use bytes::Bytes;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -57,6 +58,25 @@ pub enum Event {
     MarkerWritten(MarkerWritten),
     /// A partition's log start has moved forward: what lies below `to` is not read any more.
     LogStartMoved { partition: PartitionId, to: Cut, reason: CutReason },
+    /// A group has a new generation, which waits for its assignment.
+    GenerationFormed {
+        group: GroupId,
+        generation: Generation,
+        protocol_type: String,
+        protocol: String,
+        leader: MemberId,
+        members: Vec<(MemberId, Member)>,
+    },
+    /// A group's newest generation has its assignment.
+    GroupAssigned { group: GroupId, assignments: Vec<(MemberId, Bytes)> },
+    /// A static member has come back under a new member id, which has all that was the former's.
+    MemberReplaced { group: GroupId, former: MemberId, id: MemberId, member: Member },
+    /// Members of a group have left, or were silent for too long.
+    MembersLeft { group: GroupId, members: Vec<MemberId> },
+    /// A group is gone.
+    GroupDeleted { group: GroupId },
+    /// Offsets of a group are forgotten.
+    OffsetsForgotten { offsets: Vec<GroupOffsetKey> },
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
     /// Rows are gone whose partition is gone, and aborted ranges that end below the log start.
@@ -190,4 +210,10 @@ codec_enum!(Event {
     22 => BatchAppended(batch),
     23 => MarkerWritten(marker),
     32 => RowsSwept { producers, aborted },
+    80 => GenerationFormed { group, generation, protocol_type, protocol, leader, members },
+    81 => GroupAssigned { group, assignments },
+    82 => MemberReplaced { group, former, id, member },
+    83 => MembersLeft { group, members },
+    84 => GroupDeleted { group },
+    85 => OffsetsForgotten { offsets },
 });

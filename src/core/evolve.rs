@@ -1,6 +1,8 @@
 //! How each event changes the rows. Total: an event that was decided always takes effect, and says everything its effect
 //! depends on. The same code runs as a decision is made and as the log is replayed.
 
+mod groups;
+
 use super::draft::{Draft, Need};
 use super::events::{BatchAppended, Enrolment, Event, MARKER_BYTES, MarkerWritten};
 use super::rows::*;
@@ -57,6 +59,15 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             row.log_start = to.offset;
             row.bytes_below_start = to.bytes;
         }),
+        Event::GenerationFormed { .. }
+        | Event::GroupAssigned { .. }
+        | Event::MemberReplaced { .. }
+        | Event::MembersLeft { .. }
+        | Event::GroupDeleted { .. } => groups::evolve(rows, at, event),
+        Event::OffsetsForgotten { offsets } => {
+            offsets.iter().for_each(|key| rows.remove::<CommittedOffset>(key));
+            Ok(())
+        }
         Event::OffsetsCommitted { offsets } => {
             for (key, committed) in offsets {
                 rows.put(key, committed.clone());
@@ -123,7 +134,9 @@ fn enrolled(
     match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
         None => return Ok(()),
         Some(TransactionState::Ongoing(_)) => {}
-        Some(_) => rows.put(id, DeadlineRow { deadline: enrolment.deadline }),
+        Some(_) => {
+            rows.put(&Timer::Transaction(id.clone()), DeadlineRow { deadline: enrolment.deadline });
+        }
     }
     rows.change(id, |row: &mut TransactionRow| {
         row.last_used = at;
@@ -258,7 +271,7 @@ fn transaction_ended(
     row.number = number;
     let ended = TransactionState::Complete(Ended { outcome, reason, by });
     if let TransactionState::Ongoing(ongoing) = std::mem::replace(&mut row.state, ended) {
-        rows.remove::<DeadlineRow>(id);
+        rows.remove::<DeadlineRow>(&Timer::Transaction(id.clone()));
         for offset in ongoing.offsets {
             let key = PendingOffsetKey { offset, producer: by.id };
             let pending = rows.get::<PendingOffsetRow>(&key)?.cloned();

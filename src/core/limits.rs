@@ -37,5 +37,18 @@ pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1_024;
 /// The longest group id, in bytes.
 pub const GROUP_ID_BYTES_MAX: usize = 1_024;
 
+/// Members of one group (Kafka's `group.max.size`). Its rows are rewritten with each generation.
+pub const GROUP_MEMBERS_MAX: usize = 1_000;
+
+/// Bytes that the members of one group say of themselves: a generation, assignments of the former included, is one decision,
+/// and the smallest block that can be configured has 1 MiB.
+pub const GROUP_METADATA_BYTES_MAX: usize = 512 << 10;
+
+/// Bytes that a leader assigns in all.
+pub const GROUP_ASSIGNMENT_BYTES_MAX: usize = 384 << 10;
+
+/// Sessions of all groups together, pending members included. Each costs a row that is in memory for as long as it lasts.
+pub const SESSIONS_MAX: u64 = 100_000;
+
 /// The longest metadata text of a committed offset, in bytes (Kafka's `offset.metadata.max.bytes`).
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;

@@ -25,7 +25,11 @@ pub use commands::{
     NewTopic, Now, OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep,
     TransactionalProducer,
 };
-pub use decide::{Decided, clock_stepped, decide};
+pub use commands::{
+    GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,
+    Synced,
+};
+pub use decide::{Decided, clock_stepped, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};
 pub use events::{
     BatchAppended, Cut, CutReason, Enrolment, Event, MARKER_BYTES, MarkerWritten, ProducerAppend,
@@ -33,8 +37,12 @@ pub use events::{
 pub use evolve::evolve;
 pub use rows::{
     AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorRow, DeadlineRow, EndReason, Ended,
-    GroupOffsetKey, Identity, NextProducerIdRow, Ongoing, OpenTransaction, OpenTransactionsRow, Outcome,
-    PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerRow,
-    REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, TopicConfig, TopicNameRow, TopicRow, Totals,
-    TransactionRow, TransactionState,
+    GroupOffsetKey, Identity, MemberKey, NextProducerIdRow, Ongoing, OpenTransaction, OpenTransactionsRow,
+    Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerRow,
+    REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow,
+    Totals, TransactionRow, TransactionState,
+};
+pub use rows::{
+    GroupRow, GroupState, InitialDelay, Joiner, Joining, Member, MemberProtocol, MembersRow, RebalanceRow,
+    SessionsRow,
 };

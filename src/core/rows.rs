@@ -1,5 +1,9 @@
 //! The rows: semel's state, as the fold of its events. A row is found by its key alone; `decide` reads no ranges.
 
+mod groups;
+
+pub use groups::*;
+
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,12 +81,20 @@ rows! {
     Aborted[AbortedKey] => AbortedRow,
     /// A transactional id.
     Transaction[TransactionalId] => TransactionRow,
-    /// The deadline of an open transaction.
-    Deadline[TransactionalId] => DeadlineRow,
+    /// When something must happen; durable or volatile, as its timer is.
+    Deadline[Timer] => DeadlineRow,
     /// A group's committed offset.
     GroupOffset[GroupOffsetKey] => CommittedOffset,
     /// An offset that waits for its transaction.
     PendingOffset[PendingOffsetKey] => PendingOffsetRow,
+    /// A group that has had members.
+    Group[GroupId] => GroupRow,
+    /// The members of a group.
+    Members[GroupId] => MembersRow,
+    /// Volatile: a group's rebalance.
+    Rebalance[GroupId] => RebalanceRow,
+    /// Volatile: how many sessions there are.
+    Sessions[()] => SessionsRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
     /// Volatile: the newest connection that coordinates a transactional id.
@@ -93,7 +105,19 @@ impl RowKey {
     /// Whether rows of this kind are never logged and are lost at a crash.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
-        matches!(self, RowKey::NextProducerId(()) | RowKey::Coordinator(_))
+        match self {
+            RowKey::NextProducerId(()) | RowKey::Coordinator(_) => true,
+            RowKey::Rebalance(_) | RowKey::Sessions(()) => true,
+            RowKey::Deadline(timer) => timer.is_volatile(),
+            _ => false,
+        }
+    }
+
+    /// Whether a volatile row of this kind is needed for as long as it is there: it is nowhere else, so it must not be
+    /// let go of to make room.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.is_volatile() && !matches!(self, RowKey::Coordinator(_))
     }
 }
 
@@ -346,11 +370,39 @@ pub struct Ongoing {
 }
 codec!(Ongoing { partitions, groups, offsets, began, deadline });
 
-/// The deadline of an open transaction, apart from the transaction so that a start finds the open ones without reading
-/// all transactional ids.
+/// What a deadline belongs to: the shard asks [`Command::Expire`](super::Command::Expire) for it when its time has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    /// An open transaction is aborted. Durable, and apart from the transaction so that a start finds the open ones without
+    /// reading all transactional ids.
+    Transaction(TransactionalId),
+    /// A group's rebalance goes on without those who have not come. Volatile.
+    Group(GroupId),
+    /// A member's session ends, unless it is heard of. Volatile: after a restart it gets a whole session.
+    Member(MemberKey),
+}
+
+impl Timer {
+    /// Whether its deadline is lost at a crash.
+    #[must_use]
+    pub fn is_volatile(&self) -> bool {
+        !matches!(self, Timer::Transaction(_))
+    }
+}
+
+/// A member of a group is found by both.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberKey {
+    /// The group.
+    pub group: GroupId,
+    /// The member.
+    pub member: MemberId,
+}
+
+/// When something must happen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadlineRow {
-    /// When it is aborted.
+    /// When.
     pub deadline: ServedTime,
 }
 codec!(DeadlineRow { deadline });
@@ -388,8 +440,10 @@ pub struct CommittedOffset {
     pub metadata: String,
     /// When it was committed, in wall time.
     pub committed_at: Timestamp,
+    /// When it was committed, in served time: it is kept for a configured time from then.
+    pub since: ServedTime,
 }
-codec!(CommittedOffset { offset, leader_epoch, metadata, committed_at });
+codec!(CommittedOffset { offset, leader_epoch, metadata, committed_at, since });
 
 /// An offset that waits for its transaction: who waits is part of the key, so that readers can see that somebody does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

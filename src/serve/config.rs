@@ -76,6 +76,10 @@ impl Reader<'_> {
         if number >= least { Ok(number) } else { Err(self.error(name, expected)) }
     }
 
+    fn millis(&self, name: &'static str) -> Result<Duration, ConfigError> {
+        self.number(name, 0).map(Duration::from_millis)
+    }
+
     fn optional(&self, name: &'static str) -> Option<&str> {
         Some(self.0.value(name)).filter(|value| !value.is_empty())
     }
@@ -159,6 +163,7 @@ impl Reader<'_> {
             segment_bytes: self.number("segment-bytes", 4 << 20)?,
             checkpoint_bytes: self.number("checkpoint-bytes", 1 << 20)?,
             retention_check: Duration::from_millis(self.number("retention-check-ms", 1)?),
+            offsets_retention: Duration::from_secs(60 * self.number("offsets-retention", 1)?),
             store,
             space,
             ..defaults
@@ -209,6 +214,9 @@ impl Config {
                     .choice("auto-create-topics", &[("true", true), ("false", false)])?,
                 partitions_default: reader.number("default-partitions", 1)?,
                 transaction_timeout_max: Duration::from_secs(reader.number("transaction-timeout-max", 1)?),
+                group_session_timeout: reader.millis("group-session-timeout-min")?
+                    ..=reader.millis("group-session-timeout-max")?,
+                group_initial_rebalance_delay: reader.millis("group-initial-rebalance-delay")?,
                 ..BrokerConfig::new(advertised.clone().unwrap_or(here))
             },
             advertised,

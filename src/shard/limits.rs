@@ -25,12 +25,14 @@ pub struct ShardLimits {
     pub checkpoint_bytes: u64,
     /// Row changes after which the store is made durable: small records cost a restart more per byte.
     pub checkpoint_rows: u64,
-    /// Transactions expired at once; the rest wait for the next turn of the loop.
+    /// Timers that are due and looked at in one turn of the loop; the rest wait for the next turn.
     pub expired_at_once: usize,
     /// How often records that are past their retention are looked for (Kafka's `log.retention.check.interval.ms`).
     pub retention_check: Duration,
     /// How long a stop waits for what is in flight.
     pub stop: Duration,
+    /// How long the offsets of an empty group are kept, in served time (Kafka's `offsets.retention.minutes`).
+    pub offsets_retention: Duration,
     /// The row store's own limits.
     pub store: StoreLimits,
     /// How the log's space is kept.
@@ -98,6 +100,7 @@ impl Default for ShardLimits {
             expired_at_once: 64,
             retention_check: Duration::from_secs(300),
             stop: Duration::from_secs(10),
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             store: StoreLimits::default(),
             space: SpaceLimits::default(),
         }

@@ -7,11 +7,11 @@ use super::limits::ShardLimits;
 use super::rebuild::{RebuildError, Sources, check_made_anew};
 use super::replay::replay;
 use super::upkeep::{
-    Duty, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention, SweepRows, TakeSnapshots,
-    TrimIndex, Upkeep, WatchSpace,
+    Duty, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention, SweepRows,
+    TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
-use crate::core::{ClusterRow, Command, Now, RowKey};
+use crate::core::{ClusterRow, Command, Now, RowKey, Timer};
 use crate::log::{
     DirectoryLock, Disk, DiskError, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
     RecoverError, Segments, ShardNumber, StopError, WriteError, recover,
@@ -257,7 +257,11 @@ fn run(
     let Log { cursor, writer, reader, last, segments, .. } = log;
     let pressure = Pressure::default();
     let first_view = Arc::new(store.view(last));
-    let deadlines = first_view.deadlines().collect::<Result<Vec<_>, _>>()?;
+    let mut deadlines = first_view.deadlines().collect::<Result<Vec<_>, _>>()?;
+    // Sessions are volatile: each group that has members gives them new ones, as soon as it is looked at.
+    for group in first_view.live_groups() {
+        deadlines.push((Timer::Group(group?), ServedTime::default()));
+    }
     let formed = first_view.get::<ClusterRow>(&())?.is_some();
     let view = Arc::new(ArcSwap::new(Arc::clone(&first_view)));
     let watchers = Arc::new(Watchers::default());
@@ -343,6 +347,7 @@ impl Space {
             Box::new(watch),
             Box::new(SweepRows::default()),
             Box::new(Retention::every(limits.retention_check)),
+            Box::new(ExpireOffsets::new(limits.offsets_retention)),
             Box::new(TrimIndex::new(ground.clone())),
             Box::new(FreeSegments::new(ground.clone())),
             Box::new(TakeSnapshots::new(ground.clone())),

@@ -1,7 +1,7 @@
 //! The keys of rows, as bytes that sort as the rows are read: a kind, then the fields, numbers big-endian, texts behind
 //! their length. Kinds are never reused.
 
-use crate::core::{AbortedKey, GroupOffsetKey, RowKey};
+use crate::core::{AbortedKey, GroupOffsetKey, RowKey, Timer};
 use crate::types::*;
 
 /// What kind of row a key belongs to: its first byte.
@@ -21,6 +21,8 @@ pub(super) mod kind {
     pub const INDEX: u8 = 12;
     pub const DEADLINE: u8 = 13;
     pub const SEGMENT: u8 = 48;
+    pub const GROUP: u8 = 80;
+    pub const MEMBERS: u8 = 81;
 }
 
 /// A key under construction.
@@ -87,12 +89,18 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
             KeyBytes::new(kind::ABORTED).partition(*partition).number(producer.0).number(marker.0)
         }
         RowKey::Transaction(id) => KeyBytes::new(kind::TRANSACTION).text(id.as_str()),
-        RowKey::Deadline(id) => KeyBytes::new(kind::DEADLINE).text(id.as_str()),
+        RowKey::Deadline(Timer::Transaction(id)) => KeyBytes::new(kind::DEADLINE).text(id.as_str()),
         RowKey::GroupOffset(key) => KeyBytes::new(kind::GROUP_OFFSET).group_offset(key),
         RowKey::PendingOffset(key) => {
             KeyBytes::new(kind::PENDING_OFFSET).group_offset(&key.offset).number(key.producer.0)
         }
-        RowKey::NextProducerId(()) | RowKey::Coordinator(_) => return None,
+        RowKey::Group(group) => KeyBytes::new(kind::GROUP).text(group.as_str()),
+        RowKey::Members(group) => KeyBytes::new(kind::MEMBERS).text(group.as_str()),
+        RowKey::NextProducerId(())
+        | RowKey::Rebalance(_)
+        | RowKey::Sessions(())
+        | RowKey::Coordinator(_)
+        | RowKey::Deadline(Timer::Group(_) | Timer::Member(_)) => return None,
     };
     Some(bytes.done())
 }

@@ -312,14 +312,72 @@ impl ReadView {
         })
     }
 
-    /// The open transactions' deadlines.
-    pub fn deadlines(&self) -> impl Iterator<Item = Result<(TransactionalId, ServedTime), StoreError>> + '_ {
+    /// The durable timers: the open transactions' deadlines.
+    pub fn deadlines(&self) -> impl Iterator<Item = Result<(Timer, ServedTime), StoreError>> + '_ {
         self.prefix(KeyBytes::new(kind::DEADLINE)).map(|entry| {
             let (key, row) = entry?;
             let id = KeyReader::new(&key).and_then(|mut key| key.text().and_then(TransactionalId::new));
             let row = DeadlineRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
-            Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row.deadline))
+            Ok((Timer::Transaction(id.ok_or_else(|| StoreError::damaged_key(&key))?), row.deadline))
         })
+    }
+
+    /// The groups that have members, in the order of their lengths and names.
+    pub fn live_groups(&self) -> impl Iterator<Item = Result<GroupId, StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::MEMBERS)).map(|entry| group_of(&entry?.0))
+    }
+
+    /// The groups that have or had members, in the order of their lengths and names: those behind `after`, or all.
+    pub fn groups_after(
+        &self,
+        after: Option<&GroupId>,
+    ) -> impl Iterator<Item = Result<(GroupId, GroupRow), StoreError>> + '_ {
+        let from = match after {
+            None => KeyBytes::new(kind::GROUP).done(),
+            Some(group) => successor(KeyBytes::new(kind::GROUP).text(group.as_str())),
+        };
+        self.range(&from, &[kind::GROUP + 1]).map(|entry| {
+            let (key, row) = entry?;
+            let row = GroupRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((group_of(&key)?, row))
+        })
+    }
+
+    /// The committed offsets of all groups, in the order of the groups' lengths and names: those behind `after`, or all.
+    pub fn all_group_offsets(
+        &self,
+        after: Option<&(GroupId, PartitionId)>,
+    ) -> impl Iterator<Item = Result<(GroupId, PartitionId, CommittedOffset), StoreError>> + '_ {
+        let from = match after {
+            None => KeyBytes::new(kind::GROUP_OFFSET).done(),
+            Some((group, partition)) => {
+                successor(KeyBytes::new(kind::GROUP_OFFSET).text(group.as_str()).partition(*partition))
+            }
+        };
+        self.range(&from, &[kind::GROUP_OFFSET + 1]).map(|entry| {
+            let (key, row) = entry?;
+            let partition = KeyReader::new(&key).and_then(|mut key| key.text().and_then(|_| key.partition()));
+            let row =
+                CommittedOffset::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((group_of(&key)?, partition.ok_or_else(|| StoreError::damaged_key(&key))?, row))
+        })
+    }
+
+    /// The next group, in the order of lengths and names, that has offsets: the one after `after`, or the first.
+    pub fn next_group_with_offsets(&self, after: Option<&GroupId>) -> Result<Option<GroupId>, StoreError> {
+        let mut from = KeyBytes::new(kind::GROUP_OFFSET);
+        if let Some(after) = after {
+            // No partition's key is this long a run of 0xff bytes.
+            from = from.text(after.as_str()).topic(TopicId(uuid::Uuid::max())).number(i64::MAX);
+        }
+        let first = self.range(&from.done(), &[kind::GROUP_OFFSET + 1]).next().transpose()?;
+        first.map(|(key, _)| group_of(&key)).transpose()
+    }
+
+    /// Whether an open transaction carries offsets of this group.
+    pub fn has_pending_offsets(&self, group: &GroupId) -> Result<bool, StoreError> {
+        let pending = self.prefix(KeyBytes::new(kind::PENDING_OFFSET).text(group.as_str())).next();
+        pending.transpose().map(|row| row.is_some())
     }
 
     /// What a partition remembers of its producers, in the order of their ids.
@@ -363,6 +421,19 @@ fn topic_entry(entry: Result<(Vec<u8>, Bytes), StoreError>) -> Result<(TopicId, 
     let id = KeyReader::new(&key).and_then(|mut key| key.topic());
     let row = TopicRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
     Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
+}
+
+/// The first key behind this one.
+fn successor(key: KeyBytes) -> Vec<u8> {
+    let mut key = key.done();
+    key.push(0);
+    key
+}
+
+/// The group that a key begins with.
+fn group_of(key: &[u8]) -> Result<GroupId, StoreError> {
+    let group = KeyReader::new(key).and_then(|mut key| key.text().map(GroupId::new));
+    group.ok_or_else(|| StoreError::damaged_key(key))
 }
 
 /// A key, and its newest row; none where the row is gone.

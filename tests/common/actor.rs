@@ -24,6 +24,9 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(90);
 /// Makes Apache Kafka's client log each request that it sends, with its version.
 const LOG_REQUESTS: &str = "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.clients.NetworkClient=debug";
 
+/// And say why it rebalances.
+const LOG_GROUPS: &str = "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.clients.consumer.internals=info";
+
 /// Where the broker is and how to be let in: what each program gets as its only argument.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -125,7 +128,7 @@ impl Actor {
 
     /// Apache Kafka's own client, as `DIR/client.properties` configures it.
     pub fn java(access: impl Into<Access>) -> Option<Actor> {
-        let command = tools::java()?.command(&[LOG_REQUESTS], "Actor");
+        let command = tools::java()?.command(&[LOG_REQUESTS, LOG_GROUPS], "Actor");
         Some(Actor::spawn("kafka-clients", command, &access.into()))
     }
 
@@ -144,6 +147,11 @@ impl Actor {
 
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// kill -9.
+    pub fn kill(&self) {
+        self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).kill();
     }
 
     /// All that the client logged so far.

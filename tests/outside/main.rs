@@ -13,6 +13,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod groups;
 mod kcat;
 mod over_quic;
 mod stories;

@@ -2,6 +2,7 @@
 
 mod administration;
 mod configs;
+mod groups;
 mod harness;
 mod offsets;
 mod produce_and_fetch;

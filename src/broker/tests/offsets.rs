@@ -127,12 +127,14 @@ async fn a_group_without_members_keeps_offsets() {
 }
 
 #[tokio::test]
-async fn members_are_unknown_until_there_are_groups_with_members() {
+async fn offsets_of_a_generation_that_is_not_are_refused() {
     let harness = Harness::start();
     let (mut client, _) = harness.with_topic("t", 2).await;
     let code = |response: OffsetCommitResponse| response.topics[0].partitions[0].error_code;
-    let member = OffsetCommitRequest { member_id: "m".to_owned(), ..commit("g", 1) };
-    assert_eq!(code(client.call(8, &member).await), ErrorCode::UnknownMemberId);
+    let member =
+        OffsetCommitRequest { member_id: "m".to_owned(), generation_id_or_member_epoch: 1, ..commit("g", 1) };
+    assert_eq!(code(client.call(8, &member).await), ErrorCode::IllegalGeneration);
+    assert_eq!(code(client.call(9, &member).await), ErrorCode::GroupIdNotFound);
     let long = OffsetCommitRequest { group_id: "g".repeat(2_000), ..commit("g", 1) };
     assert_eq!(code(client.call(8, &long).await), ErrorCode::InvalidGroupId);
     let mut talkative = commit("g", 1);

@@ -1,6 +1,7 @@
 //! What each command leads to. One file per family of commands; each decision states its events through a [`Draft`] and
 //! returns what the sender is told.
 
+mod groups;
 mod offsets;
 mod produce;
 mod producer_id;
@@ -9,16 +10,19 @@ mod sweep;
 mod topics;
 mod transactions;
 
+pub use groups::may_expire;
 pub use retention::clock_stepped;
 
 use super::commands::{Command, Now, Reply};
 use super::draft::{Draft, Drafted, Need, View};
+use super::rows::Timer;
 
 /// A command's outcome.
 pub struct Decided {
-    /// What its sender is told, once `drafted` is durable.
-    pub reply: Reply,
-    /// The events, and what they change.
+    /// What its sender is told, once `drafted` is durable; none if a later decision answers it
+    /// ([`Drafted::answered`]), by the number of its request ([`Command::request`]).
+    pub reply: Option<Reply>,
+    /// The events, what they change, and whom else they answer.
     pub drafted: Drafted,
 }
 
@@ -50,14 +54,38 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         }
         Command::StageOffsets(stage) => Reply::Each(offsets::stage_offsets(rows, now, stage)?),
         Command::EndTxn(end) => Reply::Identity(transactions::end_transaction(rows, now, end)?),
-        Command::CommitOffsets { group, offsets } => {
-            Reply::Each(offsets::commit_offsets(rows, now, group, offsets)?)
+        Command::CommitOffsets { member, offsets } => {
+            Reply::Each(offsets::commit_offsets(rows, now, member, offsets)?)
+        }
+        Command::JoinGroup(join) => return waits(groups::join(rows, now, join)?, draft),
+        Command::SyncGroup(sync) => return waits(groups::sync(rows, now, sync)?, draft),
+        Command::Heartbeat(member) => Reply::Done(groups::heartbeat(rows, now, member)?),
+        Command::LeaveGroup { group, members } => Reply::Each(groups::leave(rows, now, group, members)?),
+        Command::DescribeGroup { group } => Reply::Group(groups::describe(rows, now, group)?),
+        Command::DeleteGroup { group } => Reply::Done(groups::delete_group(rows, now, group)?),
+        Command::ForgetOffsets { group, partitions } => {
+            Reply::Done(groups::forget_offsets(rows, group, partitions)?)
+        }
+        Command::ExpireGroup { group, retention } => {
+            Reply::Done(Ok(groups::expire_group_row(rows, now, group, *retention)?))
+        }
+        Command::ExpireOffsets { group, partitions, retention } => {
+            Reply::Done(Ok(groups::expire_offsets(rows, now, group, partitions, *retention)?))
         }
         Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
-        Command::Expire { transactional_id } => {
-            transactions::expire_transaction(rows, now, transactional_id)?;
+        Command::Expire { timer } => {
+            match timer {
+                Timer::Transaction(id) => transactions::expire_transaction(rows, now, id)?,
+                Timer::Group(id) => groups::expire_group(rows, now, id)?,
+                Timer::Member(key) => groups::expire_member(rows, now, key)?,
+            }
             Reply::Done(Ok(()))
         }
     };
+    Ok(Decided { reply: Some(reply), drafted: draft.finish() })
+}
+
+/// A decision whose sender may have to wait for another one.
+fn waits(reply: Option<Reply>, draft: Draft<'_>) -> Result<Decided, Need> {
     Ok(Decided { reply, drafted: draft.finish() })
 }

@@ -1,7 +1,8 @@
 //! Consumed offsets: committed at once, or with a transaction (`spec/transactions.md`, "Offsets").
 
+use super::groups::may_commit;
 use super::transactions::{enrolment, find_holder, state_group};
-use crate::core::commands::{Now, OffsetToCommit, Protocol, Refusal, StageOffsets};
+use crate::core::commands::{GroupMember, Now, OffsetToCommit, Protocol, Refusal, StageOffsets};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::limits::{GROUP_ID_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, OFFSETS_PER_TRANSACTION_MAX};
@@ -12,10 +13,13 @@ use crate::types::*;
 pub(super) fn commit_offsets(
     rows: &mut Draft<'_>,
     now: Now,
-    group: &GroupId,
+    member: &GroupMember,
     offsets: &[OffsetToCommit],
 ) -> Result<Vec<Result<(), Refusal>>, Need> {
-    let (accepted, answers) = check(rows, now, group, offsets)?;
+    let (accepted, answers) = check(rows, now, &member.group, offsets)?;
+    if let Err(refusal) = may_commit(rows, now, member, false)? {
+        return Ok(vec![Err(refusal); offsets.len()]);
+    }
     if !accepted.is_empty() {
         rows.state(Event::OffsetsCommitted { offsets: accepted })?;
     }
@@ -35,7 +39,9 @@ pub(super) fn stage_offsets(
         Err(refusal) => return all(refusal),
     };
     let (enrolled, staged) = match &row.state {
-        TransactionState::Ongoing(ongoing) => (ongoing.groups.contains(&stage.group), ongoing.offsets.len()),
+        TransactionState::Ongoing(ongoing) => {
+            (ongoing.groups.contains(&stage.member.group), ongoing.offsets.len())
+        }
         _ => (false, 0),
     };
     if staged + stage.offsets.len() > OFFSETS_PER_TRANSACTION_MAX {
@@ -44,11 +50,14 @@ pub(super) fn stage_offsets(
     if stage.protocol == Protocol::V1 && !enrolled {
         return all(Refusal::NotEnrolled);
     }
-    let (accepted, answers) = check(rows, now, &stage.group, &stage.offsets)?;
+    let (accepted, answers) = check(rows, now, &stage.member.group, &stage.offsets)?;
+    if let Err(refusal) = may_commit(rows, now, &stage.member, true)? {
+        return all(refusal);
+    }
     if accepted.is_empty() {
         return Ok(answers);
     }
-    if let Err(refusal) = state_group(rows, now, &stage.producer, &stage.group)? {
+    if let Err(refusal) = state_group(rows, now, &stage.producer, &stage.member.group)? {
         return all(refusal);
     }
     if let Some(row) = rows.get::<TransactionRow>(id)? {
@@ -82,6 +91,7 @@ fn check(
                 leader_epoch: offset.leader_epoch,
                 metadata: offset.metadata.clone(),
                 committed_at: now.wall,
+                since: now.served,
             };
             accepted.push((GroupOffsetKey { group: group.clone(), partition: offset.partition }, committed));
             Ok(())

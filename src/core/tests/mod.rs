@@ -1,5 +1,6 @@
-//! The rules of `spec/transactions.md`, one by one, and the properties over random histories.
+//! The rules of `spec/transactions.md` and `spec/groups.md`, one by one, and the properties over random histories.
 
+mod groups;
 mod properties;
 mod rules;
 mod world;

@@ -48,6 +48,8 @@ pub struct World {
     /// Every event, with the served time at which it was decided.
     pub log: Vec<(ServedTime, Event)>,
     pub topic: TopicId,
+    /// Replies to requests that waited, in the order in which they were decided.
+    pub answered: Vec<(RequestId, Reply)>,
 }
 
 impl World {
@@ -55,7 +57,7 @@ impl World {
     pub fn new(partitions: u32) -> World {
         let topic = TopicId(Uuid::from_u128(7));
         let now = Now { served: ServedTime(1), wall: Timestamp(1_000) };
-        let mut world = World { rows: Rows::default(), now, log: Vec::new(), topic };
+        let mut world = World { rows: Rows::default(), now, log: Vec::new(), topic, answered: Vec::new() };
         world.ask(Command::FormCluster { id: Uuid::from_u128(1) });
         let name = TopicName::new("t").unwrap();
         let new = NewTopic { id: topic, name, partitions, config: TopicConfig::new() };
@@ -63,9 +65,17 @@ impl World {
         world
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "commands are made where they are asked")]
+    /// Asks what is answered at once.
     pub fn ask(&mut self, command: Command) -> Reply {
-        let Decided { reply, drafted } = decide(&self.rows, self.now, &command).expect("all rows are known");
+        self.ask_waiting(command).expect("an answer at once")
+    }
+
+    /// Asks what may have to wait for its answer.
+    #[expect(clippy::needless_pass_by_value, reason = "commands are made where they are asked")]
+    pub fn ask_waiting(&mut self, command: Command) -> Option<Reply> {
+        let Decided { reply, mut drafted } =
+            decide(&self.rows, self.now, &command).expect("all rows are known");
+        self.answered.append(&mut drafted.answered);
         let events = self.rows.take(drafted);
         self.log.extend(events.into_iter().map(|event| (self.now.served, event)));
         reply
@@ -87,6 +97,21 @@ impl World {
             rows.take(drafted);
         }
         rows
+    }
+
+    /// Asks for everything whose time has come, as the shard does.
+    pub fn fire_timers(&mut self) {
+        let due = |(key, row): (&RowKey, &RowValue)| match (key, row) {
+            (RowKey::Deadline(timer), RowValue::Deadline(row)) if row.deadline <= self.now.served => {
+                Some((row.deadline, timer.clone()))
+            }
+            _ => None,
+        };
+        let mut due: Vec<(ServedTime, Timer)> = self.rows.0.iter().filter_map(due).collect();
+        due.sort();
+        for (_, timer) in due {
+            self.ask(Command::Expire { timer });
+        }
     }
 
     /// A restart: volatile rows are lost.
@@ -196,7 +221,12 @@ impl World {
             metadata: String::new(),
         }];
         let producer = World::producer(id, identity, 1);
-        let stage = StageOffsets { producer, protocol: Protocol::V2, group: GroupId::new("g"), offsets };
+        let stage = StageOffsets {
+            producer,
+            protocol: Protocol::V2,
+            member: GroupMember::nobody(GroupId::new("g")),
+            offsets,
+        };
         match self.ask(Command::StageOffsets(stage)) {
             Reply::Each(mut answers) => answers.remove(0),
             other => panic!("{other:?}"),
@@ -209,7 +239,7 @@ impl World {
     }
 
     pub fn expire(&mut self, id: &str) {
-        self.ask(Command::Expire { transactional_id: TransactionalId::new(id).unwrap() });
+        self.ask(Command::Expire { timer: Timer::Transaction(TransactionalId::new(id).unwrap()) });
     }
 
     pub fn transaction(&self, id: &str) -> &TransactionRow {

@@ -10,6 +10,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -20,6 +21,7 @@ import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -33,9 +35,15 @@ import org.apache.kafka.common.serialization.StringSerializer;
 public final class Actor {
     private static final Duration PATIENCE = Duration.ofSeconds(60);
     private static final ObjectMapper JSON = new ObjectMapper();
+    private static final Map<String, String> ASSIGNORS = Map.of(
+            "range", "org.apache.kafka.clients.consumer.RangeAssignor",
+            "roundrobin", "org.apache.kafka.clients.consumer.RoundRobinAssignor",
+            "sticky", "org.apache.kafka.clients.consumer.StickyAssignor",
+            "cooperative-sticky", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor");
 
     private final Properties settings;
     private final Map<Long, KafkaProducer<String, String>> producers = new HashMap<>();
+    private final Map<Long, Member> members = new HashMap<>();
 
     private Actor(Properties settings) {
         this.settings = settings;
@@ -84,6 +92,10 @@ public final class Actor {
             case "close" -> producers.remove(request.get("id").asLong()).close(PATIENCE);
             case "read" -> read(request, answer.putArray("rows"));
             case "group_offset" -> groupOffset(request, answer);
+            case "subscribe" -> subscribe(request);
+            case "poll" -> member(request).poll(request.get("ms").asLong(), answer);
+            case "commit_read" -> member(request).consumer.commitSync(PATIENCE);
+            case "leave" -> members.remove(request.get("id").asLong()).consumer.close();
             default -> throw new IllegalArgumentException(request.toString());
         }
     }
@@ -155,6 +167,56 @@ public final class Actor {
             OffsetAndMetadata found = consumer.committed(Set.of(place(request)), PATIENCE).get(place(request));
             answer.put("offset", found == null ? null : Long.valueOf(found.offset()));
         }
+    }
+
+    private void subscribe(JsonNode request) {
+        Properties config = with(
+                "group.id", request.get("group").asText(),
+                "session.timeout.ms", request.path("session_ms").asText("10000"),
+                "heartbeat.interval.ms", "500",
+                "auto.offset.reset", "earliest",
+                "isolation.level", "read_committed",
+                // Else a leader that cannot reach its only broker forgets which topics there are, and has the group
+                // rebalance when it is told again (KIP-899).
+                "metadata.recovery.strategy", "none",
+                "partition.assignment.strategy", ASSIGNORS.get(request.get("assignor").asText()));
+        if (request.hasNonNull("instance")) {
+            config.put("group.instance.id", request.get("instance").asText());
+        }
+        Member member = new Member(consumer(config));
+        member.consumer.subscribe(List.of(request.get("topic").asText()), member);
+        members.put(request.get("id").asLong(), member);
+    }
+
+    /** A consumer that is a member of a group. */
+    private static final class Member implements ConsumerRebalanceListener {
+        private final KafkaConsumer<String, String> consumer;
+        private int rebalances;
+
+        private Member(KafkaConsumer<String, String> consumer) {
+            this.consumer = consumer;
+        }
+
+        @Override
+        public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+            rebalances++;
+        }
+
+        @Override
+        public void onPartitionsRevoked(Collection<TopicPartition> partitions) {}
+
+        private void poll(long millis, ObjectNode answer) {
+            ArrayNode rows = answer.putArray("rows");
+            consumer.poll(Duration.ofMillis(millis)).forEach(record ->
+                    rows.addArray().add(record.partition()).add(record.offset()).add(record.value()));
+            ArrayNode assigned = answer.putArray("assigned");
+            consumer.assignment().stream().map(TopicPartition::partition).sorted().forEach(assigned::add);
+            answer.put("rebalances", rebalances);
+        }
+    }
+
+    private Member member(JsonNode request) {
+        return members.get(request.get("id").asLong());
     }
 
     private KafkaProducer<String, String> producer(JsonNode request) {

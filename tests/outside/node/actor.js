@@ -1,5 +1,5 @@
 // kafkajs as an actor; the operations are described in python/actor.py. It reads only as a member of a group, so it
-// has no `read` here.
+// has no `read` here, and one assignor: round robin.
 'use strict'
 
 const fs = require('fs')
@@ -19,6 +19,7 @@ const kafka = new Kafka({
 })
 const producers = new Map()
 const transactions = new Map()
+const members = new Map()
 
 async function withAdmin(act) {
   const admin = kafka.admin()
@@ -82,6 +83,49 @@ const operations = {
   async send_group_offset({ id, group, topic, partition, offset }) {
     const topics = [{ topic, partitions: [{ partition, offset: String(offset) }] }]
     await transactions.get(id).sendOffsets({ consumerGroupId: group, topics })
+  },
+
+  // kafkajs reads by itself; a poll takes what has come.
+  async subscribe({ id, topic, group, session_ms }) {
+    const consumer = kafka.consumer({
+      groupId: group,
+      sessionTimeout: session_ms || 10000,
+      heartbeatInterval: 500,
+      maxWaitTimeInMs: 100,
+      readUncommitted: false,
+    })
+    const member = { consumer, topic, rows: [], next: new Map(), assigned: [], rebalances: 0 }
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+      member.assigned = payload.memberAssignment[topic] || []
+      member.rebalances += 1
+    })
+    members.set(id, member)
+    await consumer.connect()
+    await consumer.subscribe({ topic, fromBeginning: true })
+    await consumer.run({
+      autoCommit: false,
+      eachMessage: async ({ partition, message }) => {
+        member.rows.push([partition, Number(message.offset), message.value.toString()])
+        member.next.set(partition, String(Number(message.offset) + 1))
+      },
+    })
+  },
+
+  async poll({ id, ms }) {
+    await new Promise(resolve => setTimeout(resolve, ms))
+    const { rows, assigned, rebalances } = members.get(id)
+    members.get(id).rows = []
+    return { rows, assigned: [...assigned].sort((a, b) => a - b), rebalances }
+  },
+
+  async commit_read({ id }) {
+    const { consumer, topic, next } = members.get(id)
+    await consumer.commitOffsets([...next].map(([partition, offset]) => ({ topic, partition, offset })))
+  },
+
+  async leave({ id }) {
+    await members.get(id).consumer.disconnect()
+    members.delete(id)
   },
 
   async group_offset({ group, topic, partition }) {

@@ -11,6 +11,15 @@ send_group_offset(id, group, topic, partition, offset)   within a transaction
 read(topic, partitions, isolation)                       partitions 0.. from 0 to the end that the isolation level
                                                          shows -> {"rows": [[partition, offset, key, value]]}
 group_offset(group, topic, partition)                    -> {"offset": number or null}
+subscribe(id, topic, group, assignor, instance=None, session_ms=10000)
+                                                         opens a consumer, a member of the group, from the beginning;
+                                                         without commits of its own. assignor: range, roundrobin,
+                                                         sticky, cooperative-sticky, as far as the client has them
+poll(id, ms)                                             lets it work for about so long -> {"rows": [[partition, offset,
+                                                         value]], "assigned": [partitions], "rebalances": how often it
+                                                         was assigned something}
+commit_read(id)                                          commits what it has read
+leave(id)                                                closes it
 
 The only argument says where the broker is: {"bootstrap", "ca", "cert", "key", "properties"}.
 """

@@ -2,14 +2,36 @@
 
 import asyncio
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 import actor
 
 SECONDS = 60
+
+
+ASSIGNORS = {
+    "range": RangePartitionAssignor,
+    "roundrobin": RoundRobinPartitionAssignor,
+    "sticky": StickyPartitionAssignor,
+}
+
+
+class Member(ConsumerRebalanceListener):
+    def __init__(self, consumer):
+        self.consumer = consumer
+        self.rebalances = 0
+
+    def on_partitions_assigned(self, assigned):
+        self.rebalances += 1
+
+    def on_partitions_revoked(self, revoked):
+        pass
 
 
 class Client:
@@ -23,6 +45,7 @@ class Client:
             "ssl_context": context,
         }
         self.producers = {}
+        self.members = {}
 
     def wait(self, coroutine):
         return self.loop.run_until_complete(asyncio.wait_for(coroutine, SECONDS))
@@ -104,6 +127,42 @@ class Client:
                 await consumer.stop()
 
         return {"rows": self.wait(read())}
+
+    def subscribe(self, id, topic, group, assignor, instance=None, session_ms=10_000):
+        async def start():
+            consumer = AIOKafkaConsumer(
+                **self.settings,
+                group_id=group,
+                group_instance_id=instance,
+                partition_assignment_strategy=[ASSIGNORS[assignor]],
+                session_timeout_ms=session_ms,
+                heartbeat_interval_ms=500,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+            )
+            member = self.members[id] = Member(consumer)
+            await consumer.start()
+            consumer.subscribe([topic], listener=member)
+
+        self.wait(start())
+
+    def poll(self, id, ms):
+        member = self.members[id]
+        polled = self.wait(member.consumer.getmany(timeout_ms=ms))
+        rows = [
+            [place.partition, record.offset, actor.text(record.value)]
+            for place, records in polled.items()
+            for record in records
+        ]
+        assigned = sorted(place.partition for place in member.consumer.assignment())
+        return {"rows": rows, "assigned": assigned, "rebalances": member.rebalances}
+
+    def commit_read(self, id):
+        self.wait(self.members[id].consumer.commit())
+
+    def leave(self, id):
+        self.wait(self.members.pop(id).consumer.stop())
 
     def group_offset(self, group, topic, partition):
         async def ask():

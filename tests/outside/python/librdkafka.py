@@ -1,5 +1,7 @@
 """librdkafka, through confluent-kafka."""
 
+import time
+
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -18,10 +20,20 @@ def settings(access):
     }
 
 
+class Member:
+    def __init__(self, consumer):
+        self.consumer = consumer
+        self.rebalances = 0
+
+    def assigned(self, consumer, partitions):
+        self.rebalances += 1
+
+
 class Client:
     def __init__(self, access):
         self.settings = settings(access)
         self.producers = {}
+        self.members = {}
 
     def topic(self, name, partitions):
         admin = AdminClient(self.settings)
@@ -103,6 +115,40 @@ class Client:
                 raise KafkaException(message.error())
         consumer.close()
         return {"rows": rows}
+
+    def subscribe(self, id, topic, group, assignor, instance=None, session_ms=10_000):
+        config = {
+            **self.settings,
+            "group.id": group,
+            "partition.assignment.strategy": assignor,
+            "session.timeout.ms": session_ms,
+            "heartbeat.interval.ms": 500,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+        }
+        if instance is not None:
+            config["group.instance.id"] = instance
+        member = Member(Consumer(config))
+        member.consumer.subscribe([topic], on_assign=member.assigned)
+        self.members[id] = member
+
+    def poll(self, id, ms):
+        member = self.members[id]
+        rows = []
+        end = time.monotonic() + ms / 1000
+        while (left := end - time.monotonic()) > 0:
+            message = member.consumer.poll(left)
+            if message is not None and message.error() is None:
+                rows.append([message.partition(), message.offset(), actor.text(message.value())])
+        assigned = sorted(place.partition for place in member.consumer.assignment())
+        return {"rows": rows, "assigned": assigned, "rebalances": member.rebalances}
+
+    def commit_read(self, id):
+        self.members[id].consumer.commit(asynchronous=False)
+
+    def leave(self, id):
+        self.members.pop(id).consumer.close()
 
     def group_offset(self, group, topic, partition):
         consumer = Consumer({**self.settings, "group.id": group})

@@ -1,0 +1,128 @@
+//! DescribeGroups and ListGroups.
+
+use crate::broker::authorise;
+use crate::broker::failure::{Failure, expect};
+use crate::broker::limits::DESCRIBED_MAX;
+use crate::broker::service::reply_to;
+use crate::broker::session::Context;
+use crate::core::{Command, GroupDescription, GroupState, GroupStatus, Member};
+use crate::store::ReadView;
+use crate::types::{GroupId, MemberId};
+use crate::wire::ErrorCode;
+use crate::wire::messages::*;
+use std::collections::BTreeMap;
+use std::future::Future;
+
+/// The first version that answers GROUP_ID_NOT_FOUND where earlier ones show a dead group (KIP-1043).
+const SAYS_NOT_FOUND: i16 = 6;
+/// What kind of group these are (KIP-848).
+const CLASSIC: &str = "classic";
+
+pub(in crate::broker) async fn accept_describe(
+    cx: Context,
+    request: DescribeGroupsRequest,
+) -> Result<impl Future<Output = Result<DescribeGroupsResponse, Failure>> + Send + 'static, Failure> {
+    cx.check_listed(request.groups.len())?;
+    let mut asked = Vec::with_capacity(request.groups.len());
+    for group in request.groups {
+        let answer = cx.ask(Command::DescribeGroup { group: GroupId::new(&group) }).await?;
+        asked.push((group, answer));
+    }
+    let operations = match request.include_authorized_operations {
+        true => authorise::group_operations(cx.caller.connection.authority),
+        false => i32::MIN,
+    };
+    Ok(async move {
+        let mut groups = Vec::with_capacity(asked.len());
+        for (group_id, answer) in asked {
+            let description = expect::group(reply_to(answer).await?)?;
+            let has_offsets = |view: &ReadView| -> Result<bool, Failure> {
+                Ok(view.group_offsets(&GroupId::new(&group_id)).next().transpose()?.is_some())
+            };
+            let dead = description.status == GroupStatus::Dead;
+            let group = match dead && has_offsets(&cx.view())? {
+                // It never had members: only offsets.
+                true => described(&group_id, GroupDescription { status: GroupStatus::Empty, ..description }),
+                false => described(&group_id, description),
+            };
+            let group = DescribedGroup { authorized_operations: operations, ..group };
+            groups.push(
+                match group.group_state == GroupStatus::Dead.name() && cx.version >= SAYS_NOT_FOUND {
+                    true => DescribedGroup {
+                        error_code: ErrorCode::GroupIdNotFound,
+                        error_message: Some(format!("Group {group_id} not found.")),
+                        ..group
+                    },
+                    false => group,
+                },
+            );
+        }
+        Ok(DescribeGroupsResponse { groups, ..Default::default() })
+    })
+}
+
+fn described(group_id: &str, description: GroupDescription) -> DescribedGroup {
+    let GroupDescription { status, protocol_type, protocol, members } = description;
+    let member = |(id, member): (MemberId, Member)| DescribedGroupMember {
+        member_id: id.as_str().to_owned(),
+        group_instance_id: member.instance.as_ref().map(|instance| instance.as_str().to_owned()),
+        member_metadata: member.metadata(&protocol),
+        member_assignment: member.assignment,
+        client_id: member.client_id,
+        client_host: member.client_host,
+    };
+    let members = members.into_iter().map(member).collect();
+    DescribedGroup {
+        group_id: group_id.to_owned(),
+        group_state: status.name().to_owned(),
+        protocol_type,
+        members,
+        protocol_data: protocol,
+        ..Default::default()
+    }
+}
+
+pub(in crate::broker) async fn answer_list(
+    cx: Context,
+    request: ListGroupsRequest,
+) -> Result<ListGroupsResponse, Failure> {
+    cx.check_listed(request.states_filter.len() + request.types_filter.len())?;
+    let groups = cx.node.scan(move |view| listed(&view, &request)).await?;
+    Ok(ListGroupsResponse { groups, ..Default::default() })
+}
+
+/// All groups that have or had members, or have offsets.
+fn listed(view: &ReadView, request: &ListGroupsRequest) -> Result<Vec<ListedGroup>, Failure> {
+    let wanted = |filter: &[String], value: &str| {
+        filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(value))
+    };
+    let mut found: BTreeMap<GroupId, (&str, String)> = BTreeMap::new();
+    let mut group = view.next_group_with_offsets(None)?;
+    while let Some(id) = group {
+        group = view.next_group_with_offsets(Some(&id))?;
+        found.insert(id, (GroupStatus::Empty.name(), String::new()));
+    }
+    for group in view.groups_after(None) {
+        let (id, row) = group?;
+        let status = match row.state {
+            GroupState::Empty => GroupStatus::Empty,
+            GroupState::PreparingRebalance => GroupStatus::PreparingRebalance,
+            GroupState::CompletingRebalance => GroupStatus::CompletingRebalance,
+            GroupState::Stable => GroupStatus::Stable,
+        };
+        found.insert(id, (status.name(), row.protocol_type));
+    }
+    if found.len() > DESCRIBED_MAX {
+        tracing::warn!(limit = DESCRIBED_MAX, "an answer to ListGroups leaves out what is beyond the limit");
+    }
+    let matching = found.into_iter().filter(|(_, (state, _))| {
+        wanted(&request.states_filter, state) && wanted(&request.types_filter, CLASSIC)
+    });
+    let listed = matching.take(DESCRIBED_MAX).map(|(id, (state, protocol_type))| ListedGroup {
+        group_id: id.as_str().to_owned(),
+        protocol_type,
+        group_state: state.to_owned(),
+        group_type: CLASSIC.to_owned(),
+    });
+    Ok(listed.collect())
+}

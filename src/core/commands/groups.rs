@@ -1,0 +1,165 @@
+//! What members and operators of groups ask, and what they are told (`spec/groups.md`).
+
+use super::super::rows::{Member, MemberProtocol};
+use crate::types::*;
+use bytes::Bytes;
+use std::time::Duration;
+
+/// A request to join a group. What is configured travels with it: the state machine has no settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JoinGroup {
+    /// The request, which waits until the generation is formed.
+    pub request: RequestId,
+    /// The group.
+    pub group: GroupId,
+    /// The member id, empty for one that has none yet.
+    pub member: MemberId,
+    /// The id that it gets then. Drawn outside: the state machine draws nothing.
+    pub fresh: MemberId,
+    /// What the group holds of it.
+    pub joiner: Member,
+    /// What the members are to one another.
+    pub protocol_type: String,
+    /// Whether a new dynamic member is sent back to join with its id (KIP-394).
+    pub requires_known_member: bool,
+    /// Whether a static leader that returns can be told that nothing is to be assigned (KIP-814).
+    pub can_skip_assignment: bool,
+    /// How long the first generation of an empty group waits for more members.
+    pub initial_delay: Duration,
+}
+
+/// Who speaks as a member of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// The group.
+    pub group: GroupId,
+    /// The generation it believes to be in; negative if none.
+    pub generation: Generation,
+    /// Its id; empty if none.
+    pub member: MemberId,
+    /// Its instance id, if it is a static one.
+    pub instance: Option<InstanceId>,
+}
+
+impl GroupMember {
+    /// Somebody who is no member and wants nothing but the group's offsets.
+    #[must_use]
+    pub fn nobody(group: GroupId) -> GroupMember {
+        GroupMember { group, generation: Generation(-1), member: MemberId::new(""), instance: None }
+    }
+}
+
+/// A request for the member's assignment; the leader's brings everybody's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SyncGroup {
+    /// The request, which waits for the leader's.
+    pub request: RequestId,
+    /// Who asks.
+    pub member: GroupMember,
+    /// The protocol type it believes in, if it says so (KIP-559).
+    pub protocol_type: Option<String>,
+    /// The protocol it believes in, if it says so.
+    pub protocol: Option<String>,
+    /// The assignments, from the leader.
+    pub assignments: Vec<(MemberId, Bytes)>,
+}
+
+/// A member that leaves, or that an operator removes by its instance id alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeavingMember {
+    /// Its id; empty to go by the instance id.
+    pub member: MemberId,
+    /// Its instance id, if it is a static one.
+    pub instance: Option<InstanceId>,
+}
+
+/// What a member learns when its generation has been formed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    /// The generation.
+    pub generation: Generation,
+    /// What the members are to one another.
+    pub protocol_type: String,
+    /// The assignment protocol.
+    pub protocol: String,
+    /// Who assigns.
+    pub leader: MemberId,
+    /// Who is told this.
+    pub member: MemberId,
+    /// Whether the leader is to leave the assignment as it is (KIP-814).
+    pub skip_assignment: bool,
+    /// The members, for the leader.
+    pub members: Vec<JoinedMember>,
+}
+
+/// A member, as its leader sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JoinedMember {
+    /// Its id.
+    pub member: MemberId,
+    /// Its instance id.
+    pub instance: Option<InstanceId>,
+    /// What it says of itself.
+    pub metadata: Bytes,
+}
+
+/// A member's assignment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Synced {
+    /// What the members are to one another.
+    pub protocol_type: String,
+    /// The assignment protocol.
+    pub protocol: String,
+    /// The assignment.
+    pub assignment: Bytes,
+}
+
+/// A group's state (`spec/groups.md`, "States"), under the name it has in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupStatus {
+    /// There is no such group.
+    Dead,
+    /// It has no members.
+    Empty,
+    /// A generation is being formed.
+    PreparingRebalance,
+    /// A generation waits for its assignment.
+    CompletingRebalance,
+    /// Every member has its assignment.
+    Stable,
+}
+
+impl GroupStatus {
+    /// The protocol's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupStatus::Dead => "Dead",
+            GroupStatus::Empty => "Empty",
+            GroupStatus::PreparingRebalance => "PreparingRebalance",
+            GroupStatus::CompletingRebalance => "CompletingRebalance",
+            GroupStatus::Stable => "Stable",
+        }
+    }
+}
+
+/// A group, as operators see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupDescription {
+    /// Where it stands.
+    pub status: GroupStatus,
+    /// What its members are to one another; empty if it never had any.
+    pub protocol_type: String,
+    /// The assignment protocol; empty unless it is stable.
+    pub protocol: String,
+    /// Its members.
+    pub members: Vec<(MemberId, Member)>,
+}
+
+impl JoinGroup {
+    /// The protocols that the joiner can use.
+    #[must_use]
+    pub fn protocols(&self) -> &[MemberProtocol] {
+        &self.joiner.protocols
+    }
+}

@@ -1,0 +1,275 @@
+//! Members of groups: what they share, who takes over, and what a restart of anybody changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::common::actor::Actor;
+use crate::common::broker::Broker;
+use crate::common::process::pipe;
+use crate::common::tools;
+
+/// Nothing that a group does takes longer, not on a busy machine either.
+const DEADLINE: Duration = Duration::from_secs(90);
+const PARTITIONS: i32 = 4;
+
+/// A consumer that lives in an actor.
+struct Member<'a> {
+    actor: &'a Actor,
+    id: u64,
+    assigned: Vec<i64>,
+    rebalances: u64,
+    /// What it has read, by partition and offset.
+    rows: BTreeMap<(i64, i64), String>,
+}
+
+struct Subscription<'s> {
+    topic: &'s str,
+    group: &'s str,
+    assignor: &'s str,
+    session: Duration,
+}
+
+impl<'s> Subscription<'s> {
+    fn new(topic: &'s str, assignor: &'s str) -> Subscription<'s> {
+        Subscription { topic, group: topic, assignor, session: Duration::from_secs(20) }
+    }
+
+    fn open<'a>(&self, actor: &'a Actor, id: u64, instance: Option<&str>) -> Member<'a> {
+        let Subscription { topic, group, assignor, session } = self;
+        let session = u64::try_from(session.as_millis()).unwrap();
+        let request = json!({
+            "op": "subscribe", "id": id, "topic": topic, "group": group, "assignor": assignor,
+            "instance": instance, "session_ms": session,
+        });
+        actor
+            .ask(&request)
+            .unwrap_or_else(|failure| panic!("{}: {failure:?}\n{}", actor.name(), actor.log()));
+        Member { actor, id, assigned: Vec::new(), rebalances: 0, rows: BTreeMap::new() }
+    }
+}
+
+impl Member<'_> {
+    fn ask(&self, op: &str) -> serde_json::Value {
+        let request = json!({"op": op, "id": self.id, "ms": 200});
+        let request = if op == "poll" { request } else { json!({"op": op, "id": self.id}) };
+        self.actor.ask(&request).unwrap_or_else(|failure| {
+            panic!("{}: {op}: {failure:?}\n{}", self.actor.name(), self.actor.log())
+        })
+    }
+
+    fn poll(&mut self) {
+        let answer = self.ask("poll");
+        self.assigned = answer["assigned"].as_array().unwrap().iter().map(|p| p.as_i64().unwrap()).collect();
+        self.rebalances = answer["rebalances"].as_u64().unwrap();
+        for row in answer["rows"].as_array().unwrap() {
+            let place = (row[0].as_i64().unwrap(), row[1].as_i64().unwrap());
+            self.rows.insert(place, row[2].as_str().unwrap().to_owned());
+        }
+    }
+
+    fn leave(self) {
+        self.ask("leave");
+    }
+}
+
+/// Lets all members work until what is wanted is so.
+fn until(members: &mut [&mut Member<'_>], what: &str, wanted: impl Fn(&[&mut Member<'_>]) -> bool) {
+    let begun = Instant::now();
+    loop {
+        members.iter_mut().for_each(|member| member.poll());
+        if wanted(members) {
+            return;
+        }
+        let assigned: Vec<_> = members.iter().map(|member| (&member.assigned, &member.rows)).collect();
+        let log = members.first().map(|member| member.actor.log()).unwrap_or_default();
+        assert!(begun.elapsed() < DEADLINE, "not {what}: {assigned:?}\n{log}");
+    }
+}
+
+fn is_shared(members: &[&mut Member<'_>]) -> bool {
+    let all: Vec<i64> = members.iter().flat_map(|member| member.assigned.iter().copied()).collect();
+    let each = members.iter().all(|member| !member.assigned.is_empty());
+    each && all.len() == PARTITIONS as usize && all.iter().collect::<BTreeSet<_>>().len() == all.len()
+}
+
+fn read_by(members: &[&mut Member<'_>]) -> BTreeSet<String> {
+    members.iter().flat_map(|member| member.rows.values().cloned()).collect()
+}
+
+/// Two members share four partitions, read everything that was committed, commit, and the one that stays takes over.
+fn members_share_and_take_over(client: &Actor, assignor: &str) {
+    let topic = format!("shared-{}-{assignor}", client.name());
+    client.create_topic(&topic, PARTITIONS);
+    let subscription = Subscription::new(&topic, assignor);
+    let (mut first, mut second) = (subscription.open(client, 1, None), subscription.open(client, 2, None));
+    until(&mut [&mut first, &mut second], "shared", is_shared);
+
+    let committed: BTreeSet<String> =
+        (0..PARTITIONS).map(|partition| format!("committed {partition}")).collect();
+    let aborting = client.transactional(&format!("aborting-{topic}"));
+    let committing = client.transactional(&format!("committing-{topic}"));
+    aborting.begin();
+    committing.begin();
+    for (partition, value) in (0..PARTITIONS).zip(&committed) {
+        aborting.send(&topic, &[(partition, None, "aborted")]);
+        committing.send(&topic, &[(partition, None, value)]);
+        aborting.send(&topic, &[(partition, None, "aborted")]);
+    }
+    committing.commit();
+    aborting.abort();
+    until(&mut [&mut first, &mut second], "read", |members| read_by(members).is_superset(&committed));
+    assert_eq!(read_by(&[&mut first, &mut second]), committed, "what was aborted is not read");
+    first.ask("commit_read");
+    second.ask("commit_read");
+
+    second.leave();
+    until(&mut [&mut first], "taken over", is_shared);
+    for partition in 0..PARTITIONS {
+        let offset = client.group_offset(&topic, &topic, partition).expect("a committed offset");
+        assert!(
+            offset >= 2,
+            "{offset} in {partition}: behind the first aborted record and the committed one"
+        );
+    }
+    first.leave();
+}
+
+/// A member whose process is killed keeps its partitions for one session; then another one has them.
+fn a_killed_member_is_replaced(survivor: &Actor, victim: &Actor, assignor: &str) {
+    let topic = format!("killed-{}", survivor.name());
+    survivor.create_topic(&topic, PARTITIONS);
+    let mut subscription = Subscription::new(&topic, assignor);
+    subscription.session = Duration::from_secs(6);
+    let mut first = subscription.open(survivor, 10, None);
+    let mut second = subscription.open(victim, 11, None);
+    until(&mut [&mut first, &mut second], "shared", is_shared);
+    victim.kill();
+    until(&mut [&mut first], "taken over", is_shared);
+    first.leave();
+}
+
+/// KIP-345: a static member that comes back in time gets what it had, and nobody else notices.
+fn a_static_member_returns(client: &Actor, assignor: &str) {
+    let topic = format!("static-{}", client.name());
+    client.create_topic(&topic, PARTITIONS);
+    let subscription = Subscription::new(&topic, assignor);
+    let mut stays = subscription.open(client, 20, Some("stays"));
+    let mut returns = subscription.open(client, 21, Some("returns"));
+    until(&mut [&mut stays, &mut returns], "shared", is_shared);
+    let (assigned, rebalances) = (returns.assigned.clone(), stays.rebalances);
+    // A static member does not take leave.
+    returns.leave();
+    let mut returned = subscription.open(client, 22, Some("returns"));
+    until(&mut [&mut stays, &mut returned], "shared again", is_shared);
+    assert_eq!(returned.assigned, assigned);
+    assert_eq!(stays.rebalances, rebalances, "the other one has not been bothered");
+    stays.leave();
+    returned.leave();
+}
+
+/// R2: `kill -9` of the broker under a stable group: nobody rebalances, offsets are where they were.
+fn a_broker_that_is_killed_is_not_noticed(broker: &mut Broker, client: &Actor, assignor: &str) {
+    let topic = format!("restart-{}", client.name());
+    client.create_topic(&topic, PARTITIONS);
+    let mut subscription = Subscription::new(&topic, assignor);
+    subscription.session = Duration::from_secs(30);
+    let (mut first, mut second) = (subscription.open(client, 30, None), subscription.open(client, 31, None));
+    until(&mut [&mut first, &mut second], "shared", is_shared);
+    let send = |value: &str| {
+        let producer = client.producer("none");
+        producer.send(&topic, &(0..PARTITIONS).map(|partition| (partition, None, value)).collect::<Vec<_>>());
+        producer.close();
+    };
+    let everywhere = |wanted: &'static str| {
+        move |members: &[&mut Member<'_>]| {
+            let rows = members.iter().flat_map(|member| member.rows.values());
+            rows.filter(|value| *value == wanted).count() == PARTITIONS as usize
+        }
+    };
+    send("before");
+    until(&mut [&mut first, &mut second], "read", everywhere("before"));
+    first.ask("commit_read");
+    second.ask("commit_read");
+    let before = [&first, &second].map(|member| (member.assigned.clone(), member.rebalances));
+
+    broker.kill();
+    broker.restart();
+    send("after");
+    until(&mut [&mut first, &mut second], "read after the restart", everywhere("after"));
+    let after = [&first, &second].map(|member| (member.assigned.clone(), member.rebalances));
+    assert_eq!(after, before, "nobody rebalances\n{}", client.log());
+    for partition in 0..PARTITIONS {
+        assert_eq!(client.group_offset(&topic, &topic, partition), Some(1));
+    }
+    first.leave();
+    second.leave();
+}
+
+#[test]
+fn librdkafka() {
+    let mut broker = Broker::start();
+    let Some(client) = Actor::librdkafka(&broker) else { return };
+    for assignor in ["range", "roundrobin", "cooperative-sticky"] {
+        members_share_and_take_over(&client, assignor);
+    }
+    a_killed_member_is_replaced(&client, &Actor::librdkafka(&broker).unwrap(), "range");
+    a_static_member_returns(&client, "range");
+    a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "cooperative-sticky");
+}
+
+#[test]
+fn java() {
+    let mut broker = Broker::start();
+    let Some(client) = Actor::java(&broker) else { return };
+    for assignor in ["range", "roundrobin", "sticky", "cooperative-sticky"] {
+        members_share_and_take_over(&client, assignor);
+    }
+    a_killed_member_is_replaced(&client, &Actor::java(&broker).unwrap(), "cooperative-sticky");
+    a_static_member_returns(&client, "range");
+    a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "range");
+}
+
+#[test]
+fn aiokafka() {
+    let mut broker = Broker::start();
+    let Some(client) = Actor::aiokafka(&broker) else { return };
+    for assignor in ["range", "roundrobin", "sticky"] {
+        members_share_and_take_over(&client, assignor);
+    }
+    a_killed_member_is_replaced(&client, &Actor::aiokafka(&broker).unwrap(), "range");
+    a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "range");
+}
+
+#[test]
+fn kafkajs() {
+    let mut broker = Broker::start();
+    let Some(client) = Actor::kafkajs(&broker) else { return };
+    members_share_and_take_over(&client, "roundrobin");
+    a_killed_member_is_replaced(&client, &Actor::kafkajs(&broker).unwrap(), "roundrobin");
+    a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "roundrobin");
+}
+
+#[test]
+fn kcat_reads_as_a_member() {
+    let broker = Broker::start();
+    let (Some(program), Some(admin)) = (tools::kcat(), Actor::librdkafka(&broker)) else { return };
+    admin.create_topic("lines", 1);
+    admin.producer("none").send("lines", &[(0, None, "one"), (0, None, "two")]);
+    let read = || {
+        let mut command = std::process::Command::new(&program);
+        command.args(["-b", &broker.address().to_string(), "-X", "security.protocol=ssl"]);
+        for (setting, file) in [("ca", "ca.pem"), ("certificate", "client.pem"), ("key", "client.key")] {
+            command.arg("-X").arg(format!("ssl.{setting}.location={}", broker.tls(file).display()));
+        }
+        command.args(["-q", "-e", "-X", "auto.offset.reset=earliest", "-G", "readers", "lines"]);
+        let told = pipe("kcat", command, b"", DEADLINE);
+        assert!(told.status.success(), "{}\n{}", told.status, told.errors);
+        told.lines
+    };
+    assert_eq!(read(), ["one", "two"]);
+    assert_eq!(read(), Vec::<String>::new(), "the group has committed what it read");
+    admin.producer("none").send("lines", &[(0, None, "three")]);
+    assert_eq!(read(), ["three"]);
+}
