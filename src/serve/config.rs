@@ -158,6 +158,7 @@ impl Reader<'_> {
             resident_rows: self.number("resident-rows", 1000)?,
             segment_bytes: self.number("segment-bytes", 4 << 20)?,
             checkpoint_bytes: self.number("checkpoint-bytes", 1 << 20)?,
+            retention_check: Duration::from_millis(self.number("retention-check-ms", 1)?),
             store,
             space,
             ..defaults

@@ -27,6 +27,8 @@ pub struct ShardLimits {
     pub checkpoint_rows: u64,
     /// Transactions expired at once; the rest wait for the next turn of the loop.
     pub expired_at_once: usize,
+    /// How often records that are past their retention are looked for (Kafka's `log.retention.check.interval.ms`).
+    pub retention_check: Duration,
     /// How long a stop waits for what is in flight.
     pub stop: Duration,
     /// The row store's own limits.
@@ -94,6 +96,7 @@ impl Default for ShardLimits {
             checkpoint_bytes: 64 << 20,
             checkpoint_rows: 200_000,
             expired_at_once: 64,
+            retention_check: Duration::from_secs(300),
             stop: Duration::from_secs(10),
             store: StoreLimits::default(),
             space: SpaceLimits::default(),

@@ -7,8 +7,8 @@ use super::limits::ShardLimits;
 use super::rebuild::{RebuildError, Sources, check_made_anew};
 use super::replay::replay;
 use super::upkeep::{
-    Duty, FreeSegments, Ground, GroundStart, MoveLive, Pressure, SweepRows, TakeSnapshots, TrimIndex, Upkeep,
-    WatchSpace,
+    Duty, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention, SweepRows, TakeSnapshots,
+    TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::{ClusterRow, Command, Now, RowKey};
@@ -49,7 +49,7 @@ pub enum StartError {
     Rebuild(#[from] RebuildError),
     /// An event in the log is none that this version knows.
     #[error(
-        "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from a newer semel?"
+        "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from another version of semel?"
     )]
     Event {
         /// The block.
@@ -277,7 +277,7 @@ fn run(
         limits: limits.space.clone(),
         segment_length: limits.segment_bytes,
     };
-    let duties = space.duties(ground)?;
+    let duties = space.duties(ground, &limits)?;
     let (blocks, block_queue) = threads::channel();
     let (layers, layer_queue) = threads::channel();
     let (loads, load_queue) = threads::channel();
@@ -333,7 +333,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
 
 impl Space {
     /// What the broker does by itself.
-    fn duties(self, start: GroundStart) -> Result<Vec<Box<dyn Duty>>, StartError> {
+    fn duties(self, start: GroundStart, limits: &ShardLimits) -> Result<Vec<Box<dyn Duty>>, StartError> {
         // What a crash left half made goes.
         self.snapshots.retain(self.snapshot.as_ref())?;
         let files = start.segments.list()?;
@@ -342,6 +342,7 @@ impl Space {
         Ok(vec![
             Box::new(watch),
             Box::new(SweepRows::default()),
+            Box::new(Retention::every(limits.retention_check)),
             Box::new(TrimIndex::new(ground.clone())),
             Box::new(FreeSegments::new(ground.clone())),
             Box::new(TakeSnapshots::new(ground.clone())),

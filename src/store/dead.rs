@@ -128,7 +128,7 @@ impl DeadRows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{AbortedRow, ProducerRow, RowKey, RowValue};
+    use crate::core::{AbortedRow, ProducerRow, RowKey, RowValue, Totals};
     use crate::log::{Checkpoint, Place, SegmentNumber};
     use crate::store::{Applied, Database, IndexEntry, IndexKind, LayerBuilder, SegmentUse, StoreLimits};
     use crate::types::*;
@@ -142,7 +142,7 @@ mod tests {
     fn fill(layer: &mut LayerBuilder, partition: PartitionId, segment: u64, log_start: Option<i64>) {
         if let Some(log_start) = log_start {
             let row =
-                PartitionRow { log_start: Offset(log_start), next_offset: Offset(100), first_open: None };
+                PartitionRow { log_start: Offset(log_start), next_offset: Offset(100), ..Default::default() };
             layer.put(&RowKey::Partition(partition), Some(&row.into()));
         }
         let producer = ProducerId(7);
@@ -157,9 +157,15 @@ mod tests {
         for batch in 0..10 {
             let position = u32::try_from(4096 + batch * 200).unwrap();
             let place = Place { segment: SegmentNumber(segment), position, length: 100 };
+            let before = Totals::default();
             let (base_offset, last) = (Offset(batch * 10), Offset(batch * 10 + 9));
-            let entry =
-                IndexEntry { base_offset, place, max_timestamp: Timestamp(1), kind: IndexKind::Plain };
+            let entry = IndexEntry {
+                base_offset,
+                place,
+                max_timestamp: Timestamp(1),
+                before,
+                kind: IndexKind::Plain,
+            };
             layer.put_index(partition, last, &entry);
             if batch % 2 == 0 {
                 let key = AbortedKey { partition, producer, marker: last };

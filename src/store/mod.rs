@@ -9,6 +9,7 @@ mod database;
 mod dead;
 mod index;
 mod keys;
+mod search;
 pub(crate) mod segments;
 mod snapshot;
 mod view;

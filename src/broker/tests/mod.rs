@@ -1,8 +1,10 @@
 //! Handlers against a real shard, frame by frame, as the network drives them.
 
 mod administration;
+mod configs;
 mod harness;
 mod offsets;
 mod produce_and_fetch;
+mod retention;
 mod space;
 mod transactions;

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod inspect;
 mod moved;
 mod real;
 pub(crate) mod sim_disk;
