@@ -124,3 +124,107 @@ impl DeadRows {
         self.rows.iter().map(key).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{AbortedRow, ProducerRow, RowKey, RowValue, Totals};
+    use crate::log::{Checkpoint, Place, SegmentNumber};
+    use crate::store::{Applied, Database, IndexEntry, IndexKind, LayerBuilder, SegmentUse, StoreLimits};
+    use crate::types::*;
+    use uuid::Uuid;
+
+    fn partition(topic: u128, index: i32) -> PartitionId {
+        PartitionId::new(TopicId(Uuid::from_u128(topic)), PartitionIndex(index))
+    }
+
+    /// A partition with ten batches of ten records, of which every second was aborted, by one producer.
+    fn fill(layer: &mut LayerBuilder, partition: PartitionId, segment: u64, log_start: Option<i64>) {
+        if let Some(log_start) = log_start {
+            let row =
+                PartitionRow { log_start: Offset(log_start), next_offset: Offset(100), ..Default::default() };
+            layer.put(&RowKey::Partition(partition), Some(&row.into()));
+        }
+        let producer = ProducerId(7);
+        let row = ProducerRow {
+            epoch: ProducerEpoch(0),
+            stored_in_epoch: 0,
+            batches: Vec::new(),
+            open: None,
+            last_used: ServedTime(0),
+        };
+        layer.put(&RowKey::Producer(ProducerKey { partition, producer }), Some(&row.into()));
+        for batch in 0..10 {
+            let position = u32::try_from(4096 + batch * 200).unwrap();
+            let place = Place { segment: SegmentNumber(segment), position, length: 100 };
+            let before = Totals::default();
+            let (base_offset, last) = (Offset(batch * 10), Offset(batch * 10 + 9));
+            let entry = IndexEntry {
+                base_offset,
+                place,
+                max_timestamp: Timestamp(1),
+                before,
+                kind: IndexKind::Plain,
+            };
+            layer.put_index(partition, last, &entry);
+            if batch % 2 == 0 {
+                let key = AbortedKey { partition, producer, marker: last };
+                let row: RowValue = AbortedRow { first: base_offset }.into();
+                layer.put(&RowKey::Aborted(key), Some(&row));
+            }
+        }
+    }
+
+    /// All that is dead of a kind, found `looks_max` rows at a time.
+    fn all_dead(store: &Database, swept: Swept, looks_max: usize) -> Vec<(PartitionId, i64)> {
+        let (mut found, mut from) = (Vec::new(), Vec::new());
+        loop {
+            let dead = store.view_now().unwrap().dead_rows(swept, &from, looks_max).unwrap();
+            for (key, _) in &dead.rows {
+                let partition = KeyReader::new(key).and_then(|mut key| key.partition()).unwrap();
+                found.push((partition, Swept::offset(key).unwrap().0));
+            }
+            match dead.next {
+                Some(next) => from = next,
+                None => return found,
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_below_the_log_start_or_of_deleted_partitions_is_dead_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Database::open(dir.path(), StoreLimits::default()).unwrap();
+        let mut layer = LayerBuilder::default();
+        let [whole, deleted, cut, emptied] =
+            [partition(1, 0), partition(1, 1), partition(2, 0), partition(3, 5)];
+        fill(&mut layer, whole, 1, Some(0));
+        fill(&mut layer, deleted, 1, None);
+        // In the middle of a batch: what is left of it is read.
+        fill(&mut layer, cut, 2, Some(35));
+        fill(&mut layer, emptied, 3, Some(100));
+        let applied = Applied { checkpoint: Checkpoint::START, served: ServedTime(0) };
+        store.apply([&layer.finish(BlockNumber(1))], applied).unwrap();
+
+        let ends = |partition, batches: std::ops::Range<i64>| batches.map(move |n| (partition, n * 10 + 9));
+        let entries: Vec<_> =
+            ends(deleted, 0..10).chain(ends(cut, 0..3)).chain(ends(emptied, 0..10)).collect();
+        let aborted: Vec<_> = entries.iter().copied().filter(|(_, last)| last / 10 % 2 == 0).collect();
+        for looks_max in [1, 3, 1000] {
+            assert_eq!(all_dead(&store, Swept::Index, looks_max), entries);
+            assert_eq!(all_dead(&store, Swept::Aborted, looks_max), aborted);
+            assert_eq!(all_dead(&store, Swept::Producers, looks_max), [(deleted, 7)]);
+        }
+
+        // Trimmed, the segments have only what is left, also after the store is opened again.
+        let dead = store.view_now().unwrap().dead_rows(Swept::Index, &[], 1000).unwrap();
+        store.remove_index(&dead.rows).unwrap();
+        let left = |entries: u64| SegmentUse { entries, bytes: entries * (100 + 128) };
+        let expected = [(SegmentNumber(1), left(10)), (SegmentNumber(2), left(7))].into();
+        assert_eq!(store.segment_uses(), expected);
+        drop(store);
+        let store = Database::open(dir.path(), StoreLimits::default()).unwrap();
+        assert_eq!(store.segment_uses(), expected);
+        assert!(all_dead(&store, Swept::Index, 1000).is_empty());
+    }
+}
