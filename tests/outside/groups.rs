@@ -207,6 +207,32 @@ fn a_broker_that_is_killed_is_not_noticed(broker: &mut Broker, client: &Actor, a
     second.leave();
 }
 
+/// An operator sees a group, and deletes it when it has no members.
+fn an_operator_describes_and_deletes(client: &Actor, deletes_offsets: bool) {
+    let topic = format!("operated-{}", client.name());
+    client.create_topic(&topic, PARTITIONS);
+    let mut member = Subscription::new(&topic, "range").open(client, 40, None);
+    until(&mut [&mut member], "assigned", is_shared);
+    client.producer("none").send(&topic, &[(0, None, "x"), (1, None, "y")]);
+    until(&mut [&mut member], "read", |members| read_by(members).len() == 2);
+    member.ask("commit_read");
+    let describe = || client.ask(&json!({"op": "describe_group", "group": topic})).unwrap();
+    assert_eq!(describe(), json!({"listed": true, "state": "stable", "members": 1}));
+    let delete = || client.ask(&json!({"op": "delete_group", "group": topic}));
+    let refused = delete().expect_err("a group with members");
+    assert!(format!("{refused:?}").to_lowercase().contains("empty"), "{refused:?}");
+    member.leave();
+    assert_eq!(describe(), json!({"listed": true, "state": "empty", "members": 0}));
+    if deletes_offsets {
+        let forget = json!({"op": "forget_group_offset", "group": topic, "topic": topic, "partition": 1});
+        client.ask(&forget).unwrap();
+        assert_eq!(client.group_offset(&topic, &topic, 1), None);
+    }
+    assert_eq!(client.group_offset(&topic, &topic, 0), Some(1));
+    delete().unwrap();
+    assert_eq!(client.group_offset(&topic, &topic, 0), None);
+}
+
 #[test]
 fn librdkafka() {
     let mut broker = Broker::start();
@@ -216,6 +242,7 @@ fn librdkafka() {
     }
     a_killed_member_is_replaced(&client, &Actor::librdkafka(&broker).unwrap(), "range");
     a_static_member_returns(&client, "range");
+    an_operator_describes_and_deletes(&client, false);
     a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "cooperative-sticky");
 }
 
@@ -228,6 +255,7 @@ fn java() {
     }
     a_killed_member_is_replaced(&client, &Actor::java(&broker).unwrap(), "cooperative-sticky");
     a_static_member_returns(&client, "range");
+    an_operator_describes_and_deletes(&client, true);
     a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "range");
 }
 

@@ -13,6 +13,7 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
@@ -20,6 +21,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -92,6 +94,9 @@ public final class Actor {
             case "close" -> producers.remove(request.get("id").asLong()).close(PATIENCE);
             case "read" -> read(request, answer.putArray("rows"));
             case "group_offset" -> groupOffset(request, answer);
+            case "describe_group" -> describeGroup(request.get("group").asText(), answer);
+            case "forget_group_offset" -> forgetGroupOffset(request);
+            case "delete_group" -> deleteGroup(request.get("group").asText());
             case "subscribe" -> subscribe(request);
             case "poll" -> member(request).poll(request.get("ms").asLong(), answer);
             case "commit_read" -> member(request).consumer.commitSync(PATIENCE);
@@ -166,6 +171,30 @@ public final class Actor {
         try (KafkaConsumer<String, String> consumer = consumer(with("group.id", request.get("group").asText()))) {
             OffsetAndMetadata found = consumer.committed(Set.of(place(request)), PATIENCE).get(place(request));
             answer.put("offset", found == null ? null : Long.valueOf(found.offset()));
+        }
+    }
+
+    private void describeGroup(String group, ObjectNode answer) throws Exception {
+        try (Admin admin = Admin.create(settings)) {
+            answer.put("listed", admin.listGroups().all().get(PATIENCE.toSeconds(), TimeUnit.SECONDS).stream()
+                    .anyMatch(listing -> listing.groupId().equals(group)));
+            ConsumerGroupDescription found = admin.describeConsumerGroups(List.of(group)).all()
+                    .get(PATIENCE.toSeconds(), TimeUnit.SECONDS).get(group);
+            answer.put("state", found.groupState().toString().toLowerCase(Locale.ROOT));
+            answer.put("members", found.members().size());
+        }
+    }
+
+    private void forgetGroupOffset(JsonNode request) throws Exception {
+        try (Admin admin = Admin.create(settings)) {
+            admin.deleteConsumerGroupOffsets(request.get("group").asText(), Set.of(place(request))).all()
+                    .get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
+        }
+    }
+
+    private void deleteGroup(String group) throws Exception {
+        try (Admin admin = Admin.create(settings)) {
+            admin.deleteConsumerGroups(List.of(group)).all().get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
         }
     }
 

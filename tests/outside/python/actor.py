@@ -20,6 +20,9 @@ poll(id, ms)                                             lets it work for about 
                                                          was assigned something}
 commit_read(id)                                          commits what it has read
 leave(id)                                                closes it
+describe_group(group)                                    -> {"listed": bool, "state": text, "members": number}
+forget_group_offset(group, topic, partition)             deletes the group's offset there
+delete_group(group)                                      deletes the group
 
 The only argument says where the broker is: {"bootstrap", "ca", "cert", "key", "properties"}.
 """

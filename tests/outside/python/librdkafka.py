@@ -150,6 +150,16 @@ class Client:
     def leave(self, id):
         self.members.pop(id).consumer.close()
 
+    def describe_group(self, group):
+        admin = AdminClient(self.settings)
+        listed = [found.group_id for found in admin.list_consumer_groups().result(SECONDS).valid]
+        found = admin.describe_consumer_groups([group])[group].result(SECONDS)
+        return {"listed": group in listed, "state": found.state.name.lower(), "members": len(found.members)}
+
+    def delete_group(self, group):
+        admin = AdminClient(self.settings)
+        admin.delete_consumer_groups([group])[group].result(SECONDS)
+
     def group_offset(self, group, topic, partition):
         consumer = Consumer({**self.settings, "group.id": group})
         [found] = consumer.committed([TopicPartition(topic, partition)], SECONDS)
