@@ -28,9 +28,9 @@ pub use draft::{Draft, Drafted, Look, Need, View};
 pub use events::{BatchAppended, Enrolment, Event, MarkerWritten, ProducerAppend};
 pub use evolve::evolve;
 pub use rows::{
-    AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorRow, DeadlineRow, EndReason, Ended,
-    GroupOffsetKey, Identity, NextProducerIdRow, Ongoing, OpenTransaction, OpenTransactionsRow, Outcome,
-    PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerRow,
-    REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, TopicConfig, TopicNameRow, TopicRow,
-    TransactionRow, TransactionState,
+    AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorKey, CoordinatorKind, CoordinatorRow,
+    DeadlineRow, EndReason, Ended, GroupOffsetKey, Identity, NextProducerIdRow, Ongoing, OpenTransaction,
+    OpenTransactionsRow, Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow,
+    ProducerKey, ProducerRow, REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, TopicConfig,
+    TopicNameRow, TopicRow, TransactionRow, TransactionState,
 };

@@ -85,8 +85,8 @@ rows! {
     PendingOffset[PendingOffsetKey] => PendingOffsetRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
-    /// Volatile: the newest connection that coordinates a transactional id.
-    Coordinator[TransactionalId] => CoordinatorRow,
+    /// Volatile: a transactional id's newest connection to one kind of coordinator.
+    Coordinator[CoordinatorKey] => CoordinatorRow,
 }
 
 impl RowKey {
@@ -387,8 +387,28 @@ pub struct NextProducerIdRow {
 }
 codec!(NextProducerIdRow { id });
 
-/// Volatile: the newest connection that sent a coordinator request for a transactional id. Version-1 requests carry
-/// nothing that tells an old one from a new one, so only this connection's count (`spec/differences.md`).
+/// The kinds of coordinator that a transactional producer speaks to. Clients use separate connections for them, in any
+/// order (`spec/transactions.md`, E10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CoordinatorKind {
+    /// Of the transaction: InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn.
+    Transaction,
+    /// Of the group whose offsets travel with it: TxnOffsetCommit.
+    Group,
+}
+
+/// A transactional id's newest connection is found by the id and the kind of coordinator it leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CoordinatorKey {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+    /// Which coordinator.
+    pub kind: CoordinatorKind,
+}
+
+/// Volatile: the newest connection that sent a request of a transactional id to one kind of coordinator. Version-1
+/// requests, and TxnOffsetCommit in every version, carry nothing that tells an old one from a new one, so only this
+/// connection's count (`spec/transactions.md`, E10).
 #[derive(Clone, Debug, PartialEq)]
 pub struct CoordinatorRow {
     /// The connection.

@@ -165,6 +165,72 @@ async fn an_older_connection_is_closed() {
     assert!(old.try_call(3, &request).await.is_err());
 }
 
+/// Offset `offset` of partition 0 of `t`, for group `g`.
+fn txn_offsets(id: &str, (producer_id, producer_epoch): (i64, i16), offset: i64) -> TxnOffsetCommitRequest {
+    let partition = TxnOffsetCommitRequestPartition { committed_offset: offset, ..Default::default() };
+    let topics = vec![TxnOffsetCommitRequestTopic {
+        name: "t".to_owned(),
+        partitions: vec![partition],
+        ..Default::default()
+    }];
+    TxnOffsetCommitRequest {
+        transactional_id: id.to_owned(),
+        group_id: "g".to_owned(),
+        producer_id,
+        producer_epoch,
+        topics,
+        ..Default::default()
+    }
+}
+
+/// What group `g` has committed of partition 0 of `t`.
+async fn committed_offset(client: &mut Client) -> i64 {
+    let topic =
+        OffsetFetchRequestTopics { name: "t".to_owned(), partition_indexes: vec![0], ..Default::default() };
+    let group =
+        OffsetFetchRequestGroup { group_id: "g".to_owned(), topics: Some(vec![topic]), ..Default::default() };
+    let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
+    client.call(8, &request).await.groups[0].topics[0].partitions[0].committed_offset
+}
+
+#[tokio::test]
+async fn offsets_that_arrive_late_over_a_connection_given_up_do_not_replace_newer_ones() {
+    for version in [4, 5] {
+        let harness = Harness::start();
+        let (mut given_up, _) = harness.with_topic("t", 1).await;
+        let (mut group, mut coordinator) = (harness.user(), harness.user());
+        let producer = coordinator.init(Some("x")).await;
+        let enrol = AddOffsetsToTxnRequest {
+            transactional_id: "x".to_owned(),
+            producer_id: producer.0,
+            producer_epoch: producer.1,
+            group_id: "g".to_owned(),
+        };
+        assert_eq!(coordinator.call(3, &enrol).await.error_code, ErrorCode::None);
+        // The newer one overtakes: the older one, which its client has given up, comes afterwards.
+        let newer = group.call(version, &txn_offsets("x", producer, 7)).await;
+        assert_eq!(newer.topics[0].partitions[0].error_code, ErrorCode::None);
+        assert!(
+            given_up.try_call(version, &txn_offsets("x", producer, 3)).await.is_err(),
+            "its connection ends"
+        );
+        assert_eq!(coordinator.end(5, "x", producer, true).await.error_code, ErrorCode::None);
+        assert_eq!(committed_offset(&mut group).await, 7);
+
+        // A new holder may use an older connection to the group's coordinator than the last one did.
+        let mut old = harness.user();
+        let mut last = harness.user();
+        let producer = last.init(Some("x")).await;
+        let staged = harness.user().call(5, &txn_offsets("x", producer, 8)).await;
+        assert_eq!(staged.topics[0].partitions[0].error_code, ErrorCode::None);
+        let producer = last.init(Some("x")).await;
+        let staged = old.call(5, &txn_offsets("x", producer, 9)).await;
+        assert_eq!(staged.topics[0].partitions[0].error_code, ErrorCode::None);
+        assert_eq!(last.end(5, "x", producer, true).await.error_code, ErrorCode::None);
+        assert_eq!(committed_offset(&mut group).await, 9);
+    }
+}
+
 #[tokio::test]
 async fn offsets_take_effect_with_their_transaction() {
     let harness = Harness::start();

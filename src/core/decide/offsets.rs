@@ -1,6 +1,6 @@
 //! Consumed offsets: committed at once, or with a transaction (`spec/transactions.md`, "Offsets").
 
-use super::transactions::{enrolment, find_holder, state_group};
+use super::transactions::{enrolment, find_coordinated, state_group};
 use crate::core::commands::{Now, OffsetToCommit, Protocol, Refusal, StageOffsets};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
@@ -30,7 +30,7 @@ pub(super) fn stage_offsets(
 ) -> Result<Vec<Result<(), Refusal>>, Need> {
     let all = |refusal| Ok(vec![Err(refusal); stage.offsets.len()]);
     let id = &stage.producer.transactional_id;
-    let row = match find_holder(rows, id, stage.producer.identity)? {
+    let row = match find_coordinated(rows, &stage.producer, CoordinatorKind::Group)? {
         Ok(row) => row,
         Err(refusal) => return all(refusal),
     };

@@ -1,6 +1,6 @@
 //! Producer ids: given out once, handed on, never reused (`spec/transactions.md`, "Producer ids").
 
-use super::transactions::{fence, raised};
+use super::transactions::{fence, raised, take_over_connections};
 use crate::core::commands::{InitProducerId, Now, Refusal};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
@@ -49,7 +49,7 @@ pub(super) fn init_producer_id(
             }
         }
     };
-    rows.put(id, CoordinatorRow { connection: connection.0 });
+    take_over_connections(rows, id, *connection);
     Ok(Ok(identity))
 }
 

@@ -38,22 +38,33 @@ pub(super) fn enrolment(id: &TransactionalId, row: &TransactionRow, now: Now) ->
     }
 }
 
-/// `producer`'s row, if it holds its id, and this connection is the newest that coordinates it. Version-1 requests carry
-/// nothing that tells a delayed one from a new one; the connection does, for as long as it lives.
+/// `producer`'s row, if it holds its id, and this connection is the newest to this kind of coordinator
+/// (`RefuseOlderConnection`). The requests carry nothing that tells a delayed one from a new one; the connection does, for
+/// as long as it lives.
 pub(super) fn find_coordinated<'r>(
     rows: &'r mut Draft<'_>,
     producer: &TransactionalProducer,
+    kind: CoordinatorKind,
 ) -> Result<Result<&'r TransactionRow, Refusal>, Need> {
     let id = &producer.transactional_id;
     if let Err(refusal) = find_holder(rows, id, producer.identity)? {
         return Ok(Err(refusal));
     }
-    let newest = rows.get::<CoordinatorRow>(id)?.map_or(0, |row| row.connection);
+    let key = CoordinatorKey { transactional_id: id.clone(), kind };
+    let newest = rows.get::<CoordinatorRow>(&key)?.map_or(0, |row| row.connection);
     if producer.connection.0 < newest {
         return Ok(Err(Refusal::NotCoordinator));
     }
-    rows.put(id, CoordinatorRow { connection: producer.connection.0 });
+    rows.put(&key, CoordinatorRow { connection: producer.connection.0 });
     find_holder(rows, id, producer.identity)
+}
+
+/// A new holder's connection is the newest to the transaction coordinator; to the other kind it has none yet, and may well
+/// use an older one (E10).
+pub(super) fn take_over_connections(rows: &mut Draft<'_>, id: &TransactionalId, connection: ConnectionId) {
+    let key = |kind| CoordinatorKey { transactional_id: id.clone(), kind };
+    rows.put(&key(CoordinatorKind::Transaction), CoordinatorRow { connection: connection.0 });
+    rows.remove::<CoordinatorRow>(&key(CoordinatorKind::Group));
 }
 
 /// `EnrolPartitions`: all of them, or none.
@@ -64,7 +75,7 @@ pub(super) fn enrol_partitions(
 ) -> Result<Vec<Result<(), Refusal>>, Need> {
     let all = |refusal| vec![Err(refusal); enrol.partitions.len()];
     rows.require(enrol.partitions.iter().map(PartitionRow::key))?;
-    let row = match find_coordinated(rows, &enrol.producer)? {
+    let row = match find_coordinated(rows, &enrol.producer, CoordinatorKind::Transaction)? {
         Ok(row) => row,
         Err(refusal) => return Ok(all(refusal)),
     };
@@ -101,7 +112,7 @@ pub(super) fn enrol_group(
     producer: &TransactionalProducer,
     group: &GroupId,
 ) -> Result<Result<(), Refusal>, Need> {
-    match find_coordinated(rows, producer)? {
+    match find_coordinated(rows, producer, CoordinatorKind::Transaction)? {
         Ok(_) => state_group(rows, now, producer, group),
         Err(refusal) => Ok(Err(refusal)),
     }
@@ -154,7 +165,7 @@ pub(super) fn end_transaction(
         }
     }
     let found = match protocol {
-        Protocol::V1 => find_coordinated(rows, producer)?,
+        Protocol::V1 => find_coordinated(rows, producer, CoordinatorKind::Transaction)?,
         Protocol::V2 => find_holder(rows, id, producer.identity)?,
     };
     let row = match found {

@@ -151,6 +151,33 @@ fn a_delayed_version_1_request_of_an_older_connection_does_not_count() {
 }
 
 #[test]
+fn delayed_offsets_of_an_older_connection_do_not_replace_newer_ones() {
+    let mut world = World::new(1);
+    let p = world.init_over(Some("x"), None, 9).unwrap();
+    world.stage_over("x", p, 3, 4).unwrap();
+    assert_eq!(
+        world.stage_over("x", p, 5, 6),
+        Ok(()),
+        "a newer connection, though older than the other kind's"
+    );
+    assert_eq!(world.stage_over("x", p, 3, 4), Err(Refusal::NotCoordinator));
+    assert_eq!(
+        world.stage_over("x", bumped(p), 3, 4),
+        Err(Refusal::Fenced),
+        "who is nobody is told that first"
+    );
+    let p = world.end_over(V2, "x", p, Commit, 9).unwrap();
+    assert_eq!(world.committed_offset(), Some(Offset(5)));
+    assert_eq!(
+        world.stage_over("x", p, 3, 4),
+        Err(Refusal::NotCoordinator),
+        "in the next transaction as well"
+    );
+    let p = world.init_over(Some("x"), None, 10).unwrap();
+    assert_eq!(world.stage_over("x", p, 7, 2), Ok(()), "a new holder begins anew");
+}
+
+#[test]
 fn a_commit_of_nothing_is_refused_and_an_abort_of_nothing_raises_the_epoch() {
     let mut world = World::new(1);
     let p = world.init(Some("x"), None).unwrap();

@@ -188,13 +188,23 @@ impl World {
     }
 
     pub fn stage(&mut self, id: &str, identity: Identity, offset: i64) -> Result<(), Refusal> {
+        self.stage_over(id, identity, offset, 1)
+    }
+
+    pub fn stage_over(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        offset: i64,
+        connection: u64,
+    ) -> Result<(), Refusal> {
         let offsets = vec![OffsetToCommit {
             partition: self.partition(0),
             offset: Offset(offset),
             leader_epoch: LeaderEpoch(-1),
             metadata: String::new(),
         }];
-        let producer = World::producer(id, identity, 1);
+        let producer = World::producer(id, identity, connection);
         let stage = StageOffsets { producer, protocol: Protocol::V2, group: GroupId::new("g"), offsets };
         match self.ask(Command::StageOffsets(stage)) {
             Reply::Each(mut answers) => answers.remove(0),
