@@ -18,8 +18,6 @@ const FEATURES_EPOCH: i64 = 0;
 /// The versions of an api that are served; none for an api that is declared but not served yet.
 pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
     match api {
-        // Version 2 filters by a regular expression.
-        ApiKey::ListTransactions => Some(VersionRange { min: 0, max: 1 }),
         ApiKey::Produce
         | ApiKey::Fetch
         | ApiKey::ListOffsets
@@ -41,6 +39,8 @@ pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
         | ApiKey::DescribeCluster
         | ApiKey::DescribeProducers
         | ApiKey::DescribeTransactions
+        | ApiKey::ListTransactions
+        | ApiKey::WriteTxnMarkers
         | ApiKey::DescribeTopicPartitions => Some(api.versions()),
         _ => None,
     }
@@ -120,7 +120,7 @@ mod tests {
     fn produce_is_listed_from_0_and_init_producer_id_only_where_it_is_stable() {
         assert_eq!(listed(ApiKey::Produce), Some(VersionRange { min: 0, max: 13 }));
         assert_eq!(listed(ApiKey::InitProducerId), Some(VersionRange { min: 0, max: 5 }));
-        assert_eq!(listed(ApiKey::ListTransactions), Some(VersionRange { min: 0, max: 1 }));
+        assert_eq!(listed(ApiKey::ListTransactions), Some(VersionRange { min: 0, max: 2 }));
         assert_eq!(listed(ApiKey::JoinGroup), None);
     }
 

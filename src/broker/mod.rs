@@ -23,6 +23,7 @@ mod fetch;
 mod group_offsets;
 mod limits;
 mod list_offsets;
+mod markers;
 mod metadata;
 mod names;
 mod produce;

@@ -44,6 +44,8 @@ pub enum Command {
     EndTxn(EndTxn),
     /// Commit a group's offsets.
     CommitOffsets { group: GroupId, offsets: Vec<OffsetToCommit> },
+    /// Abort the open transaction of a producer id because an operator says so.
+    ForceAbort(ForceAbort),
     /// Abort the open transaction of this id if its deadline has passed.
     Expire { transactional_id: TransactionalId },
 }
@@ -178,6 +180,15 @@ pub struct EndTxn {
     pub outcome: Outcome,
     /// Whether the end raises the epoch.
     pub protocol: Protocol,
+}
+
+/// An operator wants the transaction of a producer id aborted, of which some partitions are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForceAbort {
+    /// Whose transaction, as its partitions know it.
+    pub producer: Identity,
+    /// Where it is to be open.
+    pub partitions: Vec<PartitionId>,
 }
 
 /// Where a batch is stored.

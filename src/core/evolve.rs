@@ -26,7 +26,9 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             Ok(())
         }
         Event::ProducerInitialized { transactional_id, holder, recoverable, timeout } => {
-            let number = rows.get::<TransactionRow>(transactional_id)?.map_or(TxnNumber(0), |row| row.number);
+            let before = rows.get::<TransactionRow>(transactional_id)?.map(|row| (row.holder.id, row.number));
+            let number = before.map_or(TxnNumber(0), |(_, number)| number);
+            own_producer_id(rows, transactional_id, before.map(|(id, _)| id), holder.id);
             let row = TransactionRow {
                 holder: *holder,
                 recoverable: *recoverable,
@@ -100,6 +102,22 @@ fn count_partitions(rows: &mut Draft<'_>, change: impl FnOnce(u32) -> u32) -> Re
     Ok(())
 }
 
+/// The producer id of a transactional id leads back to it, and the one before that no longer does.
+fn own_producer_id(
+    rows: &mut Draft<'_>,
+    id: &TransactionalId,
+    before: Option<ProducerId>,
+    producer: ProducerId,
+) {
+    if before == Some(producer) {
+        return;
+    }
+    if let Some(before) = before {
+        rows.remove::<ProducerOwnerRow>(&before);
+    }
+    rows.put(&producer, ProducerOwnerRow { transactional_id: id.clone() });
+}
+
 /// Opens the transaction if this is its first enrolment.
 fn enrolled(
     rows: &mut Draft<'_>,
@@ -149,6 +167,7 @@ fn batch_appended(rows: &mut Draft<'_>, at: ServedTime, batch: &BatchAppended) -
             append_time: batch.append_time.unwrap_or(Timestamp::NONE),
         });
         row.last_used = at;
+        row.last_timestamp = batch.max_timestamp;
         if let Some(number) = opens {
             row.open = Some((number, batch.base_offset));
         }
@@ -196,6 +215,7 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
         |row| {
             row.enter_epoch(marker.producer.epoch);
             row.last_used = at;
+            row.last_timestamp = marker.timestamp;
             closed = row.open.take_if(|(number, _)| *number == marker.number);
         },
     )?;
@@ -252,6 +272,7 @@ fn transaction_ended(
     }
     // Who was only too slow may go on (KIP-588); who was fenced by a new holder may not.
     row.recoverable = (reason == EndReason::Expired).then_some(by);
+    own_producer_id(rows, id, Some(by.id), holder.id);
     row.holder = holder;
     row.last_used = at;
     rows.put(id, row);
@@ -261,7 +282,14 @@ fn transaction_ended(
 impl ProducerRow {
     /// A producer that has stored nothing here.
     pub(super) fn fresh(epoch: ProducerEpoch, at: ServedTime) -> ProducerRow {
-        ProducerRow { epoch, stored_in_epoch: 0, batches: Vec::new(), open: None, last_used: at }
+        ProducerRow {
+            epoch,
+            stored_in_epoch: 0,
+            batches: Vec::new(),
+            open: None,
+            last_used: at,
+            last_timestamp: Timestamp::NONE,
+        }
     }
 
     /// A newer epoch forgets the older one's batches: its own sequences start at 0.

@@ -20,7 +20,7 @@ mod rows;
 mod tests;
 
 pub use commands::{
-    Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, InitProducerId, NewTopic, Now,
+    Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, ForceAbort, InitProducerId, NewTopic, Now,
     OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, TransactionalProducer,
 };
 pub use decide::{Decided, decide};
@@ -31,6 +31,6 @@ pub use rows::{
     AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorKey, CoordinatorKind, CoordinatorRow,
     DeadlineRow, EndReason, Ended, GroupOffsetKey, Identity, NextProducerIdRow, Ongoing, OpenTransaction,
     OpenTransactionsRow, Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow,
-    ProducerKey, ProducerRow, REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, TopicConfig,
-    TopicNameRow, TopicRow, TransactionRow, TransactionState,
+    ProducerKey, ProducerOwnerRow, ProducerRow, REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue,
+    TopicConfig, TopicNameRow, TopicRow, TransactionRow, TransactionState,
 };

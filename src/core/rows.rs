@@ -83,6 +83,8 @@ rows! {
     GroupOffset[GroupOffsetKey] => CommittedOffset,
     /// An offset that waits for its transaction.
     PendingOffset[PendingOffsetKey] => PendingOffsetRow,
+    /// Which transactional id a producer id belongs to.
+    ProducerOwner[ProducerId] => ProducerOwnerRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
     /// Volatile: a transactional id's newest connection to one kind of coordinator.
@@ -224,8 +226,10 @@ pub struct ProducerRow {
     pub open: Option<(TxnNumber, Offset)>,
     /// When the producer was last heard of here.
     pub last_used: ServedTime,
+    /// The newest timestamp of its last batch or marker here: wall time, for people.
+    pub last_timestamp: Timestamp,
 }
-codec!(ProducerRow { epoch, stored_in_epoch, batches, open, last_used });
+codec!(ProducerRow { epoch, stored_in_epoch, batches, open, last_used, last_timestamp });
 
 /// An aborted range is found by its partition, its producer and its marker's offset: so a reader who has a batch asks
 /// once for its producer's next abort, however many others have aborted since.
@@ -266,8 +270,19 @@ pub enum EndReason {
     Expired,
     /// A new holder of its transactional id came.
     Fenced,
+    /// An operator said so.
+    Operator,
 }
-codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced });
+codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced, 3 => Operator });
+
+/// Which transactional id a producer id belongs to: what a partition or an operator knows of a transaction is its producer
+/// id. An id that was rotated away, or is idempotent only, has none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProducerOwnerRow {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+}
+codec!(ProducerOwnerRow { transactional_id });
 
 /// A transactional id.
 #[derive(Clone, Debug, PartialEq)]

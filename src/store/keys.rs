@@ -20,6 +20,7 @@ pub(super) mod kind {
     pub const PENDING_OFFSET: u8 = 11;
     pub const INDEX: u8 = 12;
     pub const DEADLINE: u8 = 13;
+    pub const PRODUCER_OWNER: u8 = 30;
 }
 
 /// A key under construction.
@@ -86,6 +87,7 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         RowKey::PendingOffset(key) => {
             KeyBytes::new(kind::PENDING_OFFSET).group_offset(&key.offset).number(key.producer.0)
         }
+        RowKey::ProducerOwner(id) => KeyBytes::new(kind::PRODUCER_OWNER).number(id.0),
         RowKey::NextProducerId(()) | RowKey::Coordinator(_) => return None,
     };
     Some(bytes.done())

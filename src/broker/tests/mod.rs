@@ -4,4 +4,5 @@ mod administration;
 mod harness;
 mod offsets;
 mod produce_and_fetch;
+mod transaction_admin;
 mod transactions;

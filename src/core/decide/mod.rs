@@ -2,6 +2,7 @@
 //! returns what the sender is told.
 
 mod offsets;
+mod operator;
 mod produce;
 mod producer_id;
 mod topics;
@@ -42,6 +43,7 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         Command::CommitOffsets { group, offsets } => {
             Reply::Each(offsets::commit_offsets(rows, now, group, offsets)?)
         }
+        Command::ForceAbort(abort) => Reply::Each(operator::force_abort(rows, now, abort)?),
         Command::Expire { transactional_id } => {
             transactions::expire_transaction(rows, now, transactional_id)?;
             Reply::Done(Ok(()))

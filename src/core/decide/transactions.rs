@@ -161,7 +161,7 @@ pub(super) fn end_transaction(
             (EndReason::Requested, _) => return Ok(Err(Refusal::TransactionState)),
             // It was too slow, and wants what has been done anyway (rule O4): a commit would be another matter.
             (EndReason::Expired, Outcome::Abort) if *protocol == Protocol::V2 => return Ok(Ok(row.holder)),
-            (EndReason::Expired | EndReason::Fenced, _) => {}
+            (EndReason::Expired | EndReason::Fenced | EndReason::Operator, _) => {}
         }
     }
     let found = match protocol {
@@ -200,7 +200,7 @@ pub(super) fn fence(rows: &mut Draft<'_>, now: Now, id: &TransactionalId) -> Res
 
 /// Ends the newest transaction of an id: outcome, markers and offsets in one decision. The markers carry the raised epoch
 /// (in version 2, and whenever the producer did not ask), so that late appends are refused at the partition.
-fn close(
+pub(super) fn close(
     rows: &mut Draft<'_>,
     now: Now,
     id: &TransactionalId,
