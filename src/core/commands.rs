@@ -1,7 +1,7 @@
 //! The commands (what somebody asks) and the replies (what they are told). A command has been authorised and its records
 //! checked before it comes here.
 
-use super::rows::{Identity, Outcome, TopicConfig};
+use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, TopicConfig};
 use crate::types::*;
 use std::time::Duration;
 use uuid::Uuid;
@@ -46,8 +46,19 @@ pub enum Command {
     CommitOffsets { group: GroupId, offsets: Vec<OffsetToCommit> },
     /// Abort the open transaction of a producer id because an operator says so.
     ForceAbort(ForceAbort),
+    /// Remove rows that speak of nothing any more: of deleted partitions, or of offsets below the log start.
+    Sweep(Sweep),
     /// Abort the open transaction of this id if its deadline has passed.
     Expire { transactional_id: TransactionalId },
+}
+
+/// Rows that may have become dead. Each is looked at again: only what is dead goes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sweep {
+    /// What partitions remember of producers.
+    pub producers: Vec<ProducerKey>,
+    /// Aborted ranges.
+    pub aborted: Vec<AbortedKey>,
 }
 
 /// A topic to be created. Its id was drawn outside: the state machine draws nothing.

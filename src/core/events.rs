@@ -1,7 +1,9 @@
 //! The events: facts that have been decided. The log is made of them, and [`evolve`](super::evolve()) folds them into rows.
 //! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
 
-use super::rows::{CommittedOffset, EndReason, GroupOffsetKey, Identity, Outcome, TopicConfig};
+use super::rows::{
+    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, Outcome, ProducerKey, TopicConfig,
+};
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::time::Duration;
@@ -52,6 +54,8 @@ pub enum Event {
     MarkerWritten(MarkerWritten),
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
+    /// Rows are gone whose partition is gone, and aborted ranges that end below the log start.
+    RowsSwept { producers: Vec<ProducerKey>, aborted: Vec<AbortedKey> },
 }
 
 /// Which transaction something is enrolled in, and what its first enrolment begins it with.
@@ -138,4 +142,5 @@ codec_enum!(Event {
     11 => TransactionEnded { transactional_id, number, outcome, reason, holder },
     12 => MarkerWritten(marker),
     13 => OffsetsCommitted { offsets },
+    32 => RowsSwept { producers, aborted },
 });

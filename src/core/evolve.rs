@@ -58,6 +58,11 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             }
             Ok(())
         }
+        Event::RowsSwept { producers, aborted } => {
+            producers.iter().for_each(|key| rows.remove::<ProducerRow>(key));
+            aborted.iter().for_each(|key| rows.remove::<AbortedRow>(key));
+            Ok(())
+        }
     }
 }
 

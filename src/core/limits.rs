@@ -22,6 +22,9 @@ pub const OPEN_TRANSACTIONS_PER_PARTITION_MAX: usize = 4_096;
 /// Producer ids reserved by one event. A restart skips what is left of the block: 2⁶³ ids are enough for that.
 pub const PRODUCER_IDS_PER_RESERVATION: i64 = 1_000;
 
+/// Rows that one sweep may remove: a block and a fjall batch stay small beside those of clients.
+pub const SWEPT_ROWS_MAX: usize = 1_000;
+
 /// The longest transactional id, in bytes: Kafka's wire format allows 32,767; a row key need not.
 pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1_024;
 

@@ -21,7 +21,8 @@ mod tests;
 
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, ForceAbort, InitProducerId, NewTopic, Now,
-    OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, TransactionalProducer,
+    OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep,
+    TransactionalProducer,
 };
 pub use decide::{Decided, decide};
 pub use draft::{Draft, Drafted, Look, Need, View};

@@ -200,6 +200,7 @@ pub struct ProducerKey {
     /// The producer.
     pub producer: ProducerId,
 }
+codec!(ProducerKey { partition, producer });
 
 /// A batch that was stored, to be recognised if it comes again.
 #[derive(Clone, Debug, PartialEq)]
@@ -242,6 +243,7 @@ pub struct AbortedKey {
     /// The abort marker's offset.
     pub marker: Offset,
 }
+codec!(AbortedKey { partition, producer, marker });
 
 /// Records of an aborted transaction: those of its producer from `first` up to the marker.
 #[derive(Clone, Debug, PartialEq)]

@@ -110,6 +110,11 @@ impl Shard {
         });
     }
 
+    /// Returns when the shard takes no more commands.
+    pub(super) async fn stopped(&self) {
+        self.asks.closed().await;
+    }
+
     /// The rows as of the last durable block. Everything read from one view belongs together.
     #[must_use]
     pub fn view(&self) -> Arc<ReadView> {

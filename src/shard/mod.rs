@@ -14,6 +14,7 @@ mod payload;
 mod replay;
 mod start;
 mod table;
+mod upkeep;
 mod waiting;
 mod watch;
 

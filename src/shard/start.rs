@@ -5,6 +5,7 @@ use super::engine::{Begin, Engine, Ports};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
 use super::replay::replay;
+use super::upkeep::{Duty, SweepRows, Upkeep};
 use super::watch::Watchers;
 use crate::core::{ClusterRow, Command, Now, RowKey};
 use crate::log::{
@@ -133,13 +134,13 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
 
 /// Served time goes on from where the log left it; wall time is the system's.
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+pub(super) struct Clock {
     base: ServedTime,
     since: Instant,
 }
 
 impl Clock {
-    fn now(self) -> Now {
+    pub(super) fn now(self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now {
             served: self.base.plus(self.since.elapsed()),
@@ -224,19 +225,18 @@ fn run(
     let (to_engine, applied_store, apply_limits) = (signals.clone(), store.clone(), limits.clone());
     let applying =
         spawn("semel-rows", move || apply_layers(&applied_store, &apply_limits, &layer_queue, &to_engine))?;
-    let loaded_store = store.clone();
-    spawn("semel-load", move || load_rows(&loaded_store, &load_queue, &signals))?;
+    let (loaded_store, to_engine) = (store.clone(), signals.clone());
+    spawn("semel-load", move || load_rows(&loaded_store, &load_queue, &to_engine))?;
+    let (upkeep, upkeep_runtime) = (Upkeep::new(shard.clone(), clock, duties()), runtime()?);
+    let keeping = spawn("semel-upkeep", move || upkeep_runtime.block_on(upkeep.run(signals)))?;
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(|source| StartError::Io { what: "the shard's runtime".into(), source })?;
+    let runtime = runtime()?;
     let (stop, stopped) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     let engine = spawn("semel-shard", move || {
         let turn = Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits };
         let result = runtime.block_on(turn.run());
-        let result = result.and_then(|()| finish(writing, applying, &store));
+        let result = result.and_then(|()| finish(writing, applying, keeping, &store));
         drop(lock);
         let _ = end.send(result);
     })?;
@@ -245,6 +245,18 @@ fn run(
         form_cluster(&running.shard);
     }
     Ok(running)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|source| StartError::Io { what: "a runtime".into(), source })
+}
+
+/// What the broker does by itself.
+fn duties() -> Vec<Box<dyn Duty>> {
+    vec![Box::new(SweepRows::default())]
 }
 
 /// A new cluster gets its identity before anybody can ask anything: this is the first command in the queue.
@@ -258,8 +270,10 @@ fn form_cluster(shard: &Shard) {
 fn finish(
     writing: JoinHandle<Option<Writer>>,
     applying: JoinHandle<()>,
+    keeping: JoinHandle<()>,
     store: &Database,
 ) -> Result<(), StopReason> {
+    keeping.join().map_err(|_| StopReason::Panic)?;
     let writer = writing.join().map_err(|_| StopReason::Panic)?;
     applying.join().map_err(|_| StopReason::Panic)?;
     store.persist()?;

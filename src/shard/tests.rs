@@ -231,3 +231,41 @@ fn a_second_process_on_the_same_directory_is_refused() {
     assert!(matches!(start(dir.path(), Arc::new(RealDisk), &limits()), Err(StartError::Lock(_))));
     runtime.block_on(running.stop()).unwrap();
 }
+
+/// Waits until `done` says so; what it waits for comes by itself.
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await;
+    assert!(in_time.is_ok(), "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_deleted_topic_are_swept_and_stay_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = open(dir.path());
+    let [gone, kept] = [create_topic(&running, "gone", 1).await, create_topic(&running, "kept", 1).await];
+    let [gone, kept] = [gone, kept].map(|topic| PartitionId::new(topic, PartitionIndex(0)));
+    let producer = init(&running, Some("tx")).await;
+    for partition in [gone, kept] {
+        produce(&running, partition, Some((producer, 0, true)), Some("tx"), 2).await.unwrap();
+    }
+    end(&running, "tx", producer, Outcome::Abort).await.unwrap();
+    ask(&running, Command::DeleteTopic { topic: gone.topic }, vec![]).await;
+    let rows = |running: &Running, partition| {
+        let view = running.shard.view();
+        let aborted = view.next_aborted(partition, producer.id, Offset(0)).unwrap();
+        (view.producers(partition).count(), aborted.is_some())
+    };
+    until("the rows are swept", || rows(&running, gone) == (0, false)).await;
+    assert_eq!(rows(&running, kept), (1, true));
+    running.stop().await.unwrap();
+
+    let running = open(dir.path());
+    assert_eq!(rows(&running, gone), (0, false));
+    assert_eq!(rows(&running, kept), (1, true));
+    running.stop().await.unwrap();
+}

@@ -6,11 +6,13 @@
 //! that is not durable in the log. Formats: `spec/rows.md`.
 
 mod database;
+mod dead;
 mod index;
 mod keys;
 mod view;
 
 pub use database::{Applied, Database, StoreError, StoreLimits};
+pub use dead::{DeadRows, Swept};
 pub use index::{IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};
 pub use view::{Layer, LayerBuilder, ReadView};

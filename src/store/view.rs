@@ -173,7 +173,7 @@ impl ReadView {
     }
 
     /// The rows with keys from `from` up to, but not including, `to`, in order.
-    fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
+    pub(super) fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
         let layers = self.layers.iter().rev().map(|layer| {
             layer.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).peekable()
         });
@@ -306,7 +306,7 @@ type Change = (Vec<u8>, Option<Bytes>);
 type LayerRange<'a> = Peekable<btree_map::Range<'a, Vec<u8>, Option<Bytes>>>;
 
 /// Layers and snapshot, merged: of several rows with one key, the newest counts.
-struct Range<'a> {
+pub(super) struct Range<'a> {
     /// Newest first.
     layers: Vec<LayerRange<'a>>,
     stored: fjall::Iter,

@@ -86,6 +86,18 @@ impl PartitionId {
     pub fn new(topic: TopicId, index: PartitionIndex) -> PartitionId {
         PartitionId { topic, index }
     }
+
+    /// The partition that comes next in the order of their keys, whether or not there is one.
+    #[must_use]
+    pub fn next(self) -> PartitionId {
+        match self.index.0.checked_add(1) {
+            Some(index) => PartitionId { index: PartitionIndex(index), ..self },
+            None => PartitionId::new(
+                TopicId(Uuid::from_u128(self.topic.0.as_u128().saturating_add(1))),
+                PartitionIndex(0),
+            ),
+        }
+    }
 }
 
 macro_rules! display_as_number {

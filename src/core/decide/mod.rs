@@ -5,6 +5,7 @@ mod offsets;
 mod operator;
 mod produce;
 mod producer_id;
+mod sweep;
 mod topics;
 mod transactions;
 
@@ -44,6 +45,7 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
             Reply::Each(offsets::commit_offsets(rows, now, group, offsets)?)
         }
         Command::ForceAbort(abort) => Reply::Each(operator::force_abort(rows, now, abort)?),
+        Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
         Command::Expire { transactional_id } => {
             transactions::expire_transaction(rows, now, transactional_id)?;
             Reply::Done(Ok(()))

@@ -261,3 +261,29 @@ fn deleting_a_topic_closes_what_was_open_in_it() {
     assert_eq!(world.end(V2, "x", p, Commit), Ok(bumped(p)));
     assert_eq!(world.produce(V2, None, p, 0, 0, 1), Err(Refusal::UnknownPartition));
 }
+
+/// X4: only what nothing can ask for any more is swept.
+#[test]
+fn a_sweep_takes_rows_of_deleted_topics_and_no_others() {
+    let mut world = World::new(1);
+    let producer = world.init(Some("tx"), None).unwrap();
+    world.produce(V2, Some("tx"), producer, 0, 0, 1).unwrap();
+    world.end(V2, "tx", producer, Abort).unwrap();
+    let partition = world.partition(0);
+    let sweep = Sweep {
+        producers: vec![ProducerKey { partition, producer: producer.id }],
+        aborted: vec![AbortedKey { partition, producer: producer.id, marker: Offset(1) }],
+    };
+    let (producer_key, aborted_key) = (sweep.producers[0].clone(), sweep.aborted[0].clone());
+    let events = world.log.len();
+    world.ask(Command::Sweep(sweep.clone()));
+    assert_eq!(world.log.len(), events, "a proposal that is wrong changes nothing");
+    assert!(world.rows.get::<ProducerRow>(&producer_key).is_some());
+    assert!(world.rows.get::<AbortedRow>(&aborted_key).is_some());
+
+    world.ask(Command::DeleteTopic { topic: world.topic });
+    world.ask(Command::Sweep(sweep.clone()));
+    assert!(world.rows.get::<ProducerRow>(&producer_key).is_none());
+    assert!(world.rows.get::<AbortedRow>(&aborted_key).is_none());
+    assert_eq!(world.replayed().durable(), world.rows.durable());
+}
