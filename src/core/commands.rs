@@ -1,7 +1,7 @@
 //! The commands (what somebody asks) and the replies (what they are told). A command has been authorised and its records
 //! checked before it comes here.
 
-use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, TopicConfig};
+use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, Timer, TopicConfig};
 use crate::types::*;
 use std::time::Duration;
 use uuid::Uuid;
@@ -48,8 +48,16 @@ pub enum Command {
     ForceAbort(ForceAbort),
     /// Remove rows that speak of nothing any more: of deleted partitions, or of offsets below the log start.
     Sweep(Sweep),
-    /// Abort the open transaction of this id if its deadline has passed.
-    Expire { transactional_id: TransactionalId },
+    /// Do what a timer is for, if its deadline has passed.
+    Expire { timer: Timer },
+}
+
+impl Command {
+    /// The number of a request that a later decision may answer.
+    #[must_use]
+    pub fn request(&self) -> Option<RequestId> {
+        None
+    }
 }
 
 /// Rows that may have become dead. Each is looked at again: only what is dead goes.

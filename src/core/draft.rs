@@ -1,9 +1,10 @@
 //! One decision in the making: the rows as they are, and on top of them what the decision has changed so far.
 
+use super::commands::Reply;
 use super::events::Event;
 use super::evolve::evolve;
 use super::rows::{Row, RowKey, RowValue};
-use crate::types::{BlockNumber, ServedTime};
+use crate::types::{BlockNumber, RequestId, ServedTime};
 use std::cell::Cell;
 use std::collections::HashMap;
 
@@ -35,6 +36,7 @@ pub struct Draft<'v> {
     batches: Vec<usize>,
     /// The newest block among the rows read: what is said of them must not be said before it is durable.
     observed: Cell<BlockNumber>,
+    answered: Vec<(RequestId, Reply)>,
     at: ServedTime,
 }
 
@@ -48,6 +50,8 @@ pub struct Drafted {
     pub changes: HashMap<RowKey, Option<RowValue>>,
     /// The newest block among the rows read.
     pub observed: BlockNumber,
+    /// Replies to requests that have waited for this decision, in order.
+    pub answered: Vec<(RequestId, Reply)>,
 }
 
 impl<'v> Draft<'v> {
@@ -60,6 +64,7 @@ impl<'v> Draft<'v> {
             events: Vec::new(),
             batches: Vec::new(),
             observed: Cell::new(BlockNumber::ZERO),
+            answered: Vec::new(),
             at,
         }
     }
@@ -99,6 +104,11 @@ impl<'v> Draft<'v> {
         self.state(event)?;
         self.batches.push(index);
         Ok(())
+    }
+
+    /// Answers a request that has waited for this decision.
+    pub fn answer(&mut self, request: RequestId, reply: Reply) {
+        self.answered.push((request, reply));
     }
 
     /// Puts a row in place of what is there. For `evolve`, and for volatile rows.
@@ -148,6 +158,7 @@ impl<'v> Draft<'v> {
             batches: self.batches,
             changes: self.changes,
             observed: self.observed.get(),
+            answered: self.answered,
         }
     }
 }

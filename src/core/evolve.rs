@@ -134,7 +134,9 @@ fn enrolled(
     match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
         None => return Ok(()),
         Some(TransactionState::Ongoing(_)) => {}
-        Some(_) => rows.put(id, DeadlineRow { deadline: enrolment.deadline }),
+        Some(_) => {
+            rows.put(&Timer::Transaction(id.clone()), DeadlineRow { deadline: enrolment.deadline });
+        }
     }
     rows.change(id, |row: &mut TransactionRow| {
         row.last_used = at;
@@ -265,7 +267,7 @@ fn transaction_ended(
     row.number = number;
     let ended = TransactionState::Complete(Ended { outcome, reason, by });
     if let TransactionState::Ongoing(ongoing) = std::mem::replace(&mut row.state, ended) {
-        rows.remove::<DeadlineRow>(id);
+        rows.remove::<DeadlineRow>(&Timer::Transaction(id.clone()));
         for offset in ongoing.offsets {
             let key = PendingOffsetKey { offset, producer: by.id };
             let pending = rows.get::<PendingOffsetRow>(&key)?.cloned();

@@ -30,8 +30,8 @@ pub use events::{BatchAppended, Enrolment, Event, MarkerWritten, ProducerAppend}
 pub use evolve::evolve;
 pub use rows::{
     AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorKey, CoordinatorKind, CoordinatorRow,
-    DeadlineRow, EndReason, Ended, GroupOffsetKey, Identity, NextProducerIdRow, Ongoing, OpenTransaction,
-    OpenTransactionsRow, Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow,
-    ProducerKey, ProducerOwnerRow, ProducerRow, REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue,
-    TopicConfig, TopicNameRow, TopicRow, TransactionRow, TransactionState,
+    DeadlineRow, EndReason, Ended, GroupOffsetKey, Identity, MemberKey, NextProducerIdRow, Ongoing,
+    OpenTransaction, OpenTransactionsRow, Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow,
+    ProducerIdsRow, ProducerKey, ProducerOwnerRow, ProducerRow, REMEMBERED_BATCHES, RememberedBatch, Row,
+    RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow, TransactionRow, TransactionState,
 };

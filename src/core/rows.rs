@@ -77,8 +77,8 @@ rows! {
     Aborted[AbortedKey] => AbortedRow,
     /// A transactional id.
     Transaction[TransactionalId] => TransactionRow,
-    /// The deadline of an open transaction.
-    Deadline[TransactionalId] => DeadlineRow,
+    /// When something must happen; durable or volatile, as its timer is.
+    Deadline[Timer] => DeadlineRow,
     /// A group's committed offset.
     GroupOffset[GroupOffsetKey] => CommittedOffset,
     /// An offset that waits for its transaction.
@@ -95,7 +95,18 @@ impl RowKey {
     /// Whether rows of this kind are never logged and are lost at a crash.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
-        matches!(self, RowKey::NextProducerId(()) | RowKey::Coordinator(_))
+        match self {
+            RowKey::NextProducerId(()) | RowKey::Coordinator(_) => true,
+            RowKey::Deadline(timer) => timer.is_volatile(),
+            _ => false,
+        }
+    }
+
+    /// Whether a volatile row of this kind is needed for as long as it is there: it is nowhere else, so it must not be
+    /// let go of to make room.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.is_volatile() && !matches!(self, RowKey::Coordinator(_))
     }
 }
 
@@ -332,11 +343,39 @@ pub struct Ongoing {
 }
 codec!(Ongoing { partitions, groups, offsets, began, deadline });
 
-/// The deadline of an open transaction, apart from the transaction so that a start finds the open ones without reading
-/// all transactional ids.
+/// What a deadline belongs to: the shard asks [`Command::Expire`](super::Command::Expire) for it when its time has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    /// An open transaction is aborted. Durable, and apart from the transaction so that a start finds the open ones without
+    /// reading all transactional ids.
+    Transaction(TransactionalId),
+    /// A group's rebalance goes on without those who have not come. Volatile.
+    Group(GroupId),
+    /// A member's session ends, unless it is heard of. Volatile: after a restart it gets a whole session.
+    Member(MemberKey),
+}
+
+impl Timer {
+    /// Whether its deadline is lost at a crash.
+    #[must_use]
+    pub fn is_volatile(&self) -> bool {
+        !matches!(self, Timer::Transaction(_))
+    }
+}
+
+/// A member of a group is found by both.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberKey {
+    /// The group.
+    pub group: GroupId,
+    /// The member.
+    pub member: MemberId,
+}
+
+/// When something must happen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadlineRow {
-    /// When it is aborted.
+    /// When.
     pub deadline: ServedTime,
 }
 codec!(DeadlineRow { deadline });

@@ -2,17 +2,17 @@
 //! clock; what it wants done goes through [`Ports`], and what has been done is told to it. The three marks are
 //! applied ≤ durable ≤ decided.
 
-use super::block::{OpenBlock, PushError, SealedBlock};
+use super::block::{HeldReply, OpenBlock, PushError, SealedBlock};
 use super::handle::Ask;
 use super::limits::ShardLimits;
 use super::table::Table;
 use super::waiting::Waiting;
 use crate::core::{
-    Command, DeadlineRow, Decided, Drafted, Need, Now, Protocol, Reply, Row, RowKey, RowValue, decide,
+    Command, DeadlineRow, Decided, Drafted, Need, Now, Protocol, Reply, Row, RowKey, RowValue, Timer, decide,
 };
 use crate::log::{BlockBuilder, BlockStamp, Cursor, Identity, PlacedBlock};
 use crate::store::{Applied, Layer, ReadView};
-use crate::types::{BlockNumber, ConnectionId, LeaderEpoch, PartitionId, ServedTime, TransactionalId};
+use crate::types::{BlockNumber, ConnectionId, LeaderEpoch, PartitionId, RequestId, ServedTime};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
@@ -58,12 +58,14 @@ pub(super) struct Engine<P> {
     durable: BlockNumber,
     applied: BlockNumber,
     /// Replies to commands that changed nothing, by the newest block among the rows they speak of.
-    held: BTreeMap<BlockNumber, Vec<(oneshot::Sender<Reply>, Reply)>>,
+    held: BTreeMap<BlockNumber, Vec<HeldReply>>,
+    /// Requests that a later decision answers. Bounded by `core`: each belongs to a member of a group.
+    awaited: HashMap<RequestId, oneshot::Sender<Reply>>,
     view: Arc<ReadView>,
     /// Row changes of blocks that are being written or applied, oldest first.
     backlog: Vec<(BlockNumber, usize)>,
-    deadlines: BTreeSet<(ServedTime, TransactionalId)>,
-    deadline_of: HashMap<TransactionalId, ServedTime>,
+    deadlines: BTreeSet<(ServedTime, Timer)>,
+    deadline_of: HashMap<Timer, ServedTime>,
     /// Whether the open block must be written before more is decided.
     full: bool,
 }
@@ -75,7 +77,7 @@ pub(super) struct Begin {
     pub(super) cursor: Cursor,
     pub(super) last: BlockNumber,
     pub(super) view: Arc<ReadView>,
-    pub(super) deadlines: Vec<(TransactionalId, ServedTime)>,
+    pub(super) deadlines: Vec<(Timer, ServedTime)>,
 }
 
 impl<P: Ports> Engine<P> {
@@ -94,9 +96,10 @@ impl<P: Ports> Engine<P> {
             durable: last,
             applied: last,
             held: BTreeMap::new(),
+            awaited: HashMap::new(),
             view,
             backlog: Vec::new(),
-            deadlines: deadlines.iter().map(|(id, deadline)| (*deadline, id.clone())).collect(),
+            deadlines: deadlines.iter().map(|(timer, deadline)| (*deadline, timer.clone())).collect(),
             deadline_of: deadlines.into_iter().collect(),
             full: false,
         }
@@ -113,7 +116,7 @@ impl<P: Ports> Engine<P> {
         self.open.is_none() && self.applied == self.decided && !self.waiting.has_ready()
     }
 
-    /// When the next transaction expires.
+    /// When the next timer is due.
     pub(super) fn next_deadline(&self) -> Option<ServedTime> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
@@ -125,16 +128,16 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Asks for the end of transactions whose deadline has passed.
+    /// Asks for what is to be done at deadlines that have passed.
     pub(super) fn expire(&mut self) {
         let now = self.now().served;
         for _ in 0..self.limits.expired_at_once {
             if self.deadlines.first().is_none_or(|(deadline, _)| *deadline > now) || !self.takes_commands() {
                 return;
             }
-            let Some((_, transactional_id)) = self.deadlines.pop_first() else { return };
+            let Some((_, timer)) = self.deadlines.pop_first() else { return };
             let (reply, _) = oneshot::channel();
-            let command = Command::Expire { transactional_id };
+            let command = Command::Expire { timer };
             let (connection, life) = (OWN_CONNECTION, Weak::new());
             self.ask(Ask { connection, life, command, batches: Vec::new(), reply, rounds: 0 });
         }
@@ -230,22 +233,27 @@ impl<P: Ports> Engine<P> {
         }
     }
 
-    /// Takes a decision into the open block, or holds its reply until what it speaks of is durable.
+    /// Takes a decision into the open block, or holds its replies until what they speak of is durable.
     fn take(&mut self, ask: Ask, decided: Decided, now: Now) {
         let connection = ask.connection;
-        let Decided { reply, drafted } = decided;
+        let Decided { reply, mut drafted } = decided;
         if drafted.events.is_empty() {
+            let answered = std::mem::take(&mut drafted.answered);
             let observed = drafted.observed;
             self.take_rows(drafted, BlockNumber::ZERO);
-            self.reply_after(observed, ask.reply, reply);
+            for (to, reply) in self.addressed(ask, reply, answered) {
+                self.reply_after(observed, to, reply);
+            }
             return self.waiting.done(connection);
         }
         match self.open_block(now).push(&drafted, &ask.batches) {
             Ok(()) => {
                 let number = self.decided;
+                let answered = std::mem::take(&mut drafted.answered);
                 self.take_rows(drafted, number);
+                let replies = self.addressed(ask, reply, answered);
                 if let Some(open) = &mut self.open {
-                    open.replies.push((ask.reply, reply));
+                    open.replies.extend(replies);
                 }
             }
             Err(PushError::Full) => {
@@ -259,24 +267,45 @@ impl<P: Ports> Engine<P> {
         self.waiting.done(connection);
     }
 
+    /// The replies of one decision with those they go to; a request that has to wait is kept until it is answered.
+    fn addressed(
+        &mut self,
+        ask: Ask,
+        reply: Option<Reply>,
+        answered: Vec<(RequestId, Reply)>,
+    ) -> Vec<HeldReply> {
+        let mut replies = Vec::with_capacity(1 + answered.len());
+        match (reply, ask.command.request()) {
+            (Some(reply), _) => replies.push((ask.reply, reply)),
+            (None, Some(request)) => drop(self.awaited.insert(request, ask.reply)),
+            // Whoever asked sees that no reply comes.
+            (None, None) => tracing::error!(command = ?ask.command, "not answered; this is a defect"),
+        }
+        let waiting = answered.into_iter();
+        replies.extend(
+            waiting.filter_map(|(request, reply)| self.awaited.remove(&request).map(|to| (to, reply))),
+        );
+        replies
+    }
+
     fn take_rows(&mut self, drafted: Drafted, block: BlockNumber) {
         for (key, row) in drafted.changes {
-            if let RowKey::Deadline(id) = &key {
-                self.set_deadline(id, row.as_ref().and_then(DeadlineRow::of).map(|row| row.deadline));
+            if let RowKey::Deadline(timer) = &key {
+                self.set_deadline(timer, row.as_ref().and_then(DeadlineRow::of).map(|row| row.deadline));
             }
             self.table.decided(key, row, block);
         }
     }
 
-    fn set_deadline(&mut self, id: &TransactionalId, deadline: Option<ServedTime>) {
+    fn set_deadline(&mut self, timer: &Timer, deadline: Option<ServedTime>) {
         let before = match deadline {
-            Some(deadline) => self.deadline_of.insert(id.clone(), deadline),
-            None => self.deadline_of.remove(id),
+            Some(deadline) => self.deadline_of.insert(timer.clone(), deadline),
+            None => self.deadline_of.remove(timer),
         };
         if let Some(before) = before {
-            self.deadlines.remove(&(before, id.clone()));
+            self.deadlines.remove(&(before, timer.clone()));
         }
-        self.deadlines.extend(deadline.map(|deadline| (deadline, id.clone())));
+        self.deadlines.extend(deadline.map(|deadline| (deadline, timer.clone())));
     }
 
     fn reply_after(&mut self, block: BlockNumber, to: oneshot::Sender<Reply>, reply: Reply) {

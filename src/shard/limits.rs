@@ -25,7 +25,7 @@ pub struct ShardLimits {
     pub checkpoint_bytes: u64,
     /// Row changes after which the store is made durable: small records cost a restart more per byte.
     pub checkpoint_rows: u64,
-    /// Transactions expired at once; the rest wait for the next turn of the loop.
+    /// Timers that are due and looked at in one turn of the loop; the rest wait for the next turn.
     pub expired_at_once: usize,
     /// How long a stop waits for what is in flight.
     pub stop: Duration,

@@ -100,12 +100,8 @@ impl Table {
             let Some(key) = self.queue.pop_front() else { return };
             let stays = match self.entries.get(&key) {
                 None => continue,
-                Some(Entry::Loading) | Some(Entry::Known { .. })
-                    if matches!(key, RowKey::NextProducerId(())) =>
-                {
-                    true
-                }
                 Some(Entry::Loading) => true,
+                Some(Entry::Known { row: Some(_), .. }) if key.is_pinned() => true,
                 Some(Entry::Known { block, used, .. }) => used.replace(false) || *block > applied,
             };
             if stays {

@@ -1,7 +1,7 @@
 //! The keys of rows, as bytes that sort as the rows are read: a kind, then the fields, numbers big-endian, texts behind
 //! their length. Kinds are never reused.
 
-use crate::core::{AbortedKey, GroupOffsetKey, RowKey};
+use crate::core::{AbortedKey, GroupOffsetKey, RowKey, Timer};
 use crate::types::*;
 
 /// What kind of row a key belongs to: its first byte.
@@ -82,13 +82,15 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
             KeyBytes::new(kind::ABORTED).partition(*partition).number(producer.0).number(marker.0)
         }
         RowKey::Transaction(id) => KeyBytes::new(kind::TRANSACTION).text(id.as_str()),
-        RowKey::Deadline(id) => KeyBytes::new(kind::DEADLINE).text(id.as_str()),
+        RowKey::Deadline(Timer::Transaction(id)) => KeyBytes::new(kind::DEADLINE).text(id.as_str()),
         RowKey::GroupOffset(key) => KeyBytes::new(kind::GROUP_OFFSET).group_offset(key),
         RowKey::PendingOffset(key) => {
             KeyBytes::new(kind::PENDING_OFFSET).group_offset(&key.offset).number(key.producer.0)
         }
         RowKey::ProducerOwner(id) => KeyBytes::new(kind::PRODUCER_OWNER).number(id.0),
-        RowKey::NextProducerId(()) | RowKey::Coordinator(_) => return None,
+        RowKey::NextProducerId(())
+        | RowKey::Coordinator(_)
+        | RowKey::Deadline(Timer::Group(_) | Timer::Member(_)) => return None,
     };
     Some(bytes.done())
 }

@@ -254,13 +254,13 @@ impl ReadView {
         })
     }
 
-    /// The open transactions' deadlines.
-    pub fn deadlines(&self) -> impl Iterator<Item = Result<(TransactionalId, ServedTime), StoreError>> + '_ {
+    /// The durable timers: the open transactions' deadlines.
+    pub fn deadlines(&self) -> impl Iterator<Item = Result<(Timer, ServedTime), StoreError>> + '_ {
         self.prefix(KeyBytes::new(kind::DEADLINE)).map(|entry| {
             let (key, row) = entry?;
             let id = KeyReader::new(&key).and_then(|mut key| key.text().and_then(TransactionalId::new));
             let row = DeadlineRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
-            Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row.deadline))
+            Ok((Timer::Transaction(id.ok_or_else(|| StoreError::damaged_key(&key))?), row.deadline))
         })
     }
 

@@ -134,6 +134,7 @@ codec!(
     ProducerId(i64),
     ProducerEpoch(i16),
     TxnNumber(u64),
+    Generation(i32),
 );
 codec!(PartitionId { topic, index });
 codec!(SequenceRange { first, last });
@@ -235,6 +236,24 @@ impl Codec for GroupId {
     }
     fn decode(input: &mut &[u8]) -> Result<Self, CodecError> {
         decode_text(input).map(GroupId::new)
+    }
+}
+
+impl Codec for MemberId {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_text(self.as_str(), out);
+    }
+    fn decode(input: &mut &[u8]) -> Result<Self, CodecError> {
+        decode_text(input).map(MemberId::new)
+    }
+}
+
+impl Codec for InstanceId {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_text(self.as_str(), out);
+    }
+    fn decode(input: &mut &[u8]) -> Result<Self, CodecError> {
+        decode_text(input).map(InstanceId::new)
     }
 }
 

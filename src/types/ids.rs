@@ -52,6 +52,23 @@ impl BlockNumber {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ConnectionId(pub u64);
 
+/// A request whose reply may come from the decision of another command. Numbered by whoever asks; never reused while the
+/// process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct RequestId(pub u64);
+
+/// The number of a group's generation: it grows with each rebalance. −1 is "none".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation(pub i32);
+
+impl Generation {
+    /// The generation after this one. Generations end at 2³¹−1, which no group reaches.
+    #[must_use]
+    pub fn next(self) -> Generation {
+        Generation(self.0.saturating_add(1))
+    }
+}
+
 /// A topic's identity (KIP-516): it survives nothing but the topic, so a topic made again under an old name is another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TopicId(pub Uuid);

@@ -11,8 +11,13 @@ mod names;
 mod producer;
 
 pub use clock::{ServedTime, Timestamp};
-pub use ids::{BlockNumber, ConnectionId, LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex, TopicId};
-pub use names::{GroupId, InvalidTopicName, TOPIC_NAME_LENGTH_MAX, TopicName, TransactionalId};
+pub use ids::{
+    BlockNumber, ConnectionId, Generation, LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex,
+    RequestId, TopicId,
+};
+pub use names::{
+    GroupId, InstanceId, InvalidTopicName, MemberId, TOPIC_NAME_LENGTH_MAX, TopicName, TransactionalId,
+};
 pub use producer::{
     EpochExhausted, PRODUCER_EPOCH_LAST_USABLE, ProducerEpoch, ProducerId, Sequence, SequenceRange, TxnNumber,
 };

@@ -47,6 +47,14 @@ name_type!(
     GroupId
 );
 name_type!(
+    /// A member of a group, as its coordinator calls it. Empty: one that has no id yet.
+    MemberId
+);
+name_type!(
+    /// A static member, as its operator calls it (KIP-345): it outlives the processes that bear it.
+    InstanceId
+);
+name_type!(
     /// A transactional producer's name (KIP-98).
     TransactionalId
 );
@@ -96,6 +104,28 @@ impl GroupId {
     #[must_use]
     pub fn new(text: &str) -> GroupId {
         GroupId(text.into())
+    }
+}
+
+impl MemberId {
+    /// Any text is a member id.
+    #[must_use]
+    pub fn new(text: &str) -> MemberId {
+        MemberId(text.into())
+    }
+
+    /// Whether it stands for a member without an id.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl InstanceId {
+    /// Any text is an instance id.
+    #[must_use]
+    pub fn new(text: &str) -> InstanceId {
+        InstanceId(text.into())
     }
 }
 

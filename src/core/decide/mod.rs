@@ -11,12 +11,14 @@ mod transactions;
 
 use super::commands::{Command, Now, Reply};
 use super::draft::{Draft, Drafted, Need, View};
+use super::rows::Timer;
 
 /// A command's outcome.
 pub struct Decided {
-    /// What its sender is told, once `drafted` is durable.
-    pub reply: Reply,
-    /// The events, and what they change.
+    /// What its sender is told, once `drafted` is durable; none if a later decision answers it
+    /// ([`Drafted::answered`]), by the number of its request ([`Command::request`]).
+    pub reply: Option<Reply>,
+    /// The events, what they change, and whom else they answer.
     pub drafted: Drafted,
 }
 
@@ -46,10 +48,14 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         }
         Command::ForceAbort(abort) => Reply::Each(operator::force_abort(rows, now, abort)?),
         Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
-        Command::Expire { transactional_id } => {
-            transactions::expire_transaction(rows, now, transactional_id)?;
+        Command::Expire { timer } => {
+            match timer {
+                Timer::Transaction(id) => transactions::expire_transaction(rows, now, id)?,
+                // Nothing sets these yet.
+                Timer::Group(_) | Timer::Member(_) => {}
+            }
             Reply::Done(Ok(()))
         }
     };
-    Ok(Decided { reply, drafted: draft.finish() })
+    Ok(Decided { reply: Some(reply), drafted: draft.finish() })
 }

@@ -66,9 +66,10 @@ impl World {
     #[expect(clippy::needless_pass_by_value, reason = "commands are made where they are asked")]
     pub fn ask(&mut self, command: Command) -> Reply {
         let Decided { reply, drafted } = decide(&self.rows, self.now, &command).expect("all rows are known");
+        assert_eq!(drafted.answered, [], "nobody waits");
         let events = self.rows.take(drafted);
         self.log.extend(events.into_iter().map(|event| (self.now.served, event)));
-        reply
+        reply.expect("an answer at once")
     }
 
     pub fn pass(&mut self, duration: Duration) {
@@ -218,7 +219,7 @@ impl World {
     }
 
     pub fn expire(&mut self, id: &str) {
-        self.ask(Command::Expire { transactional_id: TransactionalId::new(id).unwrap() });
+        self.ask(Command::Expire { timer: Timer::Transaction(TransactionalId::new(id).unwrap()) });
     }
 
     pub fn transaction(&self, id: &str) -> &TransactionRow {
