@@ -1,5 +1,6 @@
 //! What people may set.
 
+use crate::core::Protocol;
 use std::time::Duration;
 
 /// A host and a port under which clients reach this node.
@@ -23,6 +24,9 @@ pub struct BrokerConfig {
     pub partitions_default: u32,
     /// The longest transaction timeout that a producer may ask for (Kafka's `transaction.max.timeout.ms`).
     pub transaction_timeout_max: Duration,
+    /// The oldest version of the transaction protocol that is served: in version 1 nothing in a request tells a delayed one
+    /// from a new one (`spec/transactions.md`, E10).
+    pub transactions_min: Protocol,
 }
 
 impl BrokerConfig {
@@ -34,6 +38,7 @@ impl BrokerConfig {
             auto_create_topics: true,
             partitions_default: 1,
             transaction_timeout_max: Duration::from_secs(15 * 60),
+            transactions_min: Protocol::V1,
         }
     }
 }

@@ -17,6 +17,7 @@ pub(super) fn code(refusal: Refusal, api: ApiKey, version: i16) -> Result<ErrorC
         Refusal::StaleEpoch => ErrorCode::InvalidProducerEpoch,
         Refusal::Fenced => fenced(api, version),
         Refusal::ProducerIdMapping => ErrorCode::InvalidProducerIdMapping,
+        Refusal::UnknownTransactionalId => ErrorCode::TransactionalIdNotFound,
         Refusal::TransactionState => ErrorCode::InvalidTxnState,
         Refusal::NotEnrolled | Refusal::TransactionTooLarge => abortable(api, version),
         Refusal::NotAttempted => ErrorCode::OperationNotAttempted,

@@ -58,13 +58,14 @@ async fn ask(cx: &Context, marker: WritableTxnMarker, allowed: bool) -> Result<A
         true => None,
         false => {
             let (id, epoch) = (ProducerId(marker.producer_id), ProducerEpoch(marker.producer_epoch));
+            let operator = cx.caller.connection.principal.to_string();
             tracing::warn!(
-                operator = %cx.caller.connection.principal,
+                operator,
                 producer_id = id.0,
                 epoch = epoch.0,
                 "an operator asks for a transaction to be aborted"
             );
-            let abort = ForceAbort { producer: Identity { id, epoch }, partitions: known };
+            let abort = ForceAbort { producer: Identity { id, epoch }, partitions: known, operator };
             Some(cx.ask(Command::ForceAbort(abort)).await?)
         }
     };

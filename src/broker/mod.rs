@@ -36,6 +36,7 @@ mod transaction_admin;
 mod transactions;
 mod txn_offsets;
 
+pub use crate::core::Protocol;
 pub use config::{BrokerConfig, Endpoint};
 pub use service::Broker;
 pub use session::Session;

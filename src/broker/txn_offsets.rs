@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::group_offsets::{Asked, Member, ToCommit, answered};
 use super::session::Context;
 use super::transactions;
-use crate::core::{Command, Protocol, StageOffsets};
+use crate::core::{Command, StageOffsets};
 use crate::types::GroupId;
 use crate::wire::messages::*;
 use std::future::Future;
@@ -35,12 +35,12 @@ pub(super) async fn accept(
     };
     let producer = member.check().and_then(|()| {
         let TxnOffsetCommitRequest { transactional_id, producer_id, producer_epoch, .. } = &request;
-        transactions::producer(&cx, transactional_id, *producer_id, *producer_epoch)
+        let producer = transactions::producer(&cx, transactional_id, *producer_id, *producer_epoch)?;
+        Ok((producer, transactions::protocol(&cx, ENROLS)?))
     });
     let asked = match producer {
         Err(code) => Err(code),
-        Ok(producer) => {
-            let protocol = if cx.version >= ENROLS { Protocol::V2 } else { Protocol::V1 };
+        Ok((producer, protocol)) => {
             let (group, offsets) = (GroupId::new(&request.group_id), to_commit.offsets.clone());
             let stage = StageOffsets { producer, protocol, group, offsets };
             Ok(cx.ask(Command::StageOffsets(stage)).await?)

@@ -1,7 +1,9 @@
 //! The commands (what somebody asks) and the replies (what they are told). A command has been authorised and its records
 //! checked before it comes here.
 
-use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, Timer, TopicConfig};
+use super::rows::{
+    AbortedKey, Identity, IdleProducerKey, IdleTransactionalIdKey, Outcome, ProducerKey, Timer, TopicConfig,
+};
 use crate::types::*;
 use std::time::Duration;
 use uuid::Uuid;
@@ -48,6 +50,12 @@ pub enum Command {
     ForceAbort(ForceAbort),
     /// Remove rows that speak of nothing any more: of deleted partitions, or of offsets below the log start.
     Sweep(Sweep),
+    /// End the transaction of a transactional id because an operator says so.
+    EndByOperator(EndByOperator),
+    /// Forget a transactional id that has been idle for long enough.
+    ExpireTransactionalId(ExpireTransactionalId),
+    /// Forget what a partition remembers of a producer that has been idle for long enough.
+    ExpireProducer(ExpireProducer),
     /// Do what a timer is for, if its deadline has passed.
     Expire { timer: Timer },
 }
@@ -208,6 +216,39 @@ pub struct ForceAbort {
     pub producer: Identity,
     /// Where it is to be open.
     pub partitions: Vec<PartitionId>,
+    /// The operator's principal, for the record.
+    pub operator: String,
+}
+
+/// An operator wants the transaction of a transactional id ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndByOperator {
+    /// Whose.
+    pub transactional_id: TransactionalId,
+    /// Which, if it must be a particular one.
+    pub number: Option<TxnNumber>,
+    /// How. Only one that is prepared can be committed.
+    pub outcome: Outcome,
+    /// The operator's principal, for the record.
+    pub operator: String,
+}
+
+/// A transactional id that was last heard of in `span`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpireTransactionalId {
+    /// Who, and since when.
+    pub key: IdleTransactionalIdKey,
+    /// How long it must have been idle.
+    pub idle: Duration,
+}
+
+/// A producer that was last heard of in a partition in `span`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpireProducer {
+    /// Who, where, and since when.
+    pub key: IdleProducerKey,
+    /// How long it must have been idle.
+    pub idle: Duration,
 }
 
 /// Where a batch is stored.
@@ -263,6 +304,9 @@ pub enum Refusal {
     /// The producer id is not the transactional id's.
     #[error("the producer id does not belong to this transactional id")]
     ProducerIdMapping,
+    /// No such transactional id.
+    #[error("no such transactional id")]
+    UnknownTransactionalId,
     /// The transaction's state does not allow this.
     #[error("the transaction is in no state for this")]
     TransactionState,

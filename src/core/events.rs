@@ -2,7 +2,8 @@
 //! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
 
 use super::rows::{
-    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, Outcome, ProducerKey, TopicConfig,
+    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, IdleSpan, OperatorDecision, Outcome,
+    ProducerKey, TopicConfig,
 };
 use crate::types::*;
 use crate::{codec, codec_enum};
@@ -52,6 +53,12 @@ pub enum Event {
     },
     /// A transaction's marker is in a partition. The log writes it as Kafka's control batch.
     MarkerWritten(MarkerWritten),
+    /// An operator has decided the outcome of a transaction that has ended in this decision.
+    OperatorDecided { transactional_id: TransactionalId, number: TxnNumber, decision: OperatorDecision },
+    /// A transactional id that has not been heard of for long is forgotten, with its outcomes.
+    TransactionalIdExpired { transactional_id: TransactionalId },
+    /// What a partition remembers of a producer that has not been heard of since `span` is forgotten.
+    ProducerExpired { partition: PartitionId, producer: ProducerId, span: IdleSpan },
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
     /// Rows are gone whose partition is gone, and aborted ranges that end below the log start.
@@ -143,4 +150,7 @@ codec_enum!(Event {
     12 => MarkerWritten(marker),
     13 => OffsetsCommitted { offsets },
     32 => RowsSwept { producers, aborted },
+    60 => OperatorDecided { transactional_id, number, decision },
+    61 => TransactionalIdExpired { transactional_id },
+    62 => ProducerExpired { partition, producer, span },
 });

@@ -3,6 +3,7 @@
 
 use super::draft::{Draft, Need};
 use super::events::{BatchAppended, Enrolment, Event, MarkerWritten};
+use super::limits::OUTCOMES_PER_ID_MAX;
 use super::rows::*;
 use crate::types::*;
 
@@ -26,9 +27,12 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             Ok(())
         }
         Event::ProducerInitialized { transactional_id, holder, recoverable, timeout } => {
-            let before = rows.get::<TransactionRow>(transactional_id)?.map(|row| (row.holder.id, row.number));
-            let number = before.map_or(TxnNumber(0), |(_, number)| number);
-            own_producer_id(rows, transactional_id, before.map(|(id, _)| id), holder.id);
+            let before = rows
+                .get::<TransactionRow>(transactional_id)?
+                .map(|row| (row.holder.id, row.number, row.last_used));
+            let number = before.map_or(TxnNumber(0), |(_, number, _)| number);
+            own_producer_id(rows, transactional_id, before.map(|(id, ..)| id), holder.id);
+            transactional_id_used(rows, transactional_id, before.map(|(_, _, used)| used), at);
             let row = TransactionRow {
                 holder: *holder,
                 recoverable: *recoverable,
@@ -52,6 +56,17 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             transaction_ended(rows, at, transactional_id, *number, (*outcome, *reason, *holder))
         }
         Event::MarkerWritten(marker) => marker_written(rows, at, marker),
+        Event::OperatorDecided { transactional_id, number, decision } => {
+            let key = OutcomeKey { transactional_id: transactional_id.clone(), number: *number };
+            rows.change(&key, |row: &mut OutcomeRow| row.operator = Some(decision.clone()))
+        }
+        Event::TransactionalIdExpired { transactional_id } => {
+            transactional_id_expired(rows, transactional_id)
+        }
+        Event::ProducerExpired { partition, producer, span } => {
+            let key = ProducerKey { partition: *partition, producer: *producer };
+            producer_expired(rows, key, *span)
+        }
         Event::OffsetsCommitted { offsets } => {
             for (key, committed) in offsets {
                 rows.put(key, committed.clone());
@@ -131,13 +146,16 @@ fn enrolled(
     change: impl FnOnce(&mut Ongoing),
 ) -> Result<(), Need> {
     let id = &enrolment.transactional_id;
-    match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
-        None => return Ok(()),
-        Some(TransactionState::Ongoing(_)) => {}
-        Some(_) => {
+    let Some((state, used)) = rows.get::<TransactionRow>(id)?.map(|row| (&row.state, row.last_used)) else {
+        return Ok(());
+    };
+    match state {
+        TransactionState::Ongoing(_) => {}
+        _ => {
             rows.put(&Timer::Transaction(id.clone()), DeadlineRow { deadline: enrolment.deadline });
         }
     }
+    transactional_id_used(rows, id, Some(used), at);
     rows.change(id, |row: &mut TransactionRow| {
         row.last_used = at;
         row.number = enrolment.number;
@@ -161,6 +179,7 @@ fn batch_appended(rows: &mut Draft<'_>, at: ServedTime, batch: &BatchAppended) -
         Some(number) if rows.get::<ProducerRow>(&key)?.is_none_or(|row| row.open.is_none()) => Some(number),
         _ => None,
     };
+    producer_used(rows, &key, at)?;
     let fresh = || ProducerRow::fresh(append.identity.epoch, at);
     rows.update(&key, fresh, |row| {
         row.enter_epoch(append.identity.epoch);
@@ -215,6 +234,7 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
     let partition = marker.partition;
     rows.change(&partition, |row: &mut PartitionRow| row.next_offset = marker.offset.next())?;
     let key = ProducerKey { partition, producer: marker.producer.id };
+    producer_used(rows, &key, at)?;
     let mut closed = None;
     rows.update(
         &key,
@@ -277,12 +297,72 @@ fn transaction_ended(
             }
         }
     }
+    outcome_known(rows, id, number, OutcomeRow { producer: by, outcome, reason, operator: None });
+    transactional_id_used(rows, id, Some(row.last_used), at);
     // Who was only too slow may go on (KIP-588); who was fenced by a new holder may not.
     row.recoverable = (reason == EndReason::Expired).then_some(by);
     own_producer_id(rows, id, Some(by.id), holder.id);
     row.holder = holder;
     row.last_used = at;
     rows.put(id, row);
+    Ok(())
+}
+
+/// The newest outcomes of an id are kept.
+fn outcome_known(rows: &mut Draft<'_>, id: &TransactionalId, number: TxnNumber, outcome: OutcomeRow) {
+    let key = |number| OutcomeKey { transactional_id: id.clone(), number };
+    if let Some(oldest) = number.0.checked_sub(OUTCOMES_PER_ID_MAX) {
+        rows.remove::<OutcomeRow>(&key(TxnNumber(oldest)));
+    }
+    rows.put(&key(number), outcome);
+}
+
+/// A transactional id takes its place in the order of idleness anew.
+fn transactional_id_used(
+    rows: &mut Draft<'_>,
+    id: &TransactionalId,
+    before: Option<ServedTime>,
+    at: ServedTime,
+) {
+    let key = |at| IdleTransactionalIdKey { span: IdleSpan::of(at), transactional_id: id.clone() };
+    match before.map(key) {
+        Some(before) if before == key(at) => return,
+        Some(before) => rows.remove::<IdleTransactionalIdRow>(&before),
+        None => {}
+    }
+    rows.put(&key(at), IdleTransactionalIdRow {});
+}
+
+/// A producer takes its place in the order of idleness anew.
+fn producer_used(rows: &mut Draft<'_>, producer: &ProducerKey, at: ServedTime) -> Result<(), Need> {
+    let key = |at| IdleProducerKey { span: IdleSpan::of(at), producer: producer.clone() };
+    match rows.get::<ProducerRow>(producer)?.map(|row| key(row.last_used)) {
+        Some(before) if before == key(at) => return Ok(()),
+        Some(before) => rows.remove::<IdleProducerRow>(&before),
+        None => {}
+    }
+    rows.put(&key(at), IdleProducerRow {});
+    Ok(())
+}
+
+fn transactional_id_expired(rows: &mut Draft<'_>, id: &TransactionalId) -> Result<(), Need> {
+    let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(()) };
+    let (newest, producer, span) = (row.number.0, row.holder.id, IdleSpan::of(row.last_used));
+    rows.remove::<TransactionRow>(id);
+    rows.remove::<ProducerOwnerRow>(&producer);
+    rows.remove::<IdleTransactionalIdRow>(&IdleTransactionalIdKey { span, transactional_id: id.clone() });
+    for number in newest.saturating_sub(OUTCOMES_PER_ID_MAX)..=newest {
+        let number = TxnNumber(number);
+        rows.remove::<OutcomeRow>(&OutcomeKey { transactional_id: id.clone(), number });
+    }
+    Ok(())
+}
+
+fn producer_expired(rows: &mut Draft<'_>, producer: ProducerKey, span: IdleSpan) -> Result<(), Need> {
+    if rows.get::<ProducerRow>(&producer)?.is_some_and(|row| IdleSpan::of(row.last_used) == span) {
+        rows.remove::<ProducerRow>(&producer);
+    }
+    rows.remove::<IdleProducerRow>(&IdleProducerKey { span, producer });
     Ok(())
 }
 

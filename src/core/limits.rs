@@ -1,5 +1,7 @@
 //! The limits of the state machine. Each bounds a row or a decision, so that no client can grow either without end.
 
+use std::time::Duration;
+
 /// Partitions of one topic. Creating or deleting a topic writes a row for each, in one block.
 pub const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
 
@@ -18,6 +20,13 @@ pub const GROUPS_PER_TRANSACTION_MAX: usize = 256;
 /// Transactions that may have records in one partition at the same time: the row that orders them is rewritten with
 /// each first append and each marker.
 pub const OPEN_TRANSACTIONS_PER_PARTITION_MAX: usize = 4_096;
+
+/// Outcomes kept of each transactional id: a client that has lost an answer asks for its last one; more are for people.
+pub const OUTCOMES_PER_ID_MAX: u64 = 16;
+
+/// How exactly it is known since when something has been idle: its row in the order of idleness moves at most once in this
+/// time, however busy it is.
+pub const IDLE_SPAN: Duration = Duration::from_secs(1);
 
 /// Producer ids reserved by one event. A restart skips what is left of the block: 2⁶³ ids are enough for that.
 pub const PRODUCER_IDS_PER_RESERVATION: i64 = 1_000;

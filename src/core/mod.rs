@@ -20,9 +20,9 @@ mod rows;
 mod tests;
 
 pub use commands::{
-    Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, ForceAbort, InitProducerId, NewTopic, Now,
-    OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep,
-    TransactionalProducer,
+    Appended, BatchFacts, BatchProducer, Command, EndByOperator, EndTxn, Enrol, ExpireProducer,
+    ExpireTransactionalId, ForceAbort, InitProducerId, NewTopic, Now, OffsetToCommit, Produce, ProduceBatch,
+    Protocol, Refusal, Reply, StageOffsets, Sweep, TransactionalProducer,
 };
 pub use decide::{Decided, decide};
 pub use draft::{Draft, Drafted, Look, Need, View};
@@ -30,8 +30,10 @@ pub use events::{BatchAppended, Enrolment, Event, MarkerWritten, ProducerAppend}
 pub use evolve::evolve;
 pub use rows::{
     AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorKey, CoordinatorKind, CoordinatorRow,
-    DeadlineRow, EndReason, Ended, GroupOffsetKey, Identity, MemberKey, NextProducerIdRow, Ongoing,
-    OpenTransaction, OpenTransactionsRow, Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow,
-    ProducerIdsRow, ProducerKey, ProducerOwnerRow, ProducerRow, REMEMBERED_BATCHES, RememberedBatch, Row,
-    RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow, TransactionRow, TransactionState,
+    DeadlineRow, EndReason, Ended, GroupOffsetKey, Identity, IdleProducerKey, IdleProducerRow, IdleSpan,
+    IdleTransactionalIdKey, IdleTransactionalIdRow, MemberKey, NextProducerIdRow, Ongoing, OpenTransaction,
+    OpenTransactionsRow, OperatorDecision, Outcome, OutcomeKey, OutcomeRow, PartitionRow, PendingOffsetKey,
+    PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerOwnerRow, ProducerRow, REMEMBERED_BATCHES,
+    RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow, TransactionRow,
+    TransactionState,
 };

@@ -1,5 +1,6 @@
 //! The rows: semel's state, as the fold of its events. A row is found by its key alone; `decide` reads no ranges.
 
+use super::limits::IDLE_SPAN;
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,12 @@ rows! {
     PendingOffset[PendingOffsetKey] => PendingOffsetRow,
     /// Which transactional id a producer id belongs to.
     ProducerOwner[ProducerId] => ProducerOwnerRow,
+    /// Since when a transactional id has not been heard of.
+    IdleTransactionalId[IdleTransactionalIdKey] => IdleTransactionalIdRow,
+    /// Since when a producer has not been heard of in a partition.
+    IdleProducer[IdleProducerKey] => IdleProducerRow,
+    /// How one of a transactional id's newest transactions ended.
+    Outcome[OutcomeKey] => OutcomeRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
     /// Volatile: a transactional id's newest connection to one kind of coordinator.
@@ -297,6 +304,89 @@ pub struct ProducerOwnerRow {
 }
 codec!(ProducerOwnerRow { transactional_id });
 
+/// A span of served time, [`IDLE_SPAN`](super::limits::IDLE_SPAN) long, in which something was last heard of. What is idle
+/// is ordered by it, so that the longest idle is found without looking at the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdleSpan(pub u64);
+codec!(IdleSpan(u64));
+
+impl IdleSpan {
+    /// The span that `at` is in.
+    #[must_use]
+    pub fn of(at: ServedTime) -> IdleSpan {
+        let length = u64::try_from(IDLE_SPAN.as_millis()).unwrap_or(u64::MAX);
+        IdleSpan(at.0 / length.max(1))
+    }
+
+    /// The first span that is not over for `idle` at `now`: everything in those before it has been idle for as long.
+    #[must_use]
+    pub fn first_not_idle_for(idle: Duration, now: ServedTime) -> IdleSpan {
+        let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        IdleSpan::of(ServedTime(now.0.saturating_sub(idle)))
+    }
+}
+
+/// An idle transactional id, by the span in which it was last heard of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdleTransactionalIdKey {
+    /// When.
+    pub span: IdleSpan,
+    /// Who.
+    pub transactional_id: TransactionalId,
+}
+
+/// The key says it all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdleTransactionalIdRow {}
+codec!(IdleTransactionalIdRow {});
+
+/// An idle producer of a partition, by the span in which it was last heard of there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdleProducerKey {
+    /// When.
+    pub span: IdleSpan,
+    /// Who, where.
+    pub producer: ProducerKey,
+}
+
+/// The key says it all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdleProducerRow {}
+codec!(IdleProducerRow {});
+
+/// A transaction is found by its transactional id and number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutcomeKey {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+    /// Which of its transactions.
+    pub number: TxnNumber,
+}
+
+/// How a transaction ended. The newest [`OUTCOMES_PER_ID_MAX`](super::limits::OUTCOMES_PER_ID_MAX) of each id are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutcomeRow {
+    /// Under which identity it ran.
+    pub producer: Identity,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: EndReason,
+    /// Which operator decided it, and when, if one did.
+    pub operator: Option<OperatorDecision>,
+}
+codec!(OutcomeRow { producer, outcome, reason, operator });
+
+/// Who decided about somebody else's transaction, for the record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperatorDecision {
+    /// The operator's principal.
+    pub operator: String,
+    /// When, in wall time.
+    pub at: Timestamp,
+}
+codec!(OperatorDecision { operator, at });
+
 /// A transactional id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransactionRow {
@@ -326,6 +416,17 @@ pub enum TransactionState {
     Complete(Ended),
 }
 codec_enum!(TransactionState { 0 => Empty, 1 => Ongoing(ongoing), 2 => Complete(ended) });
+
+impl TransactionState {
+    /// The open transaction, if there is one.
+    #[must_use]
+    pub fn open(&self) -> Option<&Ongoing> {
+        match self {
+            TransactionState::Ongoing(ongoing) => Some(ongoing),
+            TransactionState::Empty | TransactionState::Complete(_) => None,
+        }
+    }
+}
 
 /// An open transaction.
 #[derive(Clone, Debug, PartialEq, Default)]

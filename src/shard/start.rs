@@ -5,7 +5,7 @@ use super::engine::{Begin, Engine, Ports};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
 use super::replay::replay;
-use super::upkeep::{Duty, SweepRows, Upkeep};
+use super::upkeep::{Duty, ExpireProducers, ExpireTransactionalIds, SweepRows, Upkeep};
 use super::watch::Watchers;
 use crate::core::{ClusterRow, Command, Now, RowKey};
 use crate::log::{
@@ -227,7 +227,7 @@ fn run(
         spawn("semel-rows", move || apply_layers(&applied_store, &apply_limits, &layer_queue, &to_engine))?;
     let (loaded_store, to_engine) = (store.clone(), signals.clone());
     spawn("semel-load", move || load_rows(&loaded_store, &load_queue, &to_engine))?;
-    let (upkeep, upkeep_runtime) = (Upkeep::new(shard.clone(), clock, duties()), runtime()?);
+    let (upkeep, upkeep_runtime) = (Upkeep::new(shard.clone(), clock, duties(&limits)), runtime()?);
     let keeping = spawn("semel-upkeep", move || upkeep_runtime.block_on(upkeep.run(signals)))?;
 
     let runtime = runtime()?;
@@ -255,8 +255,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
 }
 
 /// What the broker does by itself.
-fn duties() -> Vec<Box<dyn Duty>> {
-    vec![Box::new(SweepRows::default())]
+fn duties(limits: &ShardLimits) -> Vec<Box<dyn Duty>> {
+    vec![
+        Box::new(SweepRows::default()),
+        Box::new(ExpireTransactionalIds::after(limits.transactional_id_expiration)),
+        Box::new(ExpireProducers::after(limits.producer_id_expiration)),
+    ]
 }
 
 /// A new cluster gets its identity before anybody can ask anything: this is the first command in the queue.

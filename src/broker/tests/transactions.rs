@@ -110,6 +110,42 @@ async fn version_1_enrols_before_it_appends() {
 }
 
 #[tokio::test]
+async fn version_1_is_refused_where_it_is_not_wanted() {
+    let harness = Harness::with(|config| config.transactions_min = crate::core::Protocol::V2);
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    let producer = client.init(Some("x")).await;
+    let records = || batch(Some((producer, 0, true)), &["v"]);
+    let refused = client.produce(11, ("t", id, 0), Some("x"), records()).await;
+    assert_eq!(refused.error_code, ErrorCode::UnsupportedVersion);
+    assert_eq!(client.end(4, "x", producer, true).await.error_code, ErrorCode::UnsupportedVersion);
+    let refused = client.call(4, &txn_offsets("x", producer, 1)).await;
+    assert_eq!(refused.topics[0].partitions[0].error_code, ErrorCode::UnsupportedVersion);
+    let enrol = AddPartitionsToTxnRequest {
+        v3_and_below_transactional_id: "x".to_owned(),
+        v3_and_below_producer_id: producer.0,
+        v3_and_below_producer_epoch: producer.1,
+        v3_and_below_topics: vec![AddPartitionsToTxnTopic { name: "t".to_owned(), partitions: vec![0] }],
+        ..Default::default()
+    };
+    let refused = client.call(3, &enrol).await;
+    let result = &refused.results_by_topic_v3_and_below[0].results_by_partition[0];
+    assert_eq!(result.partition_error_code, ErrorCode::UnsupportedVersion);
+    let group = AddOffsetsToTxnRequest {
+        transactional_id: "x".to_owned(),
+        producer_id: producer.0,
+        producer_epoch: producer.1,
+        group_id: "g".to_owned(),
+    };
+    assert_eq!(client.call(4, &group).await.error_code, ErrorCode::UnsupportedVersion);
+
+    // Version 2, and what is no transaction, are served.
+    let plain = client.produce(9, ("t", id, 0), None, batch(None, &["plain"])).await;
+    assert_eq!(plain.error_code, ErrorCode::None);
+    assert_eq!(client.produce(12, ("t", id, 0), Some("x"), records()).await.error_code, ErrorCode::None);
+    assert_eq!(client.end(5, "x", producer, true).await.error_code, ErrorCode::None);
+}
+
+#[tokio::test]
 async fn a_fenced_producer_is_told_in_the_words_of_its_version() {
     let harness = Harness::start();
     let (mut client, id) = harness.with_topic("t", 1).await;

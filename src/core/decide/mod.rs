@@ -1,6 +1,7 @@
 //! What each command leads to. One file per family of commands; each decision states its events through a [`Draft`] and
 //! returns what the sender is told.
 
+mod expiry;
 mod offsets;
 mod operator;
 mod produce;
@@ -46,6 +47,11 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         Command::CommitOffsets { group, offsets } => {
             Reply::Each(offsets::commit_offsets(rows, now, group, offsets)?)
         }
+        Command::EndByOperator(end) => Reply::Done(operator::end_by_operator(rows, now, end)?),
+        Command::ExpireTransactionalId(expire) => {
+            Reply::Done(Ok(expiry::expire_transactional_id(rows, now, expire)?))
+        }
+        Command::ExpireProducer(expire) => Reply::Done(Ok(expiry::expire_producer(rows, now, expire)?)),
         Command::ForceAbort(abort) => Reply::Each(operator::force_abort(rows, now, abort)?),
         Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
         Command::Expire { timer } => {

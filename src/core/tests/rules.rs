@@ -253,6 +253,94 @@ fn when_the_epochs_are_used_up_the_id_is_rotated_in_the_same_step() {
 }
 
 #[test]
+fn what_is_idle_is_forgotten_but_nothing_that_is_open() {
+    let mut world = World::new(2);
+    let idle = Duration::from_secs(3600);
+    let open = world.init(Some("open"), None).unwrap();
+    world.produce(V2, Some("open"), open, 0, 0, 1).unwrap();
+    let used = world.init(Some("used"), None).unwrap();
+    world.produce(V2, Some("used"), used, 0, 0, 1).unwrap();
+    let next = world.end(V2, "used", used, Commit).unwrap();
+    world.expire_idle(idle);
+    assert_eq!(world.transaction("used").holder, next, "not yet");
+    world.pass(idle);
+    world.restart();
+    world.expire_idle(idle);
+    assert!(world.find_transaction("used").is_none());
+    assert_eq!(world.transaction("open").holder, open);
+    let producer = |world: &World, id| {
+        let key = ProducerKey { partition: world.partition(0), producer: id };
+        world.rows.get::<ProducerRow>(&key).is_some()
+    };
+    assert!(!producer(&world, used.id) && producer(&world, open.id));
+    assert_eq!(world.end(V2, "used", next, Abort), Err(Refusal::ProducerIdMapping));
+    let again = world.init(Some("used"), Some(next)).unwrap();
+    assert!(again.id > open.id && again.epoch == ProducerEpoch::FIRST, "a producer id never comes back: P3");
+    // What has ended goes too, in its time; and nothing of anybody is left but the new holder and his place in the order.
+    world.end(V2, "open", open, Commit).unwrap();
+    world.pass(idle);
+    world.expire_idle(idle);
+    let left = |key: &&RowKey| {
+        !matches!(
+            key,
+            RowKey::Cluster(())
+                | RowKey::ProducerIds(())
+                | RowKey::TopicName(_)
+                | RowKey::Topic(_)
+                | RowKey::Partition(_)
+                | RowKey::OpenTransactions(_)
+        )
+    };
+    assert_eq!(world.rows.durable().keys().filter(left).count(), 0, "{:?}", world.rows.durable());
+    assert_eq!(world.replayed().durable(), world.rows.durable());
+}
+
+#[test]
+fn the_newest_outcomes_of_an_id_are_kept() {
+    let mut world = World::new(1);
+    let mut p = world.init(Some("x"), None).unwrap();
+    let mut ran = Vec::new();
+    for n in 0..=limits::OUTCOMES_PER_ID_MAX {
+        world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
+        let outcome = if n % 2 == 0 { Commit } else { Abort };
+        ran.push((p, outcome));
+        p = world.end(V2, "x", p, outcome).unwrap();
+    }
+    assert_eq!(world.outcome("x", 1), None, "the oldest has gone");
+    for (number, (producer, outcome)) in (1..).zip(ran).skip(1) {
+        let reason = EndReason::Requested;
+        assert_eq!(
+            world.outcome("x", number),
+            Some(&OutcomeRow { producer, outcome, reason, operator: None })
+        );
+    }
+}
+
+#[test]
+fn an_operator_ends_what_is_open_and_it_is_on_record() {
+    let mut world = World::new(1);
+    let p = world.init(Some("x"), None).unwrap();
+    let by = |number, outcome| EndByOperator {
+        transactional_id: TransactionalId::new("x").unwrap(),
+        number,
+        outcome,
+        operator: "User:ann".to_owned(),
+    };
+    let end = |world: &mut World, number, outcome| world.ask(Command::EndByOperator(by(number, outcome)));
+    let refused = Reply::Done(Err(Refusal::TransactionState));
+    assert_eq!(end(&mut world, None, Abort), refused, "nothing is open");
+    world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
+    assert_eq!(end(&mut world, None, Commit), refused, "its producer may not have finished");
+    assert_eq!(end(&mut world, Some(TxnNumber(2)), Abort), refused, "another one was meant");
+    assert_eq!(end(&mut world, Some(TxnNumber(1)), Abort), Reply::Done(Ok(())));
+    assert_eq!(world.produce(V2, Some("x"), p, 0, 1, 1), Err(Refusal::StaleEpoch));
+    assert_eq!(world.end(V2, "x", p, Abort), Err(Refusal::Fenced));
+    let outcome = world.outcome("x", 1).unwrap();
+    assert_eq!((outcome.outcome, outcome.reason), (Abort, EndReason::Operator));
+    assert_eq!(outcome.operator.as_ref().unwrap().operator, "User:ann");
+}
+
+#[test]
 fn deleting_a_topic_closes_what_was_open_in_it() {
     let mut world = World::new(2);
     let p = world.init(Some("x"), None).unwrap();

@@ -226,6 +226,31 @@ impl World {
         self.rows.get::<TransactionRow>(&TransactionalId::new(id).unwrap()).unwrap()
     }
 
+    pub fn find_transaction(&self, id: &str) -> Option<&TransactionRow> {
+        self.rows.get::<TransactionRow>(&TransactionalId::new(id).unwrap())
+    }
+
+    pub fn outcome(&self, id: &str, number: u64) -> Option<&OutcomeRow> {
+        let transactional_id = TransactionalId::new(id).unwrap();
+        self.rows.get::<OutcomeRow>(&OutcomeKey { transactional_id, number: TxnNumber(number) })
+    }
+
+    /// What the upkeep does: proposes everything that has a place in the order of idleness.
+    pub fn expire_idle(&mut self, idle: Duration) {
+        let keys: Vec<RowKey> = self.rows.0.keys().cloned().collect();
+        for key in keys {
+            match key {
+                RowKey::IdleTransactionalId(key) => {
+                    self.ask(Command::ExpireTransactionalId(ExpireTransactionalId { key, idle }));
+                }
+                RowKey::IdleProducer(key) => {
+                    self.ask(Command::ExpireProducer(ExpireProducer { key, idle }));
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Puts the epoch of an id where a long life would have brought it.
     pub fn age(&mut self, id: &str, epoch: i16) {
         let key = RowKey::Transaction(TransactionalId::new(id).unwrap());

@@ -5,6 +5,7 @@
 //! on the same after a crash. Where a duty goes on looking is its own, in memory only. What a duty must never do: hold up
 //! anybody, keep what grows, or rely on having seen everything.
 
+mod expire;
 mod sweep;
 
 use super::applier::{Signal, Signals};
@@ -15,6 +16,7 @@ use crate::store::{ReadView, StoreError};
 use crate::types::ConnectionId;
 use std::time::{Duration, Instant};
 
+pub(super) use expire::{ExpireProducers, ExpireTransactionalIds};
 pub(super) use sweep::SweepRows;
 
 /// The connection that commands of the upkeep come from: no client has it.
