@@ -41,6 +41,9 @@ pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
         | ApiKey::DescribeTransactions
         | ApiKey::ListTransactions
         | ApiKey::WriteTxnMarkers
+        | ApiKey::DescribeOutcomes
+        | ApiKey::PrepareTxn
+        | ApiKey::EndTxnByOperator
         | ApiKey::DescribeTopicPartitions => Some(api.versions()),
         _ => None,
     }
@@ -80,6 +83,7 @@ fn versions(version: i16) -> ApiVersionsResponse {
     let tells_supported = version >= 4;
     ApiVersionsResponse {
         api_keys: ApiKey::ALL.iter().filter_map(entry).collect(),
+        private_apis: ApiKey::ALL.iter().filter_map(private_entry).collect(),
         supported_features: tells_supported.then_some(supported).into_iter().collect(),
         finalized_features_epoch: FEATURES_EPOCH,
         finalized_features: vec![FinalizedFeatureKey {
@@ -98,6 +102,11 @@ pub(super) fn unsupported() -> ApiVersionsResponse {
         api_keys: vec![entry_of(ApiKey::ApiVersions, ApiKey::ApiVersions.versions())],
         ..Default::default()
     }
+}
+
+/// One of semel's own apis, which are announced apart (`spec/protocol.md`).
+fn private_entry(api: &ApiKey) -> Option<ApiVersionEntry> {
+    served(*api).filter(|_| api.is_private()).map(|versions| entry_of(*api, versions))
 }
 
 fn entry_of(api: ApiKey, versions: VersionRange) -> ApiVersionEntry {

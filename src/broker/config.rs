@@ -27,6 +27,8 @@ pub struct BrokerConfig {
     /// The oldest version of the transaction protocol that is served: in version 1 nothing in a request tells a delayed one
     /// from a new one (`spec/transactions.md`, E10).
     pub transactions_min: Protocol,
+    /// Whether transactions may be prepared (Kafka's `transaction.two.phase.commit.enable`).
+    pub two_phase_commit: bool,
 }
 
 impl BrokerConfig {
@@ -39,6 +41,7 @@ impl BrokerConfig {
             partitions_default: 1,
             transaction_timeout_max: Duration::from_secs(15 * 60),
             transactions_min: Protocol::V1,
+            two_phase_commit: false,
         }
     }
 }

@@ -45,6 +45,7 @@ fn fenced(api: ApiKey, version: i16) -> ErrorCode {
     let known_from = match api {
         ApiKey::InitProducerId => 4,
         ApiKey::AddPartitionsToTxn | ApiKey::AddOffsetsToTxn | ApiKey::EndTxn => 2,
+        ApiKey::PrepareTxn => 0,
         _ => return ErrorCode::InvalidProducerEpoch,
     };
     if version >= known_from { ErrorCode::ProducerFenced } else { ErrorCode::InvalidProducerEpoch }

@@ -26,6 +26,7 @@ mod list_offsets;
 mod markers;
 mod metadata;
 mod names;
+mod outcomes;
 mod produce;
 mod producer_id;
 mod service;
@@ -34,6 +35,7 @@ mod topic_config;
 mod topics;
 mod transaction_admin;
 mod transactions;
+mod two_phase;
 mod txn_offsets;
 
 pub use crate::core::Protocol;

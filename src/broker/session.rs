@@ -6,8 +6,8 @@ use super::limits::{LISTED_MAX, UNRESERVED_ANSWER_BYTES};
 use super::service::Node;
 use super::{
     api_versions, authorise, coordinator, describe_configs, describe_topics, enrolment, fetch, group_offsets,
-    list_offsets, markers, metadata, produce, producer_id, topics, transaction_admin, transactions,
-    txn_offsets,
+    list_offsets, markers, metadata, outcomes, produce, producer_id, topics, transaction_admin, transactions,
+    two_phase, txn_offsets,
 };
 use crate::core::Command;
 use crate::net::{self, Budget, Connection, Reply};
@@ -101,6 +101,9 @@ async fn dispatch(cx: Context, body: Bytes) -> Result<Reply, Failure> {
         ApiKey::EndTxn => cx.accept(body, transactions::accept_end).await,
         ApiKey::TxnOffsetCommit => cx.accept(body, txn_offsets::accept).await,
         ApiKey::WriteTxnMarkers => cx.accept(body, markers::accept).await,
+        ApiKey::DescribeOutcomes => cx.read(body, outcomes::answer),
+        ApiKey::PrepareTxn => cx.accept(body, two_phase::accept_prepare).await,
+        ApiKey::EndTxnByOperator => cx.accept(body, two_phase::accept_end).await,
         ApiKey::DescribeConfigs => cx.read(body, describe_configs::answer),
         ApiKey::DescribeCluster => cx.read(body, metadata::answer_cluster),
         ApiKey::DescribeProducers => cx.read(body, transaction_admin::answer_producers),

@@ -13,10 +13,11 @@ use regex::{Regex, RegexBuilder};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Kafka's names of the states a transactional id can be in.
-const STATE_NAMES: [&str; 8] = [
+/// Kafka's names of the states a transactional id can be in, and one of semel's own: its outcome is decided outside.
+const STATE_NAMES: [&str; 9] = [
     "Empty",
     "Ongoing",
+    "Prepared",
     "PrepareCommit",
     "PrepareAbort",
     "CompleteCommit",
@@ -29,6 +30,7 @@ fn state_name(state: &TransactionState) -> &'static str {
     match state {
         TransactionState::Empty => "Empty",
         TransactionState::Ongoing(_) => "Ongoing",
+        TransactionState::Prepared(_) => "Prepared",
         TransactionState::Complete(ended) => match ended.outcome {
             Outcome::Commit => "CompleteCommit",
             Outcome::Abort => "CompleteAbort",
@@ -38,10 +40,7 @@ fn state_name(state: &TransactionState) -> &'static str {
 
 /// When the open transaction began; none if there is none.
 fn began(row: &TransactionRow) -> Option<Timestamp> {
-    match &row.state {
-        TransactionState::Ongoing(ongoing) => Some(ongoing.began),
-        _ => None,
-    }
+    row.state.open().map(|open| open.began)
 }
 
 pub(super) async fn answer_list(
@@ -165,9 +164,9 @@ fn describe(view: &ReadView, transactional_id: String) -> Result<DescribedTransa
         };
         return Ok(DescribedTransaction { error_code, transactional_id, ..Default::default() });
     };
-    let partitions = match &row.state {
-        TransactionState::Ongoing(ongoing) => by_topic(view, ongoing.partitions.iter().copied())?,
-        _ => Vec::new(),
+    let partitions = match row.state.open() {
+        Some(open) => by_topic(view, open.partitions.iter().copied())?,
+        None => Vec::new(),
     };
     Ok(DescribedTransaction {
         transactional_id,

@@ -13,6 +13,7 @@ mod outcome;
 mod output;
 mod produce;
 mod topic;
+mod txn;
 
 pub use outcome::{CliError, Outcome};
 
@@ -47,6 +48,9 @@ pub enum Command {
     /// Create, list, describe, grow and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// List, describe and end transactions; show how they ended and what they hold back
+    #[command(subcommand)]
+    Txn(txn::TxnCommand),
     /// Send lines from standard input as records
     Produce(produce::ProduceArgs),
     /// Print the records of a topic
@@ -83,6 +87,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         Some(Command::Serve(settings)) => broker::serve(&settings),
         Some(Command::Config(settings)) => broker::config(&settings),
         Some(Command::Topic(command)) => on_runtime(topic::run(command)),
+        Some(Command::Txn(command)) => on_runtime(txn::run(command)),
         Some(Command::Produce(arguments)) => on_runtime(produce::run(arguments)),
         Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
         Some(Command::Bench(command)) => on_runtime(bench::run(command)),

@@ -103,6 +103,10 @@ impl Admin {
         Admin { client: client.clone() }
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Creates a topic and returns its id. Not repeated after a lost answer: the topic may then exist.
     pub async fn create_topic(&self, topic: &NewTopic) -> Result<TopicId, ClientError> {
         let configs = topic

@@ -5,6 +5,10 @@
 //! end raises the epoch; otherwise the first protocol (KIP-98) is used. EndTxn is sent only after every produce request
 //! has been answered.
 
+mod resolve;
+
+pub use resolve::{ResolveError, Resolved};
+
 use super::backoff::Backoff;
 use super::cluster::Client;
 use super::coordinator::Coordinated;
@@ -123,6 +127,8 @@ pub struct CommitUnknown {
     pub producer_id: ProducerId,
     /// The epoch of the transaction's records.
     pub epoch: ProducerEpoch,
+    /// The transaction protocol that it was in.
+    pub protocol: TransactionProtocol,
     /// What happened to the last attempt.
     #[source]
     pub cause: ClientError,
@@ -548,13 +554,15 @@ impl Inner {
                     lost = true;
                     error
                 }
-                EndAttempt::Refused(error) if lost => return Err(unknown(identity, error)),
+                EndAttempt::Refused(error) if lost => {
+                    return Err(unknown(identity, state.identity.protocol, error));
+                }
                 EndAttempt::Refused(error) => return Err(self.commit_refused(state, error).await),
             };
             let next = Instant::now() + backoff.pause();
             if next >= deadline {
                 if lost {
-                    return Err(unknown(identity, cause));
+                    return Err(unknown(identity, state.identity.protocol, cause));
                 }
                 return Err(self.abort_because(state, TransactionError::Client(cause)).await);
             }
@@ -671,7 +679,7 @@ impl Inner {
     }
 }
 
-fn unknown(identity: Committed, cause: ClientError) -> CommitError {
+fn unknown(identity: Committed, protocol: TransactionProtocol, cause: ClientError) -> CommitError {
     let Committed { transactional_id, producer_id, epoch } = identity;
-    CommitError::Unknown(CommitUnknown { transactional_id, producer_id, epoch, cause })
+    CommitError::Unknown(CommitUnknown { transactional_id, producer_id, epoch, protocol, cause })
 }

@@ -44,6 +44,8 @@ pub enum Command {
     StageOffsets(StageOffsets),
     /// End a transaction.
     EndTxn(EndTxn),
+    /// Prepare a transaction: its outcome is decided outside.
+    PrepareTxn(PrepareTxn),
     /// Commit a group's offsets.
     CommitOffsets { group: GroupId, offsets: Vec<OffsetToCommit> },
     /// Abort the open transaction of a producer id because an operator says so.
@@ -161,6 +163,37 @@ pub struct InitProducerId {
     pub timeout: Duration,
     /// The identity it has and wants to go on from (KIP-360).
     pub current: Option<Identity>,
+    /// What becomes of a prepared transaction.
+    pub two_phase: TwoPhase,
+}
+
+/// What a new holder of a transactional id does about a transaction that the last one has prepared (KIP-939).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TwoPhase {
+    /// It knows nothing of such things, and is refused.
+    Unaware,
+    /// It takes it over as it is.
+    Keep,
+    /// It aborts it.
+    Abort,
+}
+
+/// A transaction is to be prepared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrepareTxn {
+    /// Who asks.
+    pub producer: TransactionalProducer,
+    /// After how long it is aborted, if that is not to wait for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// A new holder, and the prepared transaction that it has taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The identity to go on with.
+    pub holder: Identity,
+    /// The identity under which the transaction ran.
+    pub prepared: Identity,
 }
 
 /// Partitions to enrol in a transaction.
@@ -273,6 +306,8 @@ pub enum Reply {
     Produced(Vec<Result<Appended, Refusal>>),
     /// The identity to go on with.
     Identity(Result<Identity, Refusal>),
+    /// The identity to go on with, and the prepared transaction that has been kept.
+    Kept(Kept),
     /// Per item, in the order of the request.
     Each(Vec<Result<(), Refusal>>),
 }

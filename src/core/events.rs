@@ -53,6 +53,22 @@ pub enum Event {
     },
     /// A transaction's marker is in a partition. The log writes it as Kafka's control batch.
     MarkerWritten(MarkerWritten),
+    /// A transaction takes nothing more; its outcome is decided outside.
+    TransactionPrepared {
+        transactional_id: TransactionalId,
+        number: TxnNumber,
+        at: Timestamp,
+        deadline: Option<ServedTime>,
+    },
+    /// A transactional id has a new holder, and its prepared transaction stays.
+    HolderReplaced {
+        transactional_id: TransactionalId,
+        holder: Identity,
+        recoverable: Option<Identity>,
+        timeout: Duration,
+    },
+    /// A transaction must end earlier, because of the LSO budget of a topic in which it is enrolled.
+    DeadlineMoved { transactional_id: TransactionalId, deadline: ServedTime, topic: TopicId },
     /// An operator has decided the outcome of a transaction that has ended in this decision.
     OperatorDecided { transactional_id: TransactionalId, number: TxnNumber, decision: OperatorDecision },
     /// A transactional id that has not been heard of for long is forgotten, with its outcomes.
@@ -153,4 +169,7 @@ codec_enum!(Event {
     60 => OperatorDecided { transactional_id, number, decision },
     61 => TransactionalIdExpired { transactional_id },
     62 => ProducerExpired { partition, producer, span },
+    63 => TransactionPrepared { transactional_id, number, at, deadline },
+    64 => HolderReplaced { transactional_id, holder, recoverable, timeout },
+    65 => DeadlineMoved { transactional_id, deadline, topic },
 });

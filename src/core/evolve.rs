@@ -6,6 +6,7 @@ use super::events::{BatchAppended, Enrolment, Event, MarkerWritten};
 use super::limits::OUTCOMES_PER_ID_MAX;
 use super::rows::*;
 use crate::types::*;
+use std::time::Duration;
 
 /// Lets one event take effect on the rows, at served time `at`. On `Err`, the draft is to be dropped and tried again once
 /// the needed rows are known.
@@ -27,22 +28,7 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             Ok(())
         }
         Event::ProducerInitialized { transactional_id, holder, recoverable, timeout } => {
-            let before = rows
-                .get::<TransactionRow>(transactional_id)?
-                .map(|row| (row.holder.id, row.number, row.last_used));
-            let number = before.map_or(TxnNumber(0), |(_, number, _)| number);
-            own_producer_id(rows, transactional_id, before.map(|(id, ..)| id), holder.id);
-            transactional_id_used(rows, transactional_id, before.map(|(_, _, used)| used), at);
-            let row = TransactionRow {
-                holder: *holder,
-                recoverable: *recoverable,
-                number,
-                timeout: *timeout,
-                state: TransactionState::Empty,
-                last_used: at,
-            };
-            rows.put(transactional_id, row);
-            Ok(())
+            producer_initialized(rows, at, transactional_id, (*holder, *recoverable, *timeout))
         }
         Event::PartitionsEnrolled { enrolment, partitions } => {
             enrolled(rows, at, enrolment, |ongoing| ongoing.partitions.extend(partitions.iter().copied()))
@@ -56,6 +42,15 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             transaction_ended(rows, at, transactional_id, *number, (*outcome, *reason, *holder))
         }
         Event::MarkerWritten(marker) => marker_written(rows, at, marker),
+        Event::TransactionPrepared { transactional_id, number: _, at: prepared_at, deadline } => {
+            transaction_prepared(rows, at, transactional_id, *prepared_at, *deadline)
+        }
+        Event::HolderReplaced { transactional_id, holder, recoverable, timeout } => {
+            holder_replaced(rows, at, transactional_id, (*holder, *recoverable, *timeout))
+        }
+        Event::DeadlineMoved { transactional_id, deadline, topic } => {
+            deadline_moved(rows, transactional_id, *deadline, *topic)
+        }
         Event::OperatorDecided { transactional_id, number, decision } => {
             let key = OutcomeKey { transactional_id: transactional_id.clone(), number: *number };
             rows.change(&key, |row: &mut OutcomeRow| row.operator = Some(decision.clone()))
@@ -119,6 +114,21 @@ fn count_partitions(rows: &mut Draft<'_>, change: impl FnOnce(u32) -> u32) -> Re
         cluster.partitions = change(cluster.partitions);
         rows.put(&(), cluster);
     }
+    Ok(())
+}
+
+fn producer_initialized(
+    rows: &mut Draft<'_>,
+    at: ServedTime,
+    id: &TransactionalId,
+    (holder, recoverable, timeout): (Identity, Option<Identity>, Duration),
+) -> Result<(), Need> {
+    let before = rows.get::<TransactionRow>(id)?.map(|row| (row.holder.id, row.number, row.last_used));
+    let number = before.map_or(TxnNumber(0), |(_, number, _)| number);
+    own_producer_id(rows, id, before.map(|(id, ..)| id), holder.id);
+    transactional_id_used(rows, id, before.map(|(_, _, used)| used), at);
+    let state = TransactionState::Empty;
+    rows.put(id, TransactionRow { holder, recoverable, number, timeout, state, last_used: at });
     Ok(())
 }
 
@@ -283,13 +293,13 @@ fn transaction_ended(
     (outcome, reason, holder): (Outcome, EndReason, Identity),
 ) -> Result<(), Need> {
     let Some(mut row) = rows.get::<TransactionRow>(id)?.cloned() else { return Ok(()) };
-    let by = row.holder;
+    let (by, ran_under) = (row.holder, row.runs_under());
     row.number = number;
     let ended = TransactionState::Complete(Ended { outcome, reason, by });
-    if let TransactionState::Ongoing(ongoing) = std::mem::replace(&mut row.state, ended) {
+    if let Some(ongoing) = std::mem::replace(&mut row.state, ended).into_open() {
         rows.remove::<DeadlineRow>(&Timer::Transaction(id.clone()));
         for offset in ongoing.offsets {
-            let key = PendingOffsetKey { offset, producer: by.id };
+            let key = PendingOffsetKey { offset, producer: ran_under.id };
             let pending = rows.get::<PendingOffsetRow>(&key)?.cloned();
             rows.remove::<PendingOffsetRow>(&key);
             if let (Some(pending), Outcome::Commit) = (pending, outcome) {
@@ -297,14 +307,69 @@ fn transaction_ended(
             }
         }
     }
-    outcome_known(rows, id, number, OutcomeRow { producer: by, outcome, reason, operator: None });
+    outcome_known(rows, id, number, OutcomeRow { producer: ran_under, outcome, reason, operator: None });
     transactional_id_used(rows, id, Some(row.last_used), at);
     // Who was only too slow may go on (KIP-588); who was fenced by a new holder may not.
-    row.recoverable = (reason == EndReason::Expired).then_some(by);
+    row.recoverable = reason.is_recoverable().then_some(by);
     own_producer_id(rows, id, Some(by.id), holder.id);
     row.holder = holder;
     row.last_used = at;
     rows.put(id, row);
+    Ok(())
+}
+
+fn transaction_prepared(
+    rows: &mut Draft<'_>,
+    at: ServedTime,
+    id: &TransactionalId,
+    prepared_at: Timestamp,
+    deadline: Option<ServedTime>,
+) -> Result<(), Need> {
+    let Some(mut row) = rows.get::<TransactionRow>(id)?.cloned() else { return Ok(()) };
+    let TransactionState::Ongoing(transaction) = row.state else { return Ok(()) };
+    let timer = Timer::Transaction(id.clone());
+    match deadline {
+        Some(deadline) => rows.put(&timer, DeadlineRow { deadline }),
+        None => rows.remove::<DeadlineRow>(&timer),
+    }
+    let prepared = Prepared { transaction, producer: row.holder, at: prepared_at, deadline };
+    transactional_id_used(rows, id, Some(row.last_used), at);
+    row.state = TransactionState::Prepared(Box::new(prepared));
+    row.last_used = at;
+    rows.put(id, row);
+    Ok(())
+}
+
+fn holder_replaced(
+    rows: &mut Draft<'_>,
+    at: ServedTime,
+    id: &TransactionalId,
+    (holder, recoverable, timeout): (Identity, Option<Identity>, Duration),
+) -> Result<(), Need> {
+    let Some(mut row) = rows.get::<TransactionRow>(id)?.cloned() else { return Ok(()) };
+    own_producer_id(rows, id, Some(row.holder.id), holder.id);
+    transactional_id_used(rows, id, Some(row.last_used), at);
+    row.holder = holder;
+    row.recoverable = recoverable;
+    row.timeout = timeout;
+    row.last_used = at;
+    rows.put(id, row);
+    Ok(())
+}
+
+fn deadline_moved(
+    rows: &mut Draft<'_>,
+    id: &TransactionalId,
+    deadline: ServedTime,
+    topic: TopicId,
+) -> Result<(), Need> {
+    rows.change(id, |row: &mut TransactionRow| {
+        if let TransactionState::Ongoing(ongoing) = &mut row.state {
+            ongoing.deadline = deadline;
+            ongoing.budget_of = Some(topic);
+        }
+    })?;
+    rows.put(&Timer::Transaction(id.clone()), DeadlineRow { deadline });
     Ok(())
 }
 

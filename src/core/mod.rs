@@ -21,8 +21,8 @@ mod tests;
 
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, EndByOperator, EndTxn, Enrol, ExpireProducer,
-    ExpireTransactionalId, ForceAbort, InitProducerId, NewTopic, Now, OffsetToCommit, Produce, ProduceBatch,
-    Protocol, Refusal, Reply, StageOffsets, Sweep, TransactionalProducer,
+    ExpireTransactionalId, ForceAbort, InitProducerId, Kept, NewTopic, Now, OffsetToCommit, PrepareTxn,
+    Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep, TransactionalProducer, TwoPhase,
 };
 pub use decide::{Decided, decide};
 pub use draft::{Draft, Drafted, Look, Need, View};
@@ -31,9 +31,9 @@ pub use evolve::evolve;
 pub use rows::{
     AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorKey, CoordinatorKind, CoordinatorRow,
     DeadlineRow, EndReason, Ended, GroupOffsetKey, Identity, IdleProducerKey, IdleProducerRow, IdleSpan,
-    IdleTransactionalIdKey, IdleTransactionalIdRow, MemberKey, NextProducerIdRow, Ongoing, OpenTransaction,
-    OpenTransactionsRow, OperatorDecision, Outcome, OutcomeKey, OutcomeRow, PartitionRow, PendingOffsetKey,
-    PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerOwnerRow, ProducerRow, REMEMBERED_BATCHES,
-    RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow, TransactionRow,
-    TransactionState,
+    IdleTransactionalIdKey, IdleTransactionalIdRow, LSO_BUDGET, MemberKey, NextProducerIdRow, Ongoing,
+    OpenTransaction, OpenTransactionsRow, OperatorDecision, Outcome, OutcomeKey, OutcomeRow, PartitionRow,
+    PendingOffsetKey, PendingOffsetRow, Prepared, ProducerIdsRow, ProducerKey, ProducerOwnerRow, ProducerRow,
+    REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow,
+    TransactionRow, TransactionState,
 };

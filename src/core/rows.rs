@@ -170,6 +170,17 @@ pub struct PartitionRow {
 }
 codec!(PartitionRow { log_start, next_offset, first_open });
 
+/// A topic's setting: how many milliseconds a transaction may hold back the last stable offset of one of its partitions.
+pub const LSO_BUDGET: &str = "semel.lso.budget.ms";
+
+impl TopicRow {
+    /// How long a transaction may hold back this topic's last stable offsets, if that is limited.
+    #[must_use]
+    pub fn lso_budget(&self) -> Option<Duration> {
+        self.config.get(LSO_BUDGET)?.parse().ok().map(Duration::from_millis)
+    }
+}
+
 impl PartitionRow {
     /// The last stable offset: nothing at or above it is decided yet (`spec/transactions.md`, "Reading").
     #[must_use]
@@ -292,8 +303,18 @@ pub enum EndReason {
     Fenced,
     /// An operator said so.
     Operator,
+    /// It held back a topic's last stable offset for longer than the topic allows.
+    Budget,
 }
-codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced, 3 => Operator });
+codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced, 3 => Operator, 4 => Budget });
+
+impl EndReason {
+    /// Whether its producer was only too slow, and may go on (KIP-588).
+    #[must_use]
+    pub fn is_recoverable(self) -> bool {
+        matches!(self, EndReason::Expired | EndReason::Budget)
+    }
+}
 
 /// Which transactional id a producer id belongs to: what a partition or an operator knows of a transaction is its producer
 /// id. An id that was rotated away, or is idempotent only, has none.
@@ -405,6 +426,20 @@ pub struct TransactionRow {
 }
 codec!(TransactionRow { holder, recoverable, number, timeout, state, last_used });
 
+impl TransactionRow {
+    /// Under which identity the open transaction runs, or the next one would: the holder's, but that of a prepared one may be
+    /// an earlier holder's.
+    #[must_use]
+    pub fn runs_under(&self) -> Identity {
+        match &self.state {
+            TransactionState::Prepared(prepared) => prepared.producer,
+            TransactionState::Empty | TransactionState::Ongoing(_) | TransactionState::Complete(_) => {
+                self.holder
+            }
+        }
+    }
+}
+
 /// Where a transactional id's newest transaction stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TransactionState {
@@ -414,8 +449,10 @@ pub enum TransactionState {
     Ongoing(Ongoing),
     /// Ended, every marker written.
     Complete(Ended),
+    /// Nothing is added any more, and somebody outside decides the outcome (KIP-939).
+    Prepared(Box<Prepared>),
 }
-codec_enum!(TransactionState { 0 => Empty, 1 => Ongoing(ongoing), 2 => Complete(ended) });
+codec_enum!(TransactionState { 0 => Empty, 1 => Ongoing(ongoing), 2 => Complete(ended), 3 => Prepared(prepared) });
 
 impl TransactionState {
     /// The open transaction, if there is one.
@@ -423,6 +460,17 @@ impl TransactionState {
     pub fn open(&self) -> Option<&Ongoing> {
         match self {
             TransactionState::Ongoing(ongoing) => Some(ongoing),
+            TransactionState::Prepared(prepared) => Some(&prepared.transaction),
+            TransactionState::Empty | TransactionState::Complete(_) => None,
+        }
+    }
+
+    /// The open transaction, taken out.
+    #[must_use]
+    pub fn into_open(self) -> Option<Ongoing> {
+        match self {
+            TransactionState::Ongoing(ongoing) => Some(ongoing),
+            TransactionState::Prepared(prepared) => Some(prepared.transaction),
             TransactionState::Empty | TransactionState::Complete(_) => None,
         }
     }
@@ -441,8 +489,25 @@ pub struct Ongoing {
     pub began: Timestamp,
     /// When it is aborted.
     pub deadline: ServedTime,
+    /// The topic whose LSO budget has set the deadline, if one has.
+    pub budget_of: Option<TopicId>,
 }
-codec!(Ongoing { partitions, groups, offsets, began, deadline });
+codec!(Ongoing { partitions, groups, offsets, began, deadline, budget_of });
+
+/// A prepared transaction. No timeout of its producer's ends it, nor a new holder of its transactional id: whoever decides
+/// may have decided to commit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// The transaction as it was when it was prepared.
+    pub transaction: Ongoing,
+    /// Under which identity it ran: its id's holder may be another one by now.
+    pub producer: Identity,
+    /// When it was prepared, in wall time.
+    pub at: Timestamp,
+    /// When it is aborted, if it has a timeout of its own.
+    pub deadline: Option<ServedTime>,
+}
+codec!(Prepared { transaction, producer, at, deadline });
 
 /// What a deadline belongs to: the shard asks [`Command::Expire`](super::Command::Expire) for it when its time has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -208,6 +208,7 @@ impl Config {
                     .choice("auto-create-topics", &[("true", true), ("false", false)])?,
                 partitions_default: reader.number("default-partitions", 1)?,
                 transaction_timeout_max: reader.seconds("transaction-timeout-max")?,
+                two_phase_commit: reader.choice("two-phase-commit", &[("true", true), ("false", false)])?,
                 transactions_min: reader
                     .choice("transactions-min-version", &[("1", Protocol::V1), ("2", Protocol::V2)])?,
                 ..BrokerConfig::new(advertised.clone().unwrap_or(here))

@@ -100,6 +100,12 @@ pub const SETTINGS: &[Setting] = &[
         "The oldest transaction protocol served; 2 keeps out clients whose delayed requests cannot be recognised",
     ),
     setting(
+        "two-phase-commit",
+        "true|false",
+        "false",
+        "Whether transactions may be prepared, for an outside coordinator",
+    ),
+    setting(
         "transactional-id-expiration",
         "SECONDS",
         "604800",

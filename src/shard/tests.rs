@@ -80,6 +80,7 @@ async fn init(running: &Running, id: Option<&str>) -> Identity {
         transactional_id: id.and_then(TransactionalId::new).map(|id| (id, CLIENT)),
         timeout: std::time::Duration::from_secs(60),
         current: None,
+        two_phase: TwoPhase::Unaware,
     };
     match ask(running, Command::InitProducerId(init), vec![]).await {
         Reply::Identity(identity) => identity.unwrap(),

@@ -264,6 +264,19 @@ impl ReadView {
         })
     }
 
+    /// How the newest transactions of an id ended, oldest first.
+    pub fn outcomes(
+        &self,
+        id: &TransactionalId,
+    ) -> impl Iterator<Item = Result<(TxnNumber, OutcomeRow), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::OUTCOME).text(id.as_str())).map(|entry| {
+            let (key, row) = entry?;
+            let number = KeyReader::new(&key).and_then(|mut key| key.text().and_then(|_| key.count()));
+            let row = OutcomeRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((TxnNumber(number.ok_or_else(|| StoreError::damaged_key(&key))?), row))
+        })
+    }
+
     /// What a partition remembers of its producers, in the order of their ids.
     pub fn producers(
         &self,

@@ -6,3 +6,4 @@ mod offsets;
 mod produce_and_fetch;
 mod transaction_admin;
 mod transactions;
+mod two_phase;

@@ -18,11 +18,7 @@ pub(super) fn expire_transactional_id(
 ) -> Result<(), Need> {
     let id = &expire.key.transactional_id;
     let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(()) };
-    let open = match row.state {
-        TransactionState::Ongoing(_) => true,
-        TransactionState::Empty | TransactionState::Complete(_) => false,
-    };
-    if open || !is_idle(row.last_used, expire.idle, now) {
+    if row.state.open().is_some() || !is_idle(row.last_used, expire.idle, now) {
         return Ok(());
     }
     rows.state(Event::TransactionalIdExpired { transactional_id: id.clone() })?;

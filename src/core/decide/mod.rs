@@ -4,6 +4,7 @@
 mod expiry;
 mod offsets;
 mod operator;
+mod prepared;
 mod produce;
 mod producer_id;
 mod sweep;
@@ -37,13 +38,14 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         }
         Command::DeleteTopic { topic } => Reply::Done(topics::delete_topic(rows, *topic)?),
         Command::Produce(produce) => Reply::Produced(produce::produce(rows, now, produce)?),
-        Command::InitProducerId(init) => Reply::Identity(producer_id::init_producer_id(rows, now, init)?),
+        Command::InitProducerId(init) => producer_id::init_producer_id(rows, now, init)?,
         Command::Enrol(enrol) => Reply::Each(transactions::enrol_partitions(rows, now, enrol)?),
         Command::EnrolGroup { producer, group } => {
             Reply::Done(transactions::enrol_group(rows, now, producer, group)?)
         }
         Command::StageOffsets(stage) => Reply::Each(offsets::stage_offsets(rows, now, stage)?),
         Command::EndTxn(end) => Reply::Identity(transactions::end_transaction(rows, now, end)?),
+        Command::PrepareTxn(prepare) => Reply::Done(prepared::prepare_transaction(rows, now, prepare)?),
         Command::CommitOffsets { group, offsets } => {
             Reply::Each(offsets::commit_offsets(rows, now, group, offsets)?)
         }

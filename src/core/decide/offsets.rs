@@ -1,6 +1,6 @@
 //! Consumed offsets: committed at once, or with a transaction (`spec/transactions.md`, "Offsets").
 
-use super::transactions::{enrolment, find_coordinated, state_group};
+use super::transactions::{check_enrols, enrolment, find_coordinated, state_group};
 use crate::core::commands::{Now, OffsetToCommit, Protocol, Refusal, StageOffsets};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
@@ -34,6 +34,9 @@ pub(super) fn stage_offsets(
         Ok(row) => row,
         Err(refusal) => return all(refusal),
     };
+    if let Err(refusal) = check_enrols(row) {
+        return all(refusal);
+    }
     let (enrolled, staged) = match &row.state {
         TransactionState::Ongoing(ongoing) => (ongoing.groups.contains(&stage.group), ongoing.offsets.len()),
         _ => (false, 0),

@@ -39,7 +39,11 @@ pub(super) fn end_by_operator(
     let id = &by.transactional_id;
     let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Err(Refusal::UnknownTransactionalId)) };
     let named = by.number.is_none_or(|number| number == row.number);
-    let may_end = row.state.open().is_some() && by.outcome == Outcome::Abort;
+    let may_end = match (&row.state, by.outcome) {
+        (TransactionState::Prepared(_), _) | (TransactionState::Ongoing(_), Outcome::Abort) => true,
+        (TransactionState::Ongoing(_), Outcome::Commit) => false,
+        (TransactionState::Empty | TransactionState::Complete(_), _) => false,
+    };
     if !named || !may_end {
         return Ok(Err(Refusal::TransactionState));
     }

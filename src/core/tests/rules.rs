@@ -320,19 +320,12 @@ fn the_newest_outcomes_of_an_id_are_kept() {
 fn an_operator_ends_what_is_open_and_it_is_on_record() {
     let mut world = World::new(1);
     let p = world.init(Some("x"), None).unwrap();
-    let by = |number, outcome| EndByOperator {
-        transactional_id: TransactionalId::new("x").unwrap(),
-        number,
-        outcome,
-        operator: "User:ann".to_owned(),
-    };
-    let end = |world: &mut World, number, outcome| world.ask(Command::EndByOperator(by(number, outcome)));
-    let refused = Reply::Done(Err(Refusal::TransactionState));
-    assert_eq!(end(&mut world, None, Abort), refused, "nothing is open");
+    let refused = Err(Refusal::TransactionState);
+    assert_eq!(world.end_by_operator("x", None, Abort), refused, "nothing is open");
     world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
-    assert_eq!(end(&mut world, None, Commit), refused, "its producer may not have finished");
-    assert_eq!(end(&mut world, Some(TxnNumber(2)), Abort), refused, "another one was meant");
-    assert_eq!(end(&mut world, Some(TxnNumber(1)), Abort), Reply::Done(Ok(())));
+    assert_eq!(world.end_by_operator("x", None, Commit), refused, "its producer may not have finished");
+    assert_eq!(world.end_by_operator("x", Some(2), Abort), refused, "another one was meant");
+    assert_eq!(world.end_by_operator("x", Some(1), Abort), Ok(()));
     assert_eq!(world.produce(V2, Some("x"), p, 0, 1, 1), Err(Refusal::StaleEpoch));
     assert_eq!(world.end(V2, "x", p, Abort), Err(Refusal::Fenced));
     let outcome = world.outcome("x", 1).unwrap();

@@ -118,6 +118,7 @@ impl World {
             transactional_id,
             timeout: TIMEOUT,
             current,
+            two_phase: TwoPhase::Unaware,
         })) {
             Reply::Identity(identity) => identity,
             other => panic!("{other:?}"),
@@ -224,6 +225,51 @@ impl World {
 
     pub fn transaction(&self, id: &str) -> &TransactionRow {
         self.rows.get::<TransactionRow>(&TransactionalId::new(id).unwrap()).unwrap()
+    }
+
+    pub fn init_two_phase(&mut self, id: &str, current: Option<Identity>, two_phase: TwoPhase) -> Reply {
+        let transactional_id = Some((TransactionalId::new(id).unwrap(), ConnectionId(1)));
+        self.ask(Command::InitProducerId(InitProducerId {
+            transactional_id,
+            timeout: TIMEOUT,
+            current,
+            two_phase,
+        }))
+    }
+
+    pub fn prepare(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        timeout: Option<Duration>,
+    ) -> Result<(), Refusal> {
+        let producer = World::producer(id, identity, 1);
+        match self.ask(Command::PrepareTxn(PrepareTxn { producer, timeout })) {
+            Reply::Done(done) => done,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn end_by_operator(
+        &mut self,
+        id: &str,
+        number: Option<u64>,
+        outcome: Outcome,
+    ) -> Result<(), Refusal> {
+        let transactional_id = TransactionalId::new(id).unwrap();
+        let (number, operator) = (number.map(TxnNumber), "User:ann".to_owned());
+        match self.ask(Command::EndByOperator(EndByOperator { transactional_id, number, outcome, operator }))
+        {
+            Reply::Done(done) => done,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Gives the topic a setting, as the row of one that was made with it.
+    pub fn configure(&mut self, name: &str, value: &str) {
+        if let Some(RowValue::Topic(row)) = self.rows.0.get_mut(&RowKey::Topic(self.topic)) {
+            row.config.insert(name.to_owned(), value.to_owned());
+        }
     }
 
     pub fn find_transaction(&self, id: &str) -> Option<&TransactionRow> {
