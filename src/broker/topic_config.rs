@@ -2,7 +2,7 @@
 //! supported is refused, never ignored.
 
 use super::limits::MESSAGE_BYTES_MAX;
-use crate::core::TopicConfig;
+use crate::core::{LSO_BUDGET, TopicConfig};
 use crate::wire::batch::BatchLimits;
 
 /// The type of a setting's value, by Kafka's numbers (`ConfigEntry.ConfigType` as DescribeConfigs has it).
@@ -50,6 +50,8 @@ pub(super) struct Setting {
 enum Allowed {
     OneOf(&'static [&'static str]),
     UpTo(usize),
+    /// A time in milliseconds, or −1 for none.
+    Budget,
 }
 
 /// Every setting that is supported, in the order of their names.
@@ -110,6 +112,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         documentation: "How long records are kept, in milliseconds. Only -1 (for ever); retention is not supported yet.",
         allowed: Allowed::OneOf(&["-1"]),
     },
+    Setting {
+        name: LSO_BUDGET,
+        default: "-1",
+        value_type: ValueType::Long,
+        broker_name: LSO_BUDGET,
+        documentation: "How long a transaction may hold back readers of committed records, in milliseconds; past it, it is aborted. -1: as long as its own timeout allows.",
+        allowed: Allowed::Budget,
+    },
 ];
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
@@ -158,6 +168,10 @@ impl Setting {
             Allowed::UpTo(max) => match value.parse::<usize>() {
                 Ok(number) if number <= max => return Ok(()),
                 _ => format!("it is a number from 0 to {max}"),
+            },
+            Allowed::Budget => match value.parse::<i64>() {
+                Ok(-1 | 1..) => return Ok(()),
+                _ => "it is a number of milliseconds above 0, or -1 for none".to_owned(),
             },
         };
         let value = value.chars().take(NAME_SHOWN_MAX).collect();
@@ -212,6 +226,7 @@ mod tests {
         assert!(message.contains("segment.ms") && message.contains("retention.ms"), "{message}");
         assert!(one("retention.ms", "604800000").is_err());
         assert!(one("retention.ms", "-1").is_ok());
+        assert!(one(LSO_BUDGET, "5000").is_ok() && one(LSO_BUDGET, "0").is_err());
         assert!(one(MAX_MESSAGE_BYTES, "-1").is_err());
         assert!(one(MAX_MESSAGE_BYTES, "99999999999999999999").is_err());
         assert_eq!(check([("retention.ms", None)]), Err(InvalidSetting::Null("retention.ms")));

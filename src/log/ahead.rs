@@ -10,7 +10,7 @@ use std::{fmt, io};
 /// Who gets segment files ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Preparation {
-    /// A thread of its own.
+    /// A thread of its own, which has time to write new files full of zeroes.
     #[default]
     Background,
     /// The writer, when it needs one: deterministic, for simulation.

@@ -1,5 +1,6 @@
 //! Blocks in memory: built by the shard from frames, and taken apart again by recovery.
 
+use super::buffer::PageBuffer;
 use super::format::{
     BLOCK_HEADER_LENGTH, BlockHeader, FRAME_HEADER_LENGTH, FrameHeader, Identity, PAGE, block_is_intact,
 };
@@ -29,7 +30,7 @@ pub struct BlockBuilder {
     stamp: BlockStamp,
     length_max: u32,
     frames: u32,
-    bytes: Vec<u8>,
+    bytes: PageBuffer,
 }
 
 /// The frame would make the block longer than its limit; the block is as it was.
@@ -52,10 +53,10 @@ impl BlockBuilder {
     /// The same, in a buffer that was used before ([`super::Reader::buffer`]), which saves the system from clearing new
     /// memory.
     #[must_use]
-    pub fn with_buffer(stamp: BlockStamp, length_max: u32, mut buffer: Vec<u8>) -> BlockBuilder {
-        buffer.clear();
-        buffer.resize(BLOCK_HEADER_LENGTH as usize, 0);
-        BlockBuilder { stamp, length_max, frames: 0, bytes: buffer }
+    pub fn with_buffer(stamp: BlockStamp, length_max: u32, memory: Vec<u8>) -> BlockBuilder {
+        let mut bytes = PageBuffer::reusing(memory);
+        bytes.resize(BLOCK_HEADER_LENGTH as usize);
+        BlockBuilder { stamp, length_max, frames: 0, bytes }
     }
 
     /// Bytes that a frame takes in a block.
@@ -110,9 +111,9 @@ impl BlockBuilder {
         };
         let header_at = self.bytes.len();
         let payload_at = header_at + FRAME_HEADER_LENGTH as usize;
-        self.bytes.resize(payload_at, 0);
+        self.bytes.resize(payload_at);
         self.bytes.extend_from_slice(payload);
-        let (before, payload) = self.bytes.split_at_mut(payload_at);
+        let (before, payload) = self.bytes.as_mut().split_at_mut(payload_at);
         patch(payload);
         let header = FrameHeader {
             payload_length,
@@ -141,7 +142,7 @@ impl BlockBuilder {
     pub fn finish(self) -> Block {
         let BlockBuilder { stamp, frames, mut bytes, .. } = self;
         let used = bytes.len();
-        bytes.resize(used.next_multiple_of(PAGE as usize), 0);
+        bytes.resize(used.next_multiple_of(PAGE as usize));
         // A builder never grows beyond its limit, which is a u32.
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let frames_length = u32::try_from(used).unwrap_or(u32::MAX) - BLOCK_HEADER_LENGTH;
@@ -155,12 +156,8 @@ impl BlockBuilder {
             frames,
             frames_length,
         };
-        header.seal(&mut bytes);
-        // A small block in a buffer that was made for a large one would hold much more memory than it accounts for.
-        if bytes.capacity() / 2 > bytes.len() {
-            bytes.shrink_to_fit();
-        }
-        Block { header, bytes: Bytes::from(bytes) }
+        header.seal(bytes.as_mut());
+        Block { header, bytes: bytes.into_bytes() }
     }
 }
 
@@ -216,7 +213,7 @@ impl Block {
     /// The buffer, for the next block, if nobody else holds a part of it.
     #[must_use]
     pub(super) fn reclaim(self) -> Option<Vec<u8>> {
-        self.bytes.try_into_mut().ok().map(Vec::from)
+        PageBuffer::reclaim(self.bytes)
     }
 
     fn frames_are_in_order(&self) -> bool {

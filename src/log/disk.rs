@@ -43,6 +43,13 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// Makes everything written so far, and the length, durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
 
+    /// Writes all of `bytes` at `position`, and returns once they are durable. Of what was written before, it says
+    /// nothing.
+    fn write_durably(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(position, bytes)?;
+        self.sync()
+    }
+
     /// Appends to `into` the bytes from `position` on: `length` of them, or fewer only where the file ends. Returns how
     /// many.
     fn read_at(&self, position: u64, length: usize, into: &mut Vec<u8>) -> io::Result<usize>;

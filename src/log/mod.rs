@@ -11,6 +11,7 @@
 
 mod ahead;
 mod block;
+mod buffer;
 mod corruption;
 mod disk;
 mod format;

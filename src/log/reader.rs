@@ -119,11 +119,18 @@ impl Reader {
         lock(&self.recent).buffers.pop().unwrap_or_default()
     }
 
+    /// The payload at `place`, if it is in memory: what [`Reader::read`] would give, without touching the disk.
+    #[must_use]
+    pub fn recent(&self, place: Place) -> Option<Result<Bytes, ReadError>> {
+        let (at, block) = lock(&self.recent).find(place)?;
+        Some(self.payload_in_block(place, at, &block))
+    }
+
     /// The payload at `place`, checked against the checksum that was made when it was written. It may share the memory
     /// of a whole block.
     pub fn read(&self, place: Place) -> Result<Bytes, ReadError> {
-        if let Some((at, block)) = lock(&self.recent).find(place) {
-            return self.payload_in_block(place, at, &block);
+        if let Some(recent) = self.recent(place) {
+            return recent;
         }
         for _ in 0..ATTEMPTS_MAX {
             let retirements = self.retirements.load(Ordering::SeqCst);

@@ -1,13 +1,16 @@
 //! The system's own file system.
 
 use super::disk::{Disk, DiskFile};
+use super::format::PAGE;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, fallocate, fdatasync, statvfs};
-use rustix::io::{Errno, pread};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, fdatasync, statvfs};
+use rustix::io::{Errno, ReadWriteFlags, pread, pwritev2};
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// The disk of the machine the broker runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,12 +23,13 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path, length: u64) -> io::Result<Box<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = RealFile::new(file);
         file.resize(length)?;
         Ok(Box::new(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(Box::new(RealFile::new(OpenOptions::new().read(true).write(true).open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -50,13 +54,58 @@ impl Disk for RealDisk {
     }
 }
 
-impl DiskFile for File {
+/// A file. Whole pages that must be durable at once go past the page cache: filling it with a log that is read from
+/// memory anyway takes time and memory, and one write that is durable when it returns is quicker than a write and a sync.
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+    /// The same file for such writes, opened with the first of them; none where the file system has no such thing.
+    direct: OnceLock<Option<File>>,
+}
+
+impl RealFile {
+    fn new(file: File) -> RealFile {
+        RealFile { file, direct: OnceLock::new() }
+    }
+
+    /// The file for a direct write, if it can be one.
+    fn direct(&self, position: u64, bytes: &[u8]) -> Option<&File> {
+        let whole = position.is_multiple_of(u64::from(PAGE))
+            && bytes.len().is_multiple_of(PAGE as usize)
+            && bytes.as_ptr().align_offset(PAGE as usize) == 0;
+        if !whole {
+            return None;
+        }
+        // By descriptor, because the file may have got another name since it was opened.
+        let open = || {
+            let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let flags = OFlags::DIRECT.bits().cast_signed();
+            OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+}
+
+impl DiskFile for RealFile {
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
-        self.write_all_at(bytes, position)
+        self.file.write_all_at(bytes, position)
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(fdatasync(self)?)
+        Ok(fdatasync(&self.file)?)
+    }
+
+    fn write_durably(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        if let Some(direct) = self.direct(position, bytes) {
+            match pwritev2(direct, &[IoSlice::new(bytes)], position, ReadWriteFlags::DSYNC) {
+                Ok(written) if written == bytes.len() => return Ok(()),
+                // Not to be had here, or only in part: then in the way that always works.
+                Ok(_) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.write_at(position, bytes)?;
+        self.sync()
     }
 
     fn read_at(&self, position: u64, length: usize, into: &mut Vec<u8>) -> io::Result<usize> {
@@ -65,7 +114,7 @@ impl DiskFile for File {
         while into.len() - start < length {
             let done = into.len() - start;
             // Reads into memory that was never zeroed; the buffer may have room for more than was asked for.
-            match pread(self, spare_capacity(into), position + done as u64) {
+            match pread(&self.file, spare_capacity(into), position + done as u64) {
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -76,16 +125,16 @@ impl DiskFile for File {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn resize(&self, length: u64) -> io::Result<()> {
-        if length < self.metadata()?.len() {
-            return self.set_len(length);
+        if length < self.file.metadata()?.len() {
+            return self.file.set_len(length);
         }
-        match fallocate(self, FallocateFlags::empty(), 0, length) {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, length) {
             // A file system that cannot set space aside still serves; it finds out later that it is full.
-            Err(Errno::OPNOTSUPP) => self.set_len(length),
+            Err(Errno::OPNOTSUPP) => self.file.set_len(length),
             // There is nothing to set aside.
             Err(Errno::INVAL) if length == 0 => Ok(()),
             other => Ok(other?),

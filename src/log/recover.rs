@@ -175,13 +175,14 @@ impl Recovery {
         for path in std::mem::take(&mut self.leftovers) {
             self.disk.remove(&path).tried("remove", &path)?;
         }
-        let LogOptions { dir, segment_length, spares_max, .. } = &self.options;
+        let LogOptions { dir, segment_length, spares_max, preparation, .. } = &self.options;
         let mut supply = Supply::new(
             Arc::clone(&self.disk),
             dir.clone(),
             *segment_length,
             *spares_max,
             std::mem::take(&mut self.spares),
+            *preparation == super::ahead::Preparation::Background,
         );
         supply.trim()?;
         let identity =

@@ -138,10 +138,9 @@ impl Writer {
                 first_block: block.number(),
                 length: self.segment_length,
             };
-            file.write_at(0, &header.encode()).tried("write", path).map_err(failed)?;
+            file.write_durably(0, &header.encode()).tried("write", path).map_err(failed)?;
         }
-        file.write_at(u64::from(at.position), block.bytes()).tried("write", path).map_err(failed)?;
-        file.sync().tried("sync", path).map_err(failed)?;
+        file.write_durably(u64::from(at.position), block.bytes()).tried("write", path).map_err(failed)?;
         self.last = block.number();
         self.end = At { segment: at.segment, position: at.position.saturating_add(block.length()) };
         Ok(())

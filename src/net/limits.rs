@@ -12,6 +12,9 @@ pub const FRAME_BYTES_MIN: usize = 8;
 /// budgets and of `quic_receive_bytes` bounds what peers can make it hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Threads that serve connections. As many as there are processors: they encrypt, check and decode.
+    /// With 0 connections are served where the listeners run.
+    pub threads: usize,
     /// The longest frame, in bytes. Kafka's default for `socket.request.max.bytes`: clients are configured against it.
     pub frame_bytes: usize,
     /// The longest frame that the control budget pays for, in bytes. A group's assignment with tens of thousands of
@@ -72,6 +75,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
             frame_bytes: 100 * MIB,
             control_frame_bytes: 16 * MIB,
             requests_in_flight: 64,

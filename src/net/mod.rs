@@ -26,6 +26,7 @@ mod session;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 pub use budget::{Budget, Budgets, Permit, ReserveError};
 pub use development::{DevelopmentFiles, librdkafka_configuration};

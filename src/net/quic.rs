@@ -126,7 +126,8 @@ fn admit<V: Service>(
     let admitted = seat.and_then(|seat| Ok((seat, windows.take().ok_or("quic_receive_bytes are used up")?)));
     match admitted {
         Ok((seat, window)) => {
-            into.spawn(serve(Arc::clone(shared), incoming, peer, seat, window, unproved));
+            let connection = serve(Arc::clone(shared), incoming, peer, seat, window, unproved);
+            shared.turns.spawn(into, connection);
         }
         Err(reason) => {
             incoming.refuse();

@@ -8,6 +8,7 @@ use super::principal::{Admins, Principal, PrincipalError, PrincipalRule};
 use super::reload::Reloader;
 use super::seats::Seats;
 use super::service::{Connection, Service, Transport};
+use super::workers::{Turns, Workers};
 use super::{quic, tcp};
 use crate::types::ConnectionId;
 use arc_swap::ArcSwap;
@@ -82,6 +83,9 @@ pub enum NetError {
     /// The system does not let us hear of SIGHUP.
     #[error("cannot listen for SIGHUP: {0}")]
     Signal(io::Error),
+    /// A thread for connections cannot be started.
+    #[error("a thread for connections cannot be started: {0}")]
+    Worker(io::Error),
     /// A listener ended by itself.
     #[error("a listener ended: {0}")]
     Ended(String),
@@ -94,10 +98,13 @@ pub struct Server {
     seats: Seats,
     phase: watch::Sender<Phase>,
     listeners: JoinSet<Result<(), NetError>>,
+    /// Ended after the listeners.
+    _workers: Workers,
 }
 
 impl Server {
-    /// Listens on TCP and UDP. Clients can connect when this returns. Needs a Tokio runtime.
+    /// Listens on TCP and UDP. Clients can connect when this returns. Needs a Tokio runtime for the listeners;
+    /// connections live on threads of their own.
     pub async fn bind<V: Service>(config: NetConfig, service: Arc<V>) -> Result<Server, NetError> {
         config.limits.check()?;
         let configs = config.identity.load(config.client_certificates)?;
@@ -109,6 +116,7 @@ impl Server {
         })?;
         let endpoint = quic::endpoint(socket, &configs.quic, &config.limits)?;
         let (phase, stop) = watch::channel(Phase::Serving);
+        let (workers, turns) = Workers::start(config.limits.threads)?;
         let seats = Seats::new(config.limits.connections, config.limits.connections_per_address);
         let shared = Arc::new(Shared {
             service,
@@ -116,6 +124,7 @@ impl Server {
             seats: seats.clone(),
             noise: Noise::new(),
             budgets: config.budgets,
+            turns,
             limits: config.limits,
             principal_rule: config.principal_rule,
             admins: config.admins,
@@ -132,7 +141,7 @@ impl Server {
         listeners.spawn(tcp::listen(Arc::clone(&shared), listener));
         listeners.spawn(quic::listen(shared, endpoint));
         listeners.spawn(reloader.run());
-        Ok(Server { address, seats, phase, listeners })
+        Ok(Server { address, seats, phase, listeners, _workers: workers })
     }
 
     /// The address, with the port that the system chose if it was asked to.
@@ -185,6 +194,8 @@ pub(super) struct Shared<V> {
     pub(super) budgets: Budgets,
     pub(super) seats: Seats,
     pub(super) noise: Noise,
+    /// Where connections live.
+    pub(super) turns: Turns,
     /// For TCP; QUIC's is in its endpoint.
     pub(super) tls: ArcSwap<rustls::ServerConfig>,
     pub(super) stop: watch::Receiver<Phase>,

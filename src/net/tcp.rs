@@ -55,7 +55,11 @@ fn admit<V: Service>(shared: &Arc<Shared<V>>, stream: TcpStream, peer: SocketAdd
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     match shared.seats.take(peer.ip()) {
         Ok(seat) => {
-            into.spawn(serve(Arc::clone(shared), stream, peer, seat));
+            // The thread that accepts is not the one that serves.
+            match stream.into_std() {
+                Ok(stream) => shared.turns.spawn(into, serve(Arc::clone(shared), stream, peer, seat)),
+                Err(error) => tracing::debug!(%peer, %error, "gone before it was served"),
+            }
         }
         Err(reason) => shared.noise.line(Kind::Seats, |suppressed| {
             tracing::warn!(%peer, transport = %Transport::Tcp, %reason, suppressed, "connection refused");
@@ -74,7 +78,16 @@ async fn refused_by_system<V>(shared: &Shared<V>, error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn serve<V: Service>(shared: Arc<Shared<V>>, stream: TcpStream, peer: SocketAddr, _seat: Seat) {
+async fn serve<V: Service>(
+    shared: Arc<Shared<V>>,
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    _seat: Seat,
+) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return report(&shared, peer, &Refused::System(error)),
+    };
     let greeted = tokio::select! {
         greeted = greet(&shared, stream) => greeted,
         _ = shared.stopping() => return,
@@ -93,6 +106,8 @@ async fn serve<V: Service>(shared: Arc<Shared<V>>, stream: TcpStream, peer: Sock
 enum Refused {
     #[error("the peer closed the connection without a word")]
     Silent,
+    #[error("the system does not let the connection be served: {0}")]
+    System(io::Error),
     #[error(
         "plaintext: the peer sent {0} instead of a TLS handshake; this port speaks only TLS 1.3 (Kafka clients: security.protocol=SSL)"
     )]

@@ -67,7 +67,8 @@ pub fn serve(settings: &Settings) -> Result<(), ServeError> {
     let config = Config::of(settings)?;
     start_logging(&config);
     make_data_directory(&config.data_dir)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // Listeners and signals only: connections live on threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| ServeError::System { what: "the async runtime cannot be made", source })?;

@@ -4,11 +4,12 @@
 use super::limits::ShardLimits;
 use super::start::StopReason;
 use crate::core::{RowKey, RowValue};
-use crate::log::{PlacedBlock, Reader, Writer};
+use crate::log::{PlacedBlock, Reader, WriteError, Writer};
 use crate::store::{Applied, Database, Layer, ReadView};
 use crate::types::BlockNumber;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What the threads tell the loop.
@@ -27,24 +28,44 @@ pub(super) enum Signal {
 /// Signals are bounded by what they answer: one write, the backlog's layers, the loads of waiting commands.
 pub(super) type Signals = UnboundedSender<Signal>;
 
+/// The log's end, which two threads write to: the loop itself, when nobody gains by its being free meanwhile, and a
+/// thread of its own otherwise. One block is written at a time, so neither ever waits for the other.
+#[derive(Clone, Debug)]
+pub(super) struct LogEnd {
+    writer: Arc<Mutex<Writer>>,
+    reader: Arc<Reader>,
+}
+
+impl LogEnd {
+    pub(super) fn new(writer: Writer, reader: Arc<Reader>) -> LogEnd {
+        LogEnd { writer: Arc::new(Mutex::new(writer)), reader }
+    }
+
+    /// Makes a block durable. A writer that has failed once fails for ever.
+    pub(super) fn write(&self, placed: &PlacedBlock) -> Result<(), WriteError> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).write(placed)?;
+        self.reader.remember(placed);
+        Ok(())
+    }
+
+    /// The writer, when nobody else writes any more.
+    pub(super) fn into_writer(self) -> Option<Writer> {
+        Arc::into_inner(self.writer).map(|writer| writer.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Writes blocks until there are no more, or one fails: then nothing is written any more, and the process is to end.
-pub(super) fn write_blocks(
-    mut writer: Writer,
-    reader: &Reader,
-    blocks: &Receiver<PlacedBlock>,
-    signals: &Signals,
-) -> Option<Writer> {
+pub(super) fn write_blocks(log: &LogEnd, blocks: &Receiver<PlacedBlock>, signals: &Signals) {
     while let Ok(placed) = blocks.recv() {
-        if let Err(error) = writer.write(&placed) {
-            let _ = signals.send(Signal::Failed(StopReason::Log(error)));
-            return None;
-        }
-        reader.remember(&placed);
-        if signals.send(Signal::Written).is_err() {
-            break;
+        let signal = match log.write(&placed) {
+            Ok(()) => Signal::Written,
+            Err(error) => Signal::Failed(StopReason::Log(error)),
+        };
+        let failed = matches!(signal, Signal::Failed(_));
+        if signals.send(signal).is_err() || failed {
+            return;
         }
     }
-    Some(writer)
 }
 
 /// A durable block's changes, on their way into the store.
@@ -54,6 +75,10 @@ pub(super) struct Apply {
     pub(super) applied: Applied,
     pub(super) log_bytes: u32,
 }
+
+/// How long changes are gathered before they go into the store. A batch of the store and a new view for each of a
+/// thousand small blocks a second would cost more than the blocks; readers see them in the layers meanwhile.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Row changes that go into the store as one batch at most: its memory is fjall's until it is written.
 const ROWS_PER_BATCH_MAX: usize = 20_000;
@@ -67,6 +92,7 @@ pub(super) fn apply_layers(
 ) {
     let (mut bytes, mut rows) = (0u64, 0u64);
     while let Ok(first) = layers.recv() {
+        std::thread::sleep(GATHER);
         let mut several = vec![first];
         let mut count = several.iter().map(|apply| apply.layer.len()).sum::<usize>();
         while count < ROWS_PER_BATCH_MAX

@@ -23,14 +23,24 @@ pub(super) trait Ports {
     fn now(&self) -> Now;
     /// Memory for the next block.
     fn buffer(&self) -> Vec<u8>;
-    /// Make a block durable, then say so with [`Engine::written`]. One at a time.
-    fn write(&mut self, block: PlacedBlock);
+    /// Make a block durable, one at a time. If it is not when this returns, say so later with [`Engine::written`].
+    /// `commands` were decided into it.
+    fn write(&mut self, block: PlacedBlock, commands: usize) -> Written;
     /// Put a durable block's changes into the store, then say so with [`Engine::applied`]. In this order.
     fn apply(&mut self, layer: Arc<Layer>, applied: Applied, log_bytes: u32);
     /// Read rows from the store, then say so with [`Engine::loaded`].
     fn load(&mut self, rows: Vec<RowKey>);
     /// Show readers a new view, in which these partitions have changed.
     fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]);
+}
+
+/// How far the write of a block has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is durable.
+    Now,
+    /// It will be.
+    Later,
 }
 
 /// The connection that the shard's own commands come from: no client has it, and nothing waits behind it.
@@ -342,9 +352,12 @@ impl<P: Ports> Engine<P> {
         self.backlog.push((sealed.layer.last(), sealed.layer.len()));
         let placed = PlacedBlock { block: sealed.block.clone(), at };
         let applied = Applied { checkpoint: placed.checkpoint(), served: sealed.now.served };
+        let commands = sealed.replies.len();
         self.writing = Some(Writing { sealed, applied, length });
         self.full = false;
-        self.ports.write(placed);
+        if self.ports.write(placed, commands) == Written::Now {
+            self.written();
+        }
     }
 }
 

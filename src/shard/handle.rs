@@ -128,10 +128,21 @@ impl Shard {
         self.watchers.watch(partitions)
     }
 
-    /// Reads record batches from the log, in the order of `places`; off the async threads.
-    pub async fn read(&self, places: Vec<Place>) -> Result<Vec<Bytes>, ReadError> {
+    /// Reads record batches from the log, in the order of `places`; off the async threads where that takes the disk.
+    pub async fn read(&self, mut places: Vec<Place>) -> Result<Vec<Bytes>, ReadError> {
+        let recent = places.iter().map_while(|place| self.reader.recent(*place));
+        let mut batches: Vec<Bytes> = recent.collect::<Result<_, _>>()?;
+        let places = places.split_off(batches.len());
+        if places.is_empty() {
+            return Ok(batches);
+        }
         let reader = Arc::clone(&self.reader);
-        let read = move || places.into_iter().map(|place| reader.read(place)).collect();
+        let read = move || {
+            for place in places {
+                batches.push(reader.read(place)?);
+            }
+            Ok(batches)
+        };
         match tokio::task::spawn_blocking(read).await {
             Ok(batches) => batches,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),

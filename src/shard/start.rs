@@ -1,7 +1,7 @@
 //! A shard's start (lock, store, log, replay, loop), its loop, and its stop.
 
-use super::applier::{Apply, Signal, apply_layers, load_rows, write_blocks};
-use super::engine::{Begin, Engine, Ports};
+use super::applier::{Apply, LogEnd, Signal, Signals, apply_layers, load_rows, write_blocks};
+use super::engine::{Begin, Engine, Ports, Written};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
 use super::replay::replay;
@@ -10,7 +10,7 @@ use super::watch::Watchers;
 use crate::core::{ClusterRow, Command, Now, RowKey};
 use crate::log::{
     DirectoryLock, Disk, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
-    RecoverError, ShardNumber, StopError, WriteError, Writer, recover,
+    RecoverError, ShardNumber, StopError, WriteError, recover,
 };
 use crate::store::{Applied, Database, Layer, ReadView, StoreError};
 use crate::types::codec::CodecError;
@@ -154,10 +154,19 @@ impl Clock {
     }
 }
 
+/// A block that at most so many commands went into is written by the loop itself: two changes of thread would take
+/// about as long as the sync, and with so few asking there is little that could be decided meanwhile.
+const WRITTEN_HERE_COMMANDS: usize = 4;
+
+/// The same, in bytes: a long write is better overlapped with the next decisions.
+const WRITTEN_HERE_BYTES: u32 = 128 << 10;
+
 /// The engine's ports, as threads.
 struct Threads {
     clock: Clock,
     reader: Arc<Reader>,
+    log: LogEnd,
+    signals: Signals,
     blocks: threads::Sender<PlacedBlock>,
     layers: threads::Sender<Apply>,
     loads: threads::Sender<Vec<RowKey>>,
@@ -173,8 +182,18 @@ impl Ports for Threads {
         self.reader.buffer()
     }
     // A thread that is gone has failed and said so: the loop is about to end.
-    fn write(&mut self, block: PlacedBlock) {
-        let _ = self.blocks.send(block);
+    fn write(&mut self, block: PlacedBlock, commands: usize) -> Written {
+        if commands > WRITTEN_HERE_COMMANDS || block.block.length() > WRITTEN_HERE_BYTES {
+            let _ = self.blocks.send(block);
+            return Written::Later;
+        }
+        match self.log.write(&block) {
+            Ok(()) => Written::Now,
+            Err(error) => {
+                let _ = self.signals.send(Signal::Failed(StopReason::Log(error)));
+                Written::Later
+            }
+        }
     }
     fn apply(&mut self, layer: Arc<Layer>, applied: Applied, log_bytes: u32) {
         let _ = self.layers.send(Apply { layer, applied, log_bytes });
@@ -217,11 +236,23 @@ fn run(
     let (layers, layer_queue) = threads::channel();
     let (loads, load_queue) = threads::channel();
     let begin = Begin { identity: writer.identity(), table, cursor, last, view: first_view, deadlines };
-    let ports = Threads { clock, reader: Arc::clone(&reader), blocks, layers, loads, view, watchers };
+    let log = LogEnd::new(writer, Arc::clone(&reader));
+    let ports = Threads {
+        clock,
+        reader,
+        log: log.clone(),
+        signals: signals.clone(),
+        blocks,
+        layers,
+        loads,
+        view,
+        watchers,
+    };
     let engine = Engine::new(ports, limits.clone(), begin);
 
     let to_engine = signals.clone();
-    let writing = spawn("semel-log", move || write_blocks(writer, &reader, &block_queue, &to_engine))?;
+    let end_of_log = log.clone();
+    let writing = spawn("semel-log", move || write_blocks(&end_of_log, &block_queue, &to_engine))?;
     let (to_engine, applied_store, apply_limits) = (signals.clone(), store.clone(), limits.clone());
     let applying =
         spawn("semel-rows", move || apply_layers(&applied_store, &apply_limits, &layer_queue, &to_engine))?;
@@ -236,7 +267,7 @@ fn run(
     let engine = spawn("semel-shard", move || {
         let turn = Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits };
         let result = runtime.block_on(turn.run());
-        let result = result.and_then(|()| finish(writing, applying, keeping, &store));
+        let result = result.and_then(|()| finish(writing, applying, keeping, &store, log));
         drop(lock);
         let _ = end.send(result);
     })?;
@@ -272,16 +303,17 @@ fn form_cluster(shard: &Shard) {
 /// Everything has been handed to the threads; the engine, and with it their queues, is gone. Waits for them, and leaves
 /// the mark of a clean stop.
 fn finish(
-    writing: JoinHandle<Option<Writer>>,
+    writing: JoinHandle<()>,
     applying: JoinHandle<()>,
     keeping: JoinHandle<()>,
     store: &Database,
+    log: LogEnd,
 ) -> Result<(), StopReason> {
     keeping.join().map_err(|_| StopReason::Panic)?;
-    let writer = writing.join().map_err(|_| StopReason::Panic)?;
+    writing.join().map_err(|_| StopReason::Panic)?;
     applying.join().map_err(|_| StopReason::Panic)?;
     store.persist()?;
-    if let Some(writer) = writer {
+    if let Some(writer) = log.into_writer() {
         writer.stop()?;
     }
     Ok(())

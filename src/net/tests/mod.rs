@@ -60,6 +60,8 @@ impl World {
 
     async fn configured(limits: Limits, edit: impl FnOnce(&mut NetConfig)) -> World {
         let log = Log::capture();
+        // One thread: so its log lines can be captured, and what comes after a stop is known.
+        let limits = Limits { threads: 0, ..limits };
         let directory = tempfile::tempdir().unwrap();
         let files = DevelopmentFiles::ensure(directory.path(), "localhost").unwrap();
         let mut config = NetConfig {

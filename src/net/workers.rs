@@ -1,0 +1,110 @@
+//! The threads that connections live on. Each is an async runtime of its own: a connection never changes threads, and an
+//! event of one thread wakes no other. (One work-stealing runtime wakes a second thread for most events of a quiet
+//! connection, which costs more than serving them.)
+
+use super::server::NetError;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// The threads. Dropping them ends them, with whatever still runs there; not to be dropped on one of them.
+#[derive(Debug)]
+pub(super) struct Workers(Vec<Worker>);
+
+/// A thread, until it is told to end.
+#[derive(Debug)]
+struct Worker {
+    /// Dropped to end the thread.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Gives tasks to the threads in turn. Connections live long and there are many, so that spreads them well enough.
+#[derive(Debug)]
+pub(super) struct Turns {
+    runtimes: Vec<Handle>,
+    next: AtomicUsize,
+}
+
+impl Workers {
+    /// Starts so many threads. With none, connections live where the listeners do: for tests, which want one thread.
+    pub(super) fn start(threads: usize) -> Result<(Workers, Turns), NetError> {
+        let (mut workers, mut runtimes) = (Vec::new(), Vec::new());
+        for number in 0..threads {
+            let runtime = Builder::new_current_thread().enable_all().build().map_err(NetError::Worker)?;
+            runtimes.push(runtime.handle().clone());
+            workers.push(Worker::start(number, runtime)?);
+        }
+        Ok((Workers(workers), Turns { runtimes, next: AtomicUsize::new(0) }))
+    }
+}
+
+impl Turns {
+    /// Runs a task on the thread whose turn it is.
+    pub(super) fn spawn(&self, into: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        match self.runtimes.get(turn % self.runtimes.len().max(1)) {
+            Some(runtime) => into.spawn_on(task, runtime),
+            None => into.spawn(task),
+        };
+    }
+}
+
+impl Worker {
+    fn start(number: usize, runtime: Runtime) -> Result<Worker, NetError> {
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("semel-net-{number}"))
+            .spawn(move || run(runtime, stopped))
+            .map_err(NetError::Worker)?;
+        Ok(Worker { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+fn run(runtime: Runtime, stopped: oneshot::Receiver<()>) {
+    // The sender is only ever dropped.
+    let _ = runtime.block_on(stopped);
+    // A read of the log that is under way is not waited for.
+    runtime.shutdown_background();
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &mut self.0 {
+            drop(worker.stop.take());
+        }
+        for thread in self.0.iter_mut().filter_map(|worker| worker.thread.take()) {
+            // A panic of a task stays in the task; the thread itself does nothing that could.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn tasks_are_spread_over_the_threads_and_end_with_them() {
+        let (workers, turns) = Workers::start(3).unwrap();
+        let mut tasks = JoinSet::new();
+        let (names, seen) = mpsc::channel();
+        for _ in 0..6 {
+            let names = names.clone();
+            turns.spawn(&mut tasks, async move {
+                names.send(std::thread::current().name().map(str::to_owned)).unwrap();
+            });
+        }
+        while tasks.join_next().await.is_some() {}
+        let seen: BTreeSet<_> = seen.try_iter().collect();
+        assert_eq!(seen.len(), 3, "{seen:?}");
+        turns.spawn(&mut tasks, std::future::pending());
+        drop(workers);
+        assert!(tasks.join_next().await.unwrap().unwrap_err().is_cancelled());
+    }
+}
