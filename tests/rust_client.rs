@@ -310,7 +310,7 @@ async fn an_operator_sees_who_holds_back_readers_and_ends_it(scheme: &str) {
     assert_eq!((open.transactional_id.as_str(), open.state.as_str()), ("slow-1", "Ongoing"));
     assert_eq!(open.partitions, [(TOPIC.to_owned(), 1)]);
     let filter = TransactionFilter { pattern: Some("slow-.".to_owned()), ..TransactionFilter::default() };
-    assert_eq!(admin.list_transactions(&filter).await.unwrap(), [open.clone()]);
+    assert_eq!(admin.list_transactions(&filter).await.unwrap(), std::slice::from_ref(&open));
 
     let id = TransactionalId::new("slow-1").unwrap();
     let refused = client.end_transaction(&id, None, true).await.unwrap_err();
