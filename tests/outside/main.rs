@@ -14,6 +14,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod kcat;
+mod operators;
 mod over_quic;
 mod stories;
 
