@@ -53,6 +53,7 @@ over_both! {
     a_commit_without_an_answer_is_said_to_be_unknown
     what_became_of_such_a_commit_can_be_asked
     an_operator_sees_who_holds_back_readers_and_ends_it
+    a_prepared_transaction_waits_for_a_decision_through_kills
     acknowledged_records_survive_kills_once_and_in_order
     every_compression_is_kept
     topics_are_administered
@@ -324,6 +325,34 @@ async fn an_operator_sees_who_holds_back_readers_and_ends_it(scheme: &str) {
     assert_eq!((known[0].standing, known[0].reason), (Standing::Aborted, Some("operator")));
     assert!(known[0].operator.as_ref().unwrap().0.contains("semel-client"), "{known:?}");
     assert_eq!(admin.blockers(&[topic()]).await.unwrap(), []);
+}
+
+async fn a_prepared_transaction_waits_for_a_decision_through_kills(scheme: &str) {
+    let mut broker = Broker::start_with(&["--two-phase-commit", "true"]);
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
+    let mut producer = transactional(&client, "mine").await;
+    let mut transaction = producer.begin().await.unwrap();
+    transaction.send(record(0, "decided here")).await.unwrap();
+    transaction.prepare(None).await.unwrap();
+    assert!(transaction.send(record(0, "too late")).await.is_err());
+    transaction.commit().await.unwrap();
+    assert_eq!(texts(&client, Isolation::ReadCommitted).await, ["decided here"]);
+
+    let mut producer = transactional(&client, "operators").await;
+    let mut transaction = producer.begin().await.unwrap();
+    transaction.send(record(1, "decided by an operator")).await.unwrap();
+    transaction.prepare(None).await.unwrap();
+    drop(transaction);
+    let refused = producer.begin().await.err().unwrap();
+    assert!(matches!(refused, TransactionError::InDoubt(_)), "{refused}");
+    broker.kill();
+    broker.restart();
+    let id = TransactionalId::new("operators").unwrap();
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    client.end_transaction(&id, Some(1), true).await.unwrap();
+    let seen = texts(&client, Isolation::ReadCommitted).await;
+    assert_eq!(seen, ["decided here", "decided by an operator"]);
 }
 
 async fn acknowledged_records_survive_kills_once_and_in_order(scheme: &str) {

@@ -5,6 +5,7 @@
 //! end raises the epoch; otherwise the first protocol (KIP-98) is used. EndTxn is sent only after every produce request
 //! has been answered.
 
+mod prepared;
 mod resolve;
 
 pub use resolve::{ResolveError, Resolved};
@@ -187,6 +188,8 @@ struct OpenTransaction {
     groups: BTreeSet<String>,
     /// Whether the broker may know of the transaction.
     started: bool,
+    /// Whether it is or may be prepared: then only a decision ends it.
+    prepared: bool,
 }
 
 struct Identity {
@@ -320,7 +323,9 @@ impl Drop for Transaction<'_> {
         let inner = &self.producer.inner;
         // Nobody else has it: the transaction borrows the producer. An abort that is under way holds it until it is done.
         let Ok(mut state) = inner.state.try_lock() else { return };
-        if !matches!(state.phase, Phase::Open(_)) {
+        let Phase::Open(open) = &state.phase else { return };
+        if open.prepared {
+            state.phase = Phase::Committing;
             return;
         }
         state.phase = Phase::AbortOwed;
@@ -431,6 +436,9 @@ impl Inner {
         let Phase::Open(open) = &mut state.phase else {
             return Err(ProduceError::TransactionEnded.into());
         };
+        if open.prepared {
+            return Err(ProduceError::TransactionEnded.into());
+        }
         open.started = true;
         if protocol == TransactionProtocol::Implicit || !open.enrolled.insert(partition.clone()) {
             return Ok(());
@@ -476,6 +484,9 @@ impl Inner {
         let Phase::Open(open) = &mut state.phase else {
             return Err(ProduceError::TransactionEnded.into());
         };
+        if open.prepared {
+            return Err(ProduceError::TransactionEnded.into());
+        }
         open.started = true;
         let group = member.group.as_str().to_owned();
         if protocol == TransactionProtocol::Explicit && open.groups.insert(group.clone()) {

@@ -1,6 +1,7 @@
 //! Handlers against a real shard, frame by frame, as the network drives them.
 
 mod administration;
+mod defects;
 mod harness;
 mod offsets;
 mod produce_and_fetch;
