@@ -24,6 +24,8 @@ pub(super) fn code(refusal: Refusal, api: ApiKey, version: i16) -> Result<ErrorC
         Refusal::TransactionTimeout => ErrorCode::InvalidTransactionTimeout,
         Refusal::NotCoordinator => return Err(Failure::OlderConnection(api)),
         Refusal::MetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        Refusal::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+        Refusal::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         Refusal::InvalidName => invalid_name(api),
         Refusal::Undecidable => {
             tracing::error!(%api, version, "a command could not be decided, which is a defect of semel");

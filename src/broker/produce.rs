@@ -37,10 +37,13 @@ pub(super) async fn accept(cx: Context, body: Bytes) -> Result<Reply, Failure> {
     cx.check_listed(request.topic_data.iter().map(|topic| 1 + topic.partition_data.len()).sum())?;
     let acks = request.acks;
     let transactional_id = request.transactional_id.clone();
-    let mut judged = if matches!(acks, acks::NONE | acks::LEADER | acks::ALL) {
-        judge(&cx, request).await?
-    } else {
+    let mut judged = if !matches!(acks, acks::NONE | acks::LEADER | acks::ALL) {
         Judged::refused(request.topic_data, ErrorCode::InvalidRequiredAcks)
+    } else if cx.node.shard.space_is_short() {
+        // Clients look for another leader and try again, in order.
+        Judged::refused(request.topic_data, ErrorCode::KafkaStorageError)
+    } else {
+        judge(&cx, request).await?
     };
     let served = transactions::protocol(&cx, ENROLS);
     judged.check_transactional(transactional_id.as_deref(), served.err());
@@ -208,7 +211,14 @@ fn facts(checked: &CheckedBatch) -> BatchFacts {
         first_sequence: producer.sequences.first,
         transactional,
     });
-    BatchFacts { records: checked.record_count, max_timestamp: checked.max_timestamp, producer }
+    BatchFacts {
+        records: checked.record_count,
+        // A batch is bounded far below 4 GiB (`MESSAGE_BYTES_MAX`).
+        bytes: u32::try_from(checked.bytes.len()).unwrap_or(u32::MAX),
+        oldest_timestamp: checked.oldest_timestamp,
+        max_timestamp: checked.max_timestamp,
+        producer,
+    }
 }
 
 /// Queues the batches: as one command, or as several in order where they are too large for one.

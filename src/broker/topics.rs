@@ -86,10 +86,23 @@ fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
     names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
 }
 
+/// What takes space is refused while the disk's reserve is touched.
+fn check_space(cx: &Context) -> Result<(), Refused> {
+    if cx.node.shard.space_is_short() {
+        let message = "the broker's disk is nearly full: delete topics or records, or make room on it";
+        return Err(Refused::new(ErrorCode::KafkaStorageError, message));
+    }
+    Ok(())
+}
+
 fn check_new(cx: &Context, topic: &CreatableTopic) -> Result<NewTopic, Refused> {
     if !cx.may(Operation::CreateTopics) {
-        return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "not allowed to create topics"));
+        return Err(Refused::new(
+            ErrorCode::TopicAuthorizationFailed,
+            "not allowed to create topics: the principal is not among the admins",
+        ));
     }
+    check_space(cx)?;
     let name = TopicName::new(&topic.name)
         .map_err(|error| Refused::new(ErrorCode::InvalidTopicException, error.to_string()))?;
     let partitions = match topic.assignments.as_slice() {
@@ -286,6 +299,9 @@ fn check_growth(
     if !cx.may(Operation::GrowTopics) {
         let message = "not allowed to change topics: the principal is not among the admins";
         return Ok(Err(Refused::new(ErrorCode::TopicAuthorizationFailed, message)));
+    }
+    if let Err(refused) = check_space(cx) {
+        return Ok(Err(refused));
     }
     let Some(found) = names::by_name(&cx.view(), &topic.name)? else {
         return Ok(Err(Refused::new(ErrorCode::UnknownTopicOrPartition, "no such topic")));

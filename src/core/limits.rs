@@ -28,6 +28,10 @@ pub const OUTCOMES_PER_ID_MAX: u64 = 16;
 /// time, however busy it is.
 pub const IDLE_SPAN: Duration = Duration::from_secs(1);
 
+/// How far the wall clock may go another way than served time before retention distrusts it. NTP corrects a running clock
+/// by far less; a clock that was set, or a suspended machine, shows as more.
+pub const RETENTION_CLOCK_STEP_MAX: Duration = Duration::from_secs(10 * 60);
+
 /// Producer ids reserved by one event. A restart skips what is left of the block: 2⁶³ ids are enough for that.
 pub const PRODUCER_IDS_PER_RESERVATION: i64 = 1_000;
 

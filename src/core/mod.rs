@@ -15,18 +15,22 @@ mod events;
 mod evolve;
 pub mod limits;
 mod rows;
+pub mod topic_settings;
 
 #[cfg(test)]
 mod tests;
 
 pub use commands::{
-    Appended, BatchFacts, BatchProducer, Command, EndByOperator, EndTxn, Enrol, ExpireProducer,
-    ExpireTransactionalId, ForceAbort, InitProducerId, Kept, NewTopic, Now, OffsetToCommit, PrepareTxn,
-    Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep, TransactionalProducer, TwoPhase,
+    Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndByOperator, EndTxn, Enrol, ExpireProducer,
+    ExpireRecords, ExpireTransactionalId, ForceAbort, InitProducerId, Kept, NewTopic, Now, OffsetToCommit,
+    PrepareTxn, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep, TransactionalProducer,
+    TwoPhase,
 };
-pub use decide::{Decided, decide};
+pub use decide::{Decided, clock_stepped, decide};
 pub use draft::{Draft, Drafted, Look, Need, View};
-pub use events::{BatchAppended, Enrolment, Event, MarkerWritten, ProducerAppend};
+pub use events::{
+    BatchAppended, Cut, CutReason, Enrolment, Event, MARKER_BYTES, MarkerWritten, ProducerAppend,
+};
 pub use evolve::evolve;
 pub use rows::{
     AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorKey, CoordinatorKind, CoordinatorRow,
@@ -35,5 +39,5 @@ pub use rows::{
     OpenTransaction, OpenTransactionsRow, OperatorDecision, Outcome, OutcomeKey, OutcomeRow, PartitionRow,
     PendingOffsetKey, PendingOffsetRow, Prepared, ProducerIdsRow, ProducerKey, ProducerOwnerRow, ProducerRow,
     REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow,
-    TransactionRow, TransactionState,
+    Totals, TransactionRow, TransactionState,
 };

@@ -2,8 +2,10 @@
 
 use super::disk::DiskError;
 use super::place::SegmentNumber;
+use super::reader::Retired;
 use super::segment::{Prepared, Supply};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
@@ -24,11 +26,69 @@ const JOBS_MAX: usize = 64;
 enum Job {
     Prepare(SegmentNumber),
     Recycle(SegmentNumber),
+    Release,
+}
+
+/// Takes freed segments back while the writer goes on. The writer's end waits until there is none of these any more.
+#[derive(Clone)]
+pub struct Recycler(Take);
+
+#[derive(Clone)]
+enum Take {
+    Inline(Arc<Mutex<Supply>>),
+    /// None once the thread is being ended.
+    Background(Option<SyncSender<Job>>),
+}
+
+impl fmt::Debug for Recycler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recycler")
+    }
+}
+
+impl Recycler {
+    /// Takes a segment out of the log and keeps its file for later use, or removes it. All of its blocks must lie below the
+    /// last completed checkpoint, nothing may point into it any more, and the reader must have let go of it
+    /// ([`super::Reader::retire`]), which the token proves.
+    #[expect(clippy::needless_pass_by_value, reason = "the token is spent")]
+    pub fn recycle(&self, retired: Retired) -> Result<(), DiskError> {
+        self.job(Job::Recycle(retired.segment()))
+    }
+
+    /// Removes the files that are kept for later use.
+    pub fn release(&self) -> Result<(), DiskError> {
+        self.job(Job::Release)
+    }
+
+    fn job(&self, job: Job) -> Result<(), DiskError> {
+        match &self.0 {
+            Take::Inline(supply) => take_back(&mut lock(supply), &job),
+            Take::Background(jobs) => {
+                // If the thread is gone the log has failed, and the next start finds the file.
+                let _gone = jobs.as_ref().map(|jobs| jobs.send(job));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn take_back(supply: &mut Supply, job: &Job) -> Result<(), DiskError> {
+    match job {
+        Job::Recycle(segment) if segment.is_moved() => supply.remove(*segment),
+        Job::Recycle(segment) => supply.recycle(*segment),
+        Job::Release => supply.release(),
+        Job::Prepare(_) => Ok(()),
+    }
+}
+
+/// A panic elsewhere leaves the supply whole: it changes after what it speaks of.
+fn lock(supply: &Mutex<Supply>) -> MutexGuard<'_, Supply> {
+    supply.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The supply of segment files, inline or behind a thread.
 pub(super) enum Ahead {
-    Inline(Supply),
+    Inline(Arc<Mutex<Supply>>),
     Background(Background),
 }
 
@@ -51,7 +111,7 @@ impl fmt::Debug for Ahead {
 impl Ahead {
     pub(super) fn new(preparation: Preparation, supply: Supply) -> io::Result<Ahead> {
         Ok(match preparation {
-            Preparation::Inline => Ahead::Inline(supply),
+            Preparation::Inline => Ahead::Inline(Arc::new(Mutex::new(supply))),
             Preparation::Background => Ahead::Background(Background::start(supply)?),
         })
     }
@@ -66,7 +126,7 @@ impl Ahead {
     /// The segment that was asked for; waits if it is not ready. `None` if nobody can make one any more.
     pub(super) fn take(&mut self, segment: SegmentNumber) -> Option<Result<Prepared, DiskError>> {
         match self {
-            Ahead::Inline(supply) => Some(supply.prepare(segment)),
+            Ahead::Inline(supply) => Some(lock(supply).prepare(segment)),
             Ahead::Background(background) => {
                 match background.ready.recv().ok()? {
                     // Space may have come back since: this time the answer counts.
@@ -80,15 +140,12 @@ impl Ahead {
         }
     }
 
-    /// Takes a freed segment back.
-    pub(super) fn recycle(&mut self, segment: SegmentNumber) -> Result<(), DiskError> {
-        match self {
-            Ahead::Inline(supply) => supply.recycle(segment),
-            Ahead::Background(background) => {
-                background.send(Job::Recycle(segment));
-                Ok(())
-            }
-        }
+    /// What takes freed segments back.
+    pub(super) fn recycler(&self) -> Recycler {
+        Recycler(match self {
+            Ahead::Inline(supply) => Take::Inline(Arc::clone(supply)),
+            Ahead::Background(background) => Take::Background(background.jobs.clone()),
+        })
     }
 }
 
@@ -111,10 +168,10 @@ impl Background {
                         return;
                     }
                 }
-                Job::Recycle(segment) => {
-                    // The segment is lost to the log already, and costs no more than its space until the next start.
-                    if let Err(error) = supply.recycle(segment) {
-                        tracing::warn!(%segment, %error, "a freed log segment could not be taken back");
+                // The segment is lost to the log already, and costs no more than its space until the next start.
+                job => {
+                    if let Err(error) = take_back(&mut supply, &job) {
+                        tracing::warn!(%error, "a freed log segment could not be taken back");
                     }
                 }
             }

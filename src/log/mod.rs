@@ -15,25 +15,30 @@ mod buffer;
 mod corruption;
 mod disk;
 mod format;
+mod inspect;
 mod lock;
 mod mark;
+mod moved;
 mod options;
 mod place;
 mod reader;
 mod real_disk;
 mod recover;
+mod scan;
 mod segment;
 mod space;
 mod survey;
 mod walk;
 mod writer;
 
-pub use ahead::Preparation;
+pub use ahead::{Preparation, Recycler};
 pub use block::{Block, BlockBuilder, BlockFull, BlockStamp, Frame, Frames, PlacedBlock};
 pub use corruption::{Corruption, Evidence, RecoverError};
 pub use disk::{Disk, DiskError, DiskFile};
 pub use format::{BlockHeader, FrameHeader, Identity, LogId, PAGE, ShardNumber};
+pub use inspect::{Damage, InspectError, InspectedFile, LogFiles, Piece, Pieces};
 pub use lock::{DirectoryLock, LockError};
+pub use moved::MovedWriter;
 pub use options::{
     InvalidOptions, LogOptions, OPEN_FILES_MAX_DEFAULT, RECENT_BYTES_MAX_DEFAULT, SEGMENT_LENGTH_DEFAULT,
     SEGMENT_LENGTH_MAX, SEGMENT_LENGTH_MIN, SPARES_MAX_DEFAULT,
@@ -42,8 +47,9 @@ pub use place::{At, BlockTooLong, Checkpoint, Cursor, Place, PlaceInBlock, Segme
 pub use reader::{Finding, ReadError, Reader, Retired};
 pub use real_disk::RealDisk;
 pub use recover::{Left, Log, Recovery, recover};
+pub use scan::{Scan, ScanError, ScannedFrame, Segments};
 pub use space::Space;
 pub use writer::{StopError, WriteError, Writer};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

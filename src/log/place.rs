@@ -5,13 +5,34 @@ use crate::types::BlockNumber;
 use std::fmt;
 use thiserror::Error;
 
-/// The number of a segment file: from 1, without gaps among the segments above the last checkpoint.
+/// The number of a segment file: from 1, without gaps among the segments above the last checkpoint. Files of moved frames
+/// are numbered apart, with the highest bit set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentNumber(pub u64);
+
+/// The bit that tells files of moved frames from segments of blocks.
+const MOVED: u64 = 1 << 63;
 
 impl SegmentNumber {
     /// The segment that a new log begins with.
     pub const FIRST: SegmentNumber = SegmentNumber(1);
+
+    /// The file number `number` of moved frames.
+    #[must_use]
+    pub fn moved(number: u64) -> SegmentNumber {
+        SegmentNumber(number | MOVED)
+    }
+
+    /// Whether the file holds frames that were moved: it is no part of the sequence of blocks.
+    #[must_use]
+    pub fn is_moved(self) -> bool {
+        self.0 & MOVED != 0
+    }
+
+    /// The number as it stands in the file's name.
+    pub(super) fn in_name(self) -> u64 {
+        self.0 & !MOVED
+    }
 
     /// The segment after this one.
     #[must_use]
@@ -22,7 +43,8 @@ impl SegmentNumber {
 
 impl fmt::Display for SegmentNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let kind = if self.is_moved() { "moved-" } else { "" };
+        write!(f, "{kind}{}", self.in_name())
     }
 }
 

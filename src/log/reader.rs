@@ -71,7 +71,7 @@ pub enum Finding {
     TooShort,
 }
 
-/// Says that no reader will touch a segment again; see [`super::Writer::recycle`].
+/// Says that no reader will touch a segment again; see [`super::Recycler::recycle`].
 #[derive(Debug)]
 pub struct Retired(SegmentNumber);
 

@@ -10,6 +10,7 @@ use super::mark::{self, MarkRead};
 use super::options::LogOptions;
 use super::place::{At, Checkpoint, Cursor, SegmentNumber};
 use super::reader::Reader;
+use super::scan::Segments;
 use super::segment::{Prepared, Supply, segment_path, unfinished};
 use super::survey::{HeaderState, Survey};
 use super::walk::Walk;
@@ -35,6 +36,10 @@ pub struct Log {
     pub left: Left,
     /// The segment files below that of the checkpoint, ascending: what no row points to can be freed.
     pub segments_below: Vec<SegmentNumber>,
+    /// The files of moved frames.
+    pub segments_moved: Vec<SegmentNumber>,
+    /// The log's files, for who keeps them in order.
+    pub segments: Segments,
 }
 
 /// How the last run left the log.
@@ -55,6 +60,7 @@ pub struct Recovery {
     options: LogOptions,
     applied: Checkpoint,
     below: Vec<SegmentNumber>,
+    moved: Vec<SegmentNumber>,
     spares: Vec<u64>,
     leftovers: Vec<PathBuf>,
     mark: MarkRead,
@@ -91,7 +97,7 @@ pub fn recover(
     applied: Checkpoint,
 ) -> Result<Recovery, RecoverError> {
     options.check()?;
-    let Survey { identity, below, started, unused, spares, leftovers, mark } =
+    let Survey { identity, below, moved, started, unused, spares, leftovers, mark } =
         Survey::take(&*disk, &options, applied)?;
     let walk = Walk {
         dir: options.dir.clone(),
@@ -105,7 +111,7 @@ pub fn recover(
     let state = State::Reading { held: None };
     let served_time = ServedTime::default();
     let mut recovery =
-        Recovery { disk, options, applied, below, spares, leftovers, mark, walk, served_time, state };
+        Recovery { disk, options, applied, below, moved, spares, leftovers, mark, walk, served_time, state };
     if applied.block > BlockNumber::ZERO {
         recovery.check_applied()?;
     }
@@ -138,10 +144,11 @@ impl Recovery {
         let State::Settled(End { current, end, length, supply, identity, left }) = self.state else {
             return Err(self.walk.corruption(Evidence::Missing).into());
         };
-        let Recovery { disk, options, walk, served_time, below, .. } = self;
+        let Recovery { disk, options, walk, served_time, below, moved, .. } = self;
         let LogOptions { dir, segment_length, recent_bytes_max, open_files_max, preparation, .. } = options;
         let last = BlockNumber(walk.expected.0 - 1);
         let reader = Reader::new(Arc::clone(&disk), dir.clone(), identity, recent_bytes_max, open_files_max);
+        let segments = Segments::new(Arc::clone(&disk), dir.clone(), identity);
         let ahead = Ahead::new(preparation, supply).map_err(RecoverError::Thread)?;
         let start = WriterStart { disk, dir, identity, segment_length, current, last, end, ahead };
         Ok(Log {
@@ -152,6 +159,8 @@ impl Recovery {
             served_time,
             left,
             segments_below: below,
+            segments_moved: moved,
+            segments,
         })
     }
 

@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub(super) enum FileKind {
     /// A segment, in use or ready to be.
     Segment(SegmentNumber),
+    /// Frames moved out of segments that were freed.
+    Moved(SegmentNumber),
     /// An old segment that waits to be used again.
     Spare(u64),
     /// Something that a crash left half made; nothing in it counts.
@@ -26,6 +28,7 @@ pub(super) const MARK_NAME: &str = "clean";
 const UNFINISHED: &str = ".tmp";
 const SEGMENT_SUFFIX: &str = ".log";
 const SPARE_PREFIX: &str = "spare-";
+const MOVED_PREFIX: &str = "moved-";
 /// Digits of a segment's number in its name, so that names sort like numbers.
 const DIGITS: usize = 20;
 
@@ -38,12 +41,20 @@ impl FileKind {
             return FileKind::Leftover;
         }
         let Some(stem) = name.strip_suffix(SEGMENT_SUFFIX) else { return FileKind::Foreign };
-        let (digits, kind): (&str, fn(u64) -> FileKind) = match stem.strip_prefix(SPARE_PREFIX) {
-            Some(digits) => (digits, FileKind::Spare),
-            None => (stem, |number| FileKind::Segment(SegmentNumber(number))),
-        };
+        let (digits, kind): (&str, fn(u64) -> FileKind) =
+            if let Some(digits) = stem.strip_prefix(SPARE_PREFIX) {
+                (digits, FileKind::Spare)
+            } else if let Some(digits) = stem.strip_prefix(MOVED_PREFIX) {
+                (digits, |number| FileKind::Moved(SegmentNumber::moved(number)))
+            } else {
+                (stem, |number| FileKind::Segment(SegmentNumber(number)))
+            };
         match digits.parse() {
-            Ok(number) if digits.len() == DIGITS && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Ok(number)
+                if digits.len() == DIGITS
+                    && digits.bytes().all(|b| b.is_ascii_digit())
+                    && !SegmentNumber(number).is_moved() =>
+            {
                 kind(number)
             }
             _ => FileKind::Foreign,
@@ -53,7 +64,8 @@ impl FileKind {
 
 /// The path of a segment.
 pub(super) fn segment_path(dir: &Path, segment: SegmentNumber) -> PathBuf {
-    dir.join(format!("{:0DIGITS$}{SEGMENT_SUFFIX}", segment.0))
+    let prefix = if segment.is_moved() { MOVED_PREFIX } else { "" };
+    dir.join(format!("{prefix}{:0DIGITS$}{SEGMENT_SUFFIX}", segment.in_name()))
 }
 
 fn spare_path(dir: &Path, spare: u64) -> PathBuf {
@@ -154,6 +166,22 @@ impl Supply {
         self.disk.sync_dir(&self.dir).tried("sync the directory", &self.dir)
     }
 
+    /// Removes a file of moved frames: it is too short to be used again.
+    pub(super) fn remove(&mut self, segment: SegmentNumber) -> Result<(), DiskError> {
+        let path = segment_path(&self.dir, segment);
+        self.disk.remove(&path).tried("remove", &path)?;
+        self.disk.sync_dir(&self.dir).tried("sync the directory", &self.dir)
+    }
+
+    /// Removes all spares: their space is needed more than their speed.
+    pub(super) fn release(&mut self) -> Result<(), DiskError> {
+        while let Some(spare) = self.spares.pop() {
+            let path = spare_path(&self.dir, spare);
+            self.disk.remove(&path).tried("remove", &path)?;
+        }
+        Ok(())
+    }
+
     /// Removes the spares that are more than the limit (it may have been lowered).
     pub(super) fn trim(&mut self) -> Result<(), DiskError> {
         while self.spares.len() > self.spares_max {
@@ -190,6 +218,9 @@ mod tests {
         assert_eq!(FileKind::of(&name(segment.clone())), FileKind::Segment(SegmentNumber(42)));
         assert_eq!(FileKind::of(&name(unfinished(&segment))), FileKind::Leftover);
         assert_eq!(FileKind::of(&name(spare_path(dir, 3))), FileKind::Spare(3));
+        let moved = SegmentNumber::moved(7);
+        assert_eq!(name(segment_path(dir, moved)), "moved-00000000000000000007.log");
+        assert_eq!(FileKind::of(&name(segment_path(dir, moved))), FileKind::Moved(moved));
         assert_eq!(FileKind::of("clean"), FileKind::Mark);
         assert_eq!(FileKind::of("clean.tmp"), FileKind::Leftover);
         for foreign in

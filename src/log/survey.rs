@@ -44,6 +44,8 @@ pub(super) struct Survey {
     pub(super) identity: Option<Identity>,
     /// Segments below the checkpoint: not looked at.
     pub(super) below: Vec<SegmentNumber>,
+    /// Files of moved frames: not looked at.
+    pub(super) moved: Vec<SegmentNumber>,
     /// Segments in use from that of the checkpoint on, without gaps.
     pub(super) started: Vec<Started>,
     /// Files of later segments without a header of theirs, ascending.
@@ -65,6 +67,7 @@ impl Survey {
         let mut survey = Survey {
             identity: None,
             below: Vec::new(),
+            moved: Vec::new(),
             started: Vec::new(),
             unused: Vec::new(),
             spares: Vec::new(),
@@ -77,6 +80,7 @@ impl Survey {
             match FileKind::of(&name) {
                 FileKind::Segment(number) if number < applied.at.segment => survey.below.push(number),
                 FileKind::Segment(number) => numbers.push(number),
+                FileKind::Moved(number) => survey.moved.push(number),
                 FileKind::Spare(number) => survey.spares.push(number),
                 FileKind::Leftover => survey.leftovers.push(dir.join(name)),
                 FileKind::Mark => marked = true,

@@ -1,6 +1,6 @@
 //! The writer thread's half of the log: puts sealed blocks on disk, one after the other.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Recycler};
 use super::block::PlacedBlock;
 use super::disk::{Disk, DiskError, DiskFile, Tried};
 use super::format::{CleanStop, FileHeader, Identity};
@@ -72,7 +72,7 @@ pub enum WriteError {
     Failed,
 }
 
-/// Why the log could not be stopped in order, or a segment not be freed.
+/// Why the log could not be stopped in order.
 #[derive(Debug, Error)]
 pub enum StopError {
     /// An earlier write has failed, so nothing can be said about the end of the log.
@@ -167,15 +167,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes a segment out of the log and keeps its file for later use. The segment must lie below the last completed
-    /// checkpoint, nothing may point into it any more, and the reader must have let go of it
-    /// ([`super::Reader::retire`]), which the token proves.
-    #[expect(clippy::needless_pass_by_value, reason = "the token is spent")]
-    pub fn recycle(&mut self, retired: super::reader::Retired) -> Result<(), StopError> {
-        match self.state {
-            State::Failed => Err(StopError::Failed),
-            State::Open { .. } => Ok(self.ahead.recycle(retired.segment())?),
-        }
+    /// What takes freed segments back.
+    #[must_use]
+    pub fn recycler(&self) -> Recycler {
+        self.ahead.recycler()
     }
 
     /// Leaves the mark that says that the log ends here and is all durable. Nothing may be written afterwards.

@@ -19,6 +19,8 @@ pub(super) enum Signal {
     Written,
     /// Blocks up to this one are in the store; here is a view that has them.
     Applied(BlockNumber, Box<ReadView>),
+    /// Places have changed in the store; here is a view that has them.
+    Rebased(Box<ReadView>),
     /// Rows, as the store has them.
     Loaded(Vec<(RowKey, Option<RowValue>)>),
     /// Something failed that nothing can go on after.

@@ -183,6 +183,12 @@ impl<P: Ports> Engine<P> {
         }
     }
 
+    /// The store has been changed in what says where things lie: `base` is a view of it as it is now.
+    pub(super) fn rebased(&mut self, base: &ReadView) {
+        self.view = Arc::new(self.view.rebased(base, base.durable()));
+        self.ports.publish(Arc::clone(&self.view), &[]);
+    }
+
     /// Blocks up to `applied` are in the store, and `base` is a view that has them.
     pub(super) fn applied(&mut self, applied: BlockNumber, base: &ReadView) {
         self.applied = applied;

@@ -1,5 +1,6 @@
 //! What the rest of the broker holds of the shard: ask it something, look at its rows, wait for a change.
 
+use super::upkeep::Pressure;
 use super::watch::{Watch, Watchers};
 use crate::core::{Command, Reply};
 use crate::log::{Place, ReadError, Reader};
@@ -66,6 +67,7 @@ pub struct Shard {
     view: Arc<ArcSwap<ReadView>>,
     watchers: Arc<Watchers>,
     reader: Arc<Reader>,
+    pressure: Pressure,
 }
 
 impl Shard {
@@ -74,8 +76,16 @@ impl Shard {
         view: Arc<ArcSwap<ReadView>>,
         watchers: Arc<Watchers>,
         reader: Arc<Reader>,
+        pressure: Pressure,
     ) -> Shard {
-        Shard { asks, view, watchers, reader }
+        Shard { asks, view, watchers, reader, pressure }
+    }
+
+    /// Whether the disk's reserve has been reached: then what takes more space is to be refused, with an error that
+    /// clients retry. Ending transactions and deleting go on.
+    #[must_use]
+    pub fn space_is_short(&self) -> bool {
+        self.pressure.is_short()
     }
 
     /// Queues a command; waits while the queue is full. Commands of one connection are decided in the order in which

@@ -33,10 +33,60 @@ pub struct ShardLimits {
     /// Served time after which a partition forgets a producer that has nothing open there and does not write (Kafka's
     /// `producer.id.expiration.ms`): from then on, what it wrote before is not recognised if it comes again.
     pub producer_id_expiration: Duration,
+    /// How often records that are past their retention are looked for (Kafka's `log.retention.check.interval.ms`).
+    pub retention_check: Duration,
     /// How long a stop waits for what is in flight.
     pub stop: Duration,
     /// The row store's own limits.
     pub store: StoreLimits,
+    /// How the log's space is kept.
+    pub space: SpaceLimits,
+}
+
+/// How the log's space is kept, and how much of the disk's time that may take.
+#[derive(Clone, Debug)]
+pub struct SpaceLimits {
+    /// How long the duties that keep the space rest between two turns (those that only look, ten times as long): together
+    /// with what is done in one turn it bounds what they take of the disk.
+    pub rest: Duration,
+    /// Bytes of log after which the rows are dumped anew: the log above the last snapshot is not freed.
+    pub snapshot_log_bytes: u64,
+    /// Log bytes (or dead bytes that wait for it) per byte of a snapshot, at least: so snapshots are at most a quarter of
+    /// what is written besides.
+    pub snapshot_share: u64,
+    /// Bytes of a snapshot written in one turn.
+    pub snapshot_turn_bytes: usize,
+    /// Live bytes of a segment, in percent of its file, below which they are moved out of it: at 40, moving writes two
+    /// bytes for three that it frees, and data take at most two and a half times their size.
+    pub move_live_percent: u64,
+    /// Bytes of segments looked through in one turn of moving: at ten turns a second clients keep most of the disk.
+    pub move_turn_bytes: u64,
+    /// Segments that are moved into one file: a crash repeats the work of so many.
+    pub move_segments: usize,
+    /// Index entries removed at once: fjall's other writer waits for no longer than that.
+    pub trim_entries: usize,
+    /// Segments freed in one turn.
+    pub free_segments: usize,
+    /// Bytes of the file system that are kept free: below it nothing is produced and no topic is made. It covers a segment
+    /// prepared ahead, fjall's journal and its compaction, and a snapshot.
+    pub reserve_bytes: u64,
+}
+
+impl Default for SpaceLimits {
+    fn default() -> SpaceLimits {
+        SpaceLimits {
+            rest: Duration::from_millis(100),
+            snapshot_log_bytes: 256 << 20,
+            snapshot_share: 4,
+            snapshot_turn_bytes: 2 << 20,
+            move_live_percent: 40,
+            move_turn_bytes: 4 << 20,
+            move_segments: 16,
+            trim_entries: 2_000,
+            free_segments: 16,
+            reserve_bytes: 512 << 20,
+        }
+    }
 }
 
 impl Default for ShardLimits {
@@ -54,8 +104,10 @@ impl Default for ShardLimits {
             expired_at_once: 64,
             transactional_id_expiration: Duration::from_secs(7 * 24 * 3600),
             producer_id_expiration: Duration::from_secs(7 * 24 * 3600),
+            retention_check: Duration::from_secs(300),
             stop: Duration::from_secs(10),
             store: StoreLimits::default(),
+            space: SpaceLimits::default(),
         }
     }
 }

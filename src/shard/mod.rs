@@ -11,6 +11,7 @@ mod engine;
 mod handle;
 mod limits;
 mod payload;
+mod rebuild;
 mod replay;
 mod start;
 mod table;
@@ -22,6 +23,7 @@ mod watch;
 mod tests;
 
 pub use handle::{Answer, Origin, Shard, ShardStopped};
-pub use limits::ShardLimits;
+pub use limits::{ShardLimits, SpaceLimits};
+pub use rebuild::RebuildError;
 pub use start::{Running, StartError, StopReason, start};
 pub use watch::Watch;

@@ -4,19 +4,23 @@ use super::applier::{Apply, LogEnd, Signal, Signals, apply_layers, load_rows, wr
 use super::engine::{Begin, Engine, Ports, Written};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
+use super::rebuild::{RebuildError, Sources, check_made_anew};
 use super::replay::replay;
-use super::upkeep::{Duty, ExpireProducers, ExpireTransactionalIds, SweepRows, Upkeep};
+use super::upkeep::{
+    Duty, ExpireProducers, ExpireTransactionalIds, FreeSegments, Ground, GroundStart, MoveLive, Pressure,
+    Retention, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+};
 use super::watch::Watchers;
 use crate::core::{ClusterRow, Command, Now, RowKey};
 use crate::log::{
-    DirectoryLock, Disk, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
-    RecoverError, ShardNumber, StopError, WriteError, recover,
+    DirectoryLock, Disk, DiskError, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
+    RecoverError, Segments, ShardNumber, StopError, WriteError, recover,
 };
-use crate::store::{Applied, Database, Layer, ReadView, StoreError};
+use crate::store::{Applied, Database, Layer, ReadView, Snapshot, SnapshotError, Snapshots, StoreError};
 use crate::types::codec::CodecError;
 use crate::types::{BlockNumber, ConnectionId, PartitionId, ServedTime, Timestamp};
 use arc_swap::ArcSwap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,9 +38,18 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Log(#[from] RecoverError),
+    /// The snapshots.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The rows are damaged or behind, and cannot be made anew.
+    #[error("the rows cannot be opened and cannot be made anew from the log: {0}")]
+    Rebuild(#[from] RebuildError),
     /// An event in the log is none that this version knows.
     #[error(
-        "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from a newer semel?"
+        "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from another version of semel?"
     )]
     Event {
         /// The block.
@@ -111,15 +124,23 @@ impl Running {
 pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Running, StartError> {
     let begun = Instant::now();
     let lock = DirectoryLock::take(dir)?;
-    let store = Database::open(&dir.join("rows"), limits.store)?;
+    let log_dir = dir.join("log");
+    disk.create_dir(&log_dir)
+        .map_err(|source| StartError::Io { what: "the log's directory".into(), source })?;
+    let snapshots = Snapshots::open(Arc::clone(&disk), dir.join("snapshots"))?;
+    let snapshot = snapshots.newest()?;
+    let segments = Segments::find(Arc::clone(&disk), log_dir.clone())?;
+    let sources = Sources { dir, limits, segments, snapshots: &snapshots, snapshot: snapshot.clone() };
+    let store = sources.open_store()?;
     let Applied { checkpoint, served } = store.applied()?;
-    let mut options = LogOptions::new(dir.join("log"), ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
+    let mut options = LogOptions::new(log_dir, ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
     options.segment_length = limits.segment_bytes;
     options.recent_bytes_max = limits.recent_bytes;
     let limits =
         ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits.clone() };
-    let mut recovery = recover(disk, options, checkpoint)?;
+    let mut recovery = recover(Arc::clone(&disk), options, checkpoint)?;
     let (table, blocks) = replay(&mut recovery, &store, &limits)?;
+    check_made_anew(dir, &store)?;
     let log = recovery.into_log()?;
     tracing::info!(
         replayed_blocks = blocks,
@@ -129,7 +150,16 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
         "the log is recovered"
     );
     let clock = Clock { base: log.served_time.max(served), since: Instant::now() };
-    run(lock, store, log, table, clock, limits)
+    let space = Space { disk, dir: dir.to_path_buf(), snapshots, snapshot };
+    run(lock, store, log, table, clock, limits, space)
+}
+
+/// What the space of the log is kept with.
+struct Space {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    snapshots: Snapshots,
+    snapshot: Option<Snapshot>,
 }
 
 /// Served time goes on from where the log left it; wall time is the system's.
@@ -222,8 +252,10 @@ fn run(
     table: super::table::Table,
     clock: Clock,
     limits: ShardLimits,
+    space: Space,
 ) -> Result<Running, StartError> {
-    let Log { cursor, writer, reader, last, .. } = log;
+    let Log { cursor, writer, reader, last, segments, .. } = log;
+    let pressure = Pressure::default();
     let first_view = Arc::new(store.view(last));
     let deadlines = first_view.deadlines().collect::<Result<Vec<_>, _>>()?;
     let formed = first_view.get::<ClusterRow>(&())?.is_some();
@@ -231,7 +263,21 @@ fn run(
     let watchers = Arc::new(Watchers::default());
     let (asks, ask_queue) = mpsc::channel(limits.queue);
     let (signals, signal_queue) = mpsc::unbounded_channel();
-    let shard = Shard::new(asks, Arc::clone(&view), Arc::clone(&watchers), Arc::clone(&reader));
+    let shard =
+        Shard::new(asks, Arc::clone(&view), Arc::clone(&watchers), Arc::clone(&reader), pressure.clone());
+    let recycler = writer.recycler();
+    let ground = GroundStart {
+        store: store.clone(),
+        segments,
+        recycler,
+        reader: Arc::clone(&reader),
+        snapshots: space.snapshots.clone(),
+        signals: signals.clone(),
+        pressure,
+        limits: limits.space.clone(),
+        segment_length: limits.segment_bytes,
+    };
+    let duties = space.duties(ground, &limits)?;
     let (blocks, block_queue) = threads::channel();
     let (layers, layer_queue) = threads::channel();
     let (loads, load_queue) = threads::channel();
@@ -258,7 +304,7 @@ fn run(
         spawn("semel-rows", move || apply_layers(&applied_store, &apply_limits, &layer_queue, &to_engine))?;
     let (loaded_store, to_engine) = (store.clone(), signals.clone());
     spawn("semel-load", move || load_rows(&loaded_store, &load_queue, &to_engine))?;
-    let (upkeep, upkeep_runtime) = (Upkeep::new(shard.clone(), clock, duties(&limits)), runtime()?);
+    let (upkeep, upkeep_runtime) = (Upkeep::new(shard.clone(), clock, duties), runtime()?);
     let keeping = spawn("semel-upkeep", move || upkeep_runtime.block_on(upkeep.run(signals)))?;
 
     let runtime = runtime()?;
@@ -285,13 +331,26 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
         .map_err(|source| StartError::Io { what: "a runtime".into(), source })
 }
 
-/// What the broker does by itself.
-fn duties(limits: &ShardLimits) -> Vec<Box<dyn Duty>> {
-    vec![
-        Box::new(SweepRows::default()),
-        Box::new(ExpireTransactionalIds::after(limits.transactional_id_expiration)),
-        Box::new(ExpireProducers::after(limits.producer_id_expiration)),
-    ]
+impl Space {
+    /// What the broker does by itself.
+    fn duties(self, start: GroundStart, limits: &ShardLimits) -> Result<Vec<Box<dyn Duty>>, StartError> {
+        // What a crash left half made goes.
+        self.snapshots.retain(self.snapshot.as_ref())?;
+        let files = start.segments.list()?;
+        let ground = Ground::new(start, &files, self.snapshot)?;
+        let watch = WatchSpace::new(ground.clone(), self.disk, self.dir);
+        Ok(vec![
+            Box::new(watch),
+            Box::new(SweepRows::default()),
+            Box::new(ExpireTransactionalIds::after(limits.transactional_id_expiration)),
+            Box::new(ExpireProducers::after(limits.producer_id_expiration)),
+            Box::new(Retention::every(limits.retention_check)),
+            Box::new(TrimIndex::new(ground.clone())),
+            Box::new(FreeSegments::new(ground.clone())),
+            Box::new(TakeSnapshots::new(ground.clone())),
+            Box::new(MoveLive::new(ground)),
+        ])
+    }
 }
 
 /// A new cluster gets its identity before anybody can ask anything: this is the first command in the queue.
@@ -388,6 +447,7 @@ impl<P: Ports> Loop<P> {
         match signal {
             Signal::Written => self.engine.written(),
             Signal::Applied(block, base) => self.engine.applied(block, &base),
+            Signal::Rebased(base) => self.engine.rebased(&base),
             Signal::Loaded(rows) => self.engine.loaded(rows),
             Signal::Failed(reason) => return Err(reason),
         }

@@ -1,15 +1,19 @@
 //! fjall, as semel uses it: two keyspaces, one writer (the applier), snapshots for readers, checkpoints now and then.
 
+use super::index::IndexEntry;
 use super::keys::{encode_key, kind};
+use super::segments::{SegmentUse, SegmentUses};
 use super::view::{Layer, ReadView};
 use crate::codec;
 use crate::core::{RowKey, RowValue};
-use crate::log::{At, Checkpoint, SegmentNumber};
+use crate::log::{At, Checkpoint, Place, SegmentNumber};
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{BlockNumber, ServedTime};
+use bytes::Bytes;
 use fjall::{CompressionType, KeyspaceCreateOptions, PersistMode};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The store failed, or holds something that is no row.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,23 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether what is on disk is damaged, so that it can only be made anew; not whether the system refuses something.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        use std::io::ErrorKind;
+        let io = |error: &std::io::Error| {
+            matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound)
+        };
+        match self {
+            StoreError::Damaged { .. } => true,
+            StoreError::Fjall(source) | StoreError::Open { source, .. } => match source {
+                fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => io(error),
+                fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) => false,
+                _ => true,
+            },
+        }
+    }
+
     pub(super) fn damaged(key: &[u8], source: CodecError) -> StoreError {
         StoreError::Damaged { key: key.iter().map(|byte| format!("{byte:02x}")).collect(), source }
     }
@@ -87,6 +108,11 @@ pub struct Database {
     fjall: fjall::Database,
     rows: fjall::Keyspace,
     index: fjall::Keyspace,
+    /// What the segments are used for, as the last batch has it. Locked while a batch is made, so that what is written of
+    /// it and what it says agree.
+    uses: Arc<Mutex<SegmentUses>>,
+    /// How far the rows are known to be durable.
+    persisted: Arc<Mutex<Applied>>,
 }
 
 impl std::fmt::Debug for Database {
@@ -108,9 +134,15 @@ impl Database {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(limits.memtable_bytes);
             let rows = fjall.keyspace("rows", options)?;
             let index = fjall.keyspace("index", options)?;
-            Ok(Database { fjall, rows, index })
+            let uses = Arc::new(Mutex::new(SegmentUses::default()));
+            let persisted = Arc::new(Mutex::new(Applied::NOTHING));
+            Ok(Database { fjall, rows, index, uses, persisted })
         };
-        open().map_err(|source| StoreError::Open { path: path.to_owned(), source })
+        let database = open().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        *lock(&database.uses) = SegmentUses::load(&database.view_now()?)?;
+        // What can be read may be in the page cache only: it is made durable before anybody relies on it.
+        database.persist()?;
+        Ok(database)
     }
 
     /// How far the log is in the rows.
@@ -132,25 +164,117 @@ impl Database {
         applied: Applied,
     ) -> Result<(), StoreError> {
         let mut batch = self.fjall.batch();
+        let mut uses = lock(&self.uses);
         for layer in layers {
             for (key, row) in layer.changes() {
-                let keyspace = if key.first() == Some(&kind::INDEX) { &self.index } else { &self.rows };
+                let is_index = key.first() == Some(&kind::INDEX);
+                let keyspace = if is_index { &self.index } else { &self.rows };
                 match row {
                     Some(row) => batch.insert(keyspace, key, &row[..]),
                     None => batch.remove(keyspace, key),
                 }
+                if let (true, Some(row)) = (is_index, row) {
+                    uses.add(read_entry(key, row)?.place);
+                }
             }
         }
         batch.insert(&self.rows, [kind::APPLIED], applied.to_bytes());
+        self.commit(batch, &mut uses)
+    }
+
+    /// Removes index entries, as they were found. Readers of older views still see them.
+    pub fn remove_index(&self, entries: &[(Vec<u8>, Bytes)]) -> Result<(), StoreError> {
+        let mut batch = self.fjall.batch();
+        let mut uses = lock(&self.uses);
+        for (key, row) in entries {
+            batch.remove(&self.index, &key[..]);
+            uses.take(read_entry(key, row)?.place);
+        }
+        self.commit(batch, &mut uses)
+    }
+
+    /// Lets index entries point to where their batches have been moved: (entry's key, entry, new place).
+    pub fn move_index(&self, moves: Vec<(Vec<u8>, IndexEntry, Place)>) -> Result<(), StoreError> {
+        let mut batch = self.fjall.batch();
+        let mut uses = lock(&self.uses);
+        for (key, entry, place) in moves {
+            uses.take(entry.place);
+            uses.add(place);
+            batch.insert(&self.index, key, IndexEntry { place, ..entry }.to_bytes());
+        }
+        self.commit(batch, &mut uses)
+    }
+
+    /// Puts rows as they are, and index entries: for rows that are made anew.
+    pub fn put_raw<'r>(
+        &self,
+        rows: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
+    ) -> Result<(), StoreError> {
+        let mut batch = self.fjall.batch();
+        let mut uses = lock(&self.uses);
+        for (key, row) in rows {
+            let is_index = key.first() == Some(&kind::INDEX);
+            batch.insert(if is_index { &self.index } else { &self.rows }, key, row);
+            if is_index {
+                uses.add(read_entry(key, row)?.place);
+            }
+        }
+        self.commit(batch, &mut uses)
+    }
+
+    fn commit(&self, mut batch: fjall::OwnedWriteBatch, uses: &mut SegmentUses) -> Result<(), StoreError> {
+        for (segment, used) in uses.changed() {
+            let key = SegmentUses::key(segment);
+            match used {
+                Some(used) => batch.insert(&self.rows, key, used.to_bytes()),
+                None => batch.remove(&self.rows, key),
+            }
+        }
         Ok(batch.commit()?)
+    }
+
+    /// Says how far the log is in rows that were made anew, and makes them durable.
+    pub fn made_anew(&self, applied: Applied) -> Result<(), StoreError> {
+        self.apply([], applied)?;
+        self.persist()
+    }
+
+    /// What is pointed to in each segment; a segment that is not listed is dead as far as the rows applied go.
+    #[must_use]
+    pub fn segment_uses(&self) -> BTreeMap<SegmentNumber, SegmentUse> {
+        lock(&self.uses).all()
+    }
+
+    /// The index entry with this key, as of now.
+    pub fn index_entry(&self, key: &[u8]) -> Result<Option<IndexEntry>, StoreError> {
+        self.index.get(key)?.map(|row| read_entry(key, &row)).transpose()
     }
 
     /// Makes everything applied so far durable: a checkpoint.
     pub fn persist(&self) -> Result<(), StoreError> {
-        Ok(self.fjall.persist(PersistMode::SyncAll)?)
+        let applied = self.applied()?;
+        self.fjall.persist(PersistMode::SyncAll)?;
+        let mut persisted = lock(&self.persisted);
+        if applied.checkpoint.block > persisted.checkpoint.block {
+            *persisted = applied;
+        }
+        Ok(())
     }
 
-    /// The rows as they are, for readers. Call it where nothing is being applied.
+    /// How far the rows are known to be durable: the last completed checkpoint.
+    #[must_use]
+    pub fn persisted(&self) -> Applied {
+        *lock(&self.persisted)
+    }
+
+    /// The rows as they are, with what they say of how far the log is in them.
+    pub fn view_now(&self) -> Result<ReadView, StoreError> {
+        let view = self.view(BlockNumber::ZERO);
+        let applied = view.applied()?;
+        Ok(view.durable_to(applied.checkpoint.block))
+    }
+
+    /// The rows as they are, for readers. Call it where nothing is being applied, or use [`Database::view_now`].
     #[must_use]
     pub fn view(&self, applied: BlockNumber) -> ReadView {
         ReadView::new(self.fjall.snapshot(), self.rows.clone(), self.index.clone(), applied)
@@ -166,4 +290,13 @@ impl Database {
             None => Ok(None),
         }
     }
+}
+
+fn read_entry(key: &[u8], row: &[u8]) -> Result<IndexEntry, StoreError> {
+    IndexEntry::from_bytes(row).map_err(|source| StoreError::damaged(key, source))
+}
+
+/// What is locked is whole after a panic: it is written in one step, or the process ends.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -24,6 +24,7 @@ pub(super) mod kind {
     pub const IDLE_TRANSACTIONAL_ID: u8 = 61;
     pub const IDLE_PRODUCER: u8 = 62;
     pub const OUTCOME: u8 = 63;
+    pub const SEGMENT: u8 = 48;
 }
 
 /// A key under construction.
@@ -60,8 +61,8 @@ impl KeyBytes {
     }
 
     /// A number that is not signed: spans of time, numbers of transactions.
-    pub(super) fn count(mut self, count: u64) -> KeyBytes {
-        self.0.extend_from_slice(&count.to_be_bytes());
+    pub(super) fn unsigned(mut self, number: u64) -> KeyBytes {
+        self.0.extend_from_slice(&number.to_be_bytes());
         self
     }
 
@@ -103,7 +104,7 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
             idle(kind::IDLE_PRODUCER, *span).partition(producer.partition).number(producer.producer.0)
         }
         RowKey::Outcome(OutcomeKey { transactional_id, number }) => {
-            KeyBytes::new(kind::OUTCOME).text(transactional_id.as_str()).count(number.0)
+            KeyBytes::new(kind::OUTCOME).text(transactional_id.as_str()).unsigned(number.0)
         }
         RowKey::ProducerOwner(id) => KeyBytes::new(kind::PRODUCER_OWNER).number(id.0),
         RowKey::NextProducerId(())
@@ -115,7 +116,7 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
 
 /// The beginning of the keys of what was last heard of in a span.
 pub(super) fn idle(kind: u8, span: IdleSpan) -> KeyBytes {
-    KeyBytes::new(kind).count(span.0)
+    KeyBytes::new(kind).unsigned(span.0)
 }
 
 /// The bytes of an index entry's key: a partition and the batch's last offset, so that the first key at or after
@@ -160,5 +161,9 @@ impl<'a> KeyReader<'a> {
 
     pub(super) fn number(&mut self) -> Option<i64> {
         self.take(8)?.try_into().ok().map(i64::from_be_bytes)
+    }
+
+    pub(super) fn unsigned(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_be_bytes)
     }
 }

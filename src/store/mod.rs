@@ -10,10 +10,15 @@ mod dead;
 mod idle;
 mod index;
 mod keys;
+mod search;
+pub(crate) mod segments;
+mod snapshot;
 mod view;
 
 pub use database::{Applied, Database, StoreError, StoreLimits};
 pub use dead::{DeadRows, Swept};
 pub use index::{IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};
+pub use segments::SegmentUse;
+pub use snapshot::{Snapshot, SnapshotError, SnapshotHeader, SnapshotWriter, Snapshots};
 pub use view::{Layer, LayerBuilder, ReadView};

@@ -1,7 +1,7 @@
 //! What readers see: one immutable view of the rows, as of one durable block. It is a snapshot of fjall (rows as of
 //! *applied*) under layers (the row changes of durable blocks that are not in the snapshot yet).
 
-use super::database::StoreError;
+use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
 use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
 use crate::core::*;
@@ -18,7 +18,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Layer {
     rows: BTreeMap<Vec<u8>, Option<Bytes>>,
-    /// The newest of its blocks.
+    /// The oldest and the newest of its blocks.
+    first: BlockNumber,
     last: BlockNumber,
 }
 
@@ -48,7 +49,7 @@ impl LayerBuilder {
     /// The layer of block `number`.
     #[must_use]
     pub fn finish(self, number: BlockNumber) -> Arc<Layer> {
-        Arc::new(Layer { rows: self.rows, last: number })
+        Arc::new(Layer { rows: self.rows, first: number, last: number })
     }
 }
 
@@ -81,7 +82,7 @@ impl Layer {
     pub fn merged(&self, newer: &Layer) -> Layer {
         let mut rows = self.rows.clone();
         rows.extend(newer.rows.iter().map(|(key, row)| (key.clone(), row.clone())));
-        Layer { rows, last: newer.last }
+        Layer { rows, first: self.first, last: newer.last }
     }
 }
 
@@ -134,10 +135,40 @@ impl ReadView {
         view
     }
 
-    /// The same rows, with those up to `applied` taken from the snapshot of `base`.
+    pub(super) fn durable_to(self, durable: BlockNumber) -> ReadView {
+        ReadView { durable, ..self }
+    }
+
+    /// How far the log is in the snapshot.
+    pub(super) fn applied(&self) -> Result<Applied, StoreError> {
+        match self.snapshot.get(&self.rows, [kind::APPLIED])? {
+            Some(row) => {
+                Applied::from_bytes(&row).map_err(|source| StoreError::damaged(&[kind::APPLIED], source))
+            }
+            None => Ok(Applied::NOTHING),
+        }
+    }
+
+    /// The oldest block with changes in a layer: what older blocks have changed is as the snapshot has it.
+    #[must_use]
+    pub fn layers_begin(&self) -> Option<BlockNumber> {
+        self.layers.iter().map(|layer| layer.first).min()
+    }
+
+    /// Which of fjall's states the snapshot is: of two, the newer has the higher age.
+    #[must_use]
+    pub fn age(&self) -> u64 {
+        self.snapshot.seqno()
+    }
+
+    /// The same rows, with those up to `applied` taken from the snapshot of `base`; unless the snapshot is newer already:
+    /// then it has them.
     #[must_use]
     pub fn rebased(&self, base: &ReadView, applied: BlockNumber) -> ReadView {
         let mut view = self.clone();
+        if base.age() < self.age() {
+            return view;
+        }
         view.snapshot = base.snapshot.clone();
         view.layers.retain(|layer| layer.last() > applied);
         view
@@ -180,6 +211,17 @@ impl ReadView {
         let layers = layers.collect();
         let stored: fjall::Iter = self.snapshot.range(self.keyspace(from), from..to);
         Range { layers, stored, next_stored: None, done: false }
+    }
+
+    /// The rows in the snapshot from a key on, without index and layers.
+    pub(super) fn snapshot_rows(
+        &self,
+        from: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), StoreError>> + '_ {
+        self.snapshot.range(&self.rows, from.to_vec()..).map(|guard| {
+            let (key, row) = guard.into_inner()?;
+            Ok((key.to_vec(), Bytes::copy_from_slice(&row)))
+        })
     }
 
     /// All rows whose key begins with `prefix`.
@@ -232,14 +274,30 @@ impl ReadView {
         Ok(Some((row.first, Offset(marker.ok_or_else(|| StoreError::damaged_key(&key))?))))
     }
 
+    /// All partitions, in the order of their topics' ids.
+    pub fn all_partitions(
+        &self,
+    ) -> impl Iterator<Item = Result<(PartitionId, PartitionRow), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::PARTITION)).map(|entry| {
+            let (key, row) = entry?;
+            let partition = KeyReader::new(&key).and_then(|mut key| key.partition());
+            let row = PartitionRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((partition.ok_or_else(|| StoreError::damaged_key(&key))?, row))
+        })
+    }
+
     /// All topics, in the order of their ids.
     pub fn topics(&self) -> impl Iterator<Item = Result<(TopicId, TopicRow), StoreError>> + '_ {
-        self.prefix(KeyBytes::new(kind::TOPIC)).map(|entry| {
-            let (key, row) = entry?;
-            let id = KeyReader::new(&key).and_then(|mut key| key.topic());
-            let row = TopicRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
-            Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
-        })
+        self.prefix(KeyBytes::new(kind::TOPIC)).map(topic_entry)
+    }
+
+    /// The topics from this id on, in the order of their ids.
+    pub fn topics_from(
+        &self,
+        id: TopicId,
+    ) -> impl Iterator<Item = Result<(TopicId, TopicRow), StoreError>> + '_ {
+        let from = KeyBytes::new(kind::TOPIC).topic(id).done();
+        self.range(&from, &KeyBytes::new(kind::TOPIC + 1).done()).map(topic_entry)
     }
 
     /// All transactional ids, in the order of their lengths and names.
@@ -311,6 +369,13 @@ impl ReadView {
             .transpose()
             .map(|row| row.is_some())
     }
+}
+
+fn topic_entry(entry: Result<(Vec<u8>, Bytes), StoreError>) -> Result<(TopicId, TopicRow), StoreError> {
+    let (key, row) = entry?;
+    let id = KeyReader::new(&key).and_then(|mut key| key.topic());
+    let row = TopicRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+    Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
 }
 
 /// A key, and its newest row; none where the row is gone.

@@ -64,7 +64,7 @@ macro_rules! codec_numbers {
         }
     )*};
 }
-codec_numbers!(u8, u16, u32, u64, i16, i32, i64);
+codec_numbers!(u8, u16, u32, u64, u128, i16, i32, i64);
 
 impl<T: Codec> Codec for Box<T> {
     fn encode(&self, out: &mut Vec<u8>) {

@@ -1,7 +1,7 @@
 //! A broker over a shard in a temporary directory, and clients that speak to it in frames.
 
 use crate::broker::{Broker, BrokerConfig, Endpoint, Session};
-use crate::log::RealDisk;
+use crate::log::{Disk, RealDisk};
 use crate::net::{
     self, Authority, Budgets, Connection, Limits, Principal, Reply, Service as _, Session as _, Transport,
 };
@@ -33,9 +33,13 @@ impl Harness {
     }
 
     pub(super) fn with(configure: impl FnOnce(&mut BrokerConfig)) -> Harness {
+        Harness::on(Arc::new(RealDisk), configure)
+    }
+
+    pub(super) fn on(disk: Arc<dyn Disk>, configure: impl FnOnce(&mut BrokerConfig)) -> Harness {
         let dir = tempfile::tempdir().unwrap();
         let limits = ShardLimits { segment_bytes: 8 << 20, block_bytes: 2 << 20, ..ShardLimits::default() };
-        let running = start(dir.path(), Arc::new(RealDisk), &limits).unwrap();
+        let running = start(dir.path(), disk, &limits).unwrap();
         let mut config = BrokerConfig::new(Endpoint { host: "localhost".to_owned(), port: 9092 });
         configure(&mut config);
         let broker = Broker::new(running.shard.clone(), Budgets::new(&Limits::default()), config);

@@ -1,10 +1,13 @@
 //! Handlers against a real shard, frame by frame, as the network drives them.
 
 mod administration;
+mod configs;
 mod defects;
 mod harness;
 mod offsets;
 mod produce_and_fetch;
+mod retention;
+mod space;
 mod transaction_admin;
 mod transactions;
 mod two_phase;

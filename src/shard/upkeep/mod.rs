@@ -6,7 +6,14 @@
 //! anybody, keep what grows, or rely on having seen everything.
 
 mod expire;
+mod free;
+mod ground;
+mod move_live;
+mod pressure;
+mod retention;
+mod snapshot;
 mod sweep;
+mod trim;
 
 use super::applier::{Signal, Signals};
 use super::handle::{Origin, Shard, ShardStopped};
@@ -17,7 +24,14 @@ use crate::types::ConnectionId;
 use std::time::{Duration, Instant};
 
 pub(super) use expire::{ExpireProducers, ExpireTransactionalIds};
+pub(super) use free::FreeSegments;
+pub(super) use ground::{Ground, GroundStart};
+pub(super) use move_live::MoveLive;
+pub(super) use pressure::{Pressure, WatchSpace};
+pub(super) use retention::Retention;
+pub(super) use snapshot::TakeSnapshots;
 pub(super) use sweep::SweepRows;
+pub(super) use trim::TrimIndex;
 
 /// The connection that commands of the upkeep come from: no client has it.
 const UPKEEP_CONNECTION: ConnectionId = ConnectionId(u64::MAX - 1);

@@ -1,0 +1,91 @@
+//! Frees segments in which nothing is live: below the last completed checkpoint and the last complete snapshot.
+//!
+//! The order is what makes it safe. The index no longer points into the segment; the view that readers take has that; the
+//! store has made it durable; only then the reader lets go and the file is recycled. Who still holds a place in it is told
+//! that it is gone, looks the place up again, and finds where it has moved, or that it was deleted.
+
+use super::ground::Ground;
+use super::{Duty, Turn};
+use crate::core::Now;
+use crate::log::SegmentNumber;
+use crate::store::{Applied, ReadView, StoreError};
+use std::time::Duration;
+
+/// See the module.
+pub(in crate::shard) struct FreeSegments {
+    ground: Ground,
+    /// What is to be freed once readers' views are this new.
+    doomed: Option<(u64, Vec<SegmentNumber>)>,
+}
+
+impl FreeSegments {
+    pub(in crate::shard) fn new(ground: Ground) -> FreeSegments {
+        FreeSegments { ground, doomed: None }
+    }
+
+    /// Segments below `floor` that nothing points into.
+    fn dead(&self, floor: Applied) -> Result<Vec<SegmentNumber>, StoreError> {
+        let uses = self.ground.parts().store.segment_uses();
+        let floor = floor.checkpoint.at.segment;
+        let mut dead = self.ground.files()?;
+        dead.retain(|file| (file.is_moved() || *file < floor) && !uses.contains_key(file));
+        dead.truncate(self.ground.parts().limits.free_segments);
+        Ok(dead)
+    }
+
+    fn free(&self, doomed: &[SegmentNumber]) -> Result<(), StoreError> {
+        let parts = self.ground.parts();
+        parts.store.persist()?;
+        for segment in doomed {
+            let retired = parts.reader.retire(*segment);
+            if let Err(error) = parts.recycler.recycle(retired) {
+                tracing::warn!(%segment, %error, "a freed log segment could not be taken back");
+            }
+            self.ground.forget(*segment);
+        }
+        if parts.pressure.is_short()
+            && let Err(error) = parts.recycler.release()
+        {
+            tracing::warn!(%error, "segment files kept for later use could not be removed");
+        }
+        tracing::debug!(segments = doomed.len(), "segments of the log are freed");
+        Ok(())
+    }
+}
+
+impl Duty for FreeSegments {
+    fn name(&self) -> &'static str {
+        "free-segments"
+    }
+
+    fn period(&self) -> Duration {
+        // Each look goes through the list of segments.
+        let rest = self.ground.parts().limits.rest;
+        if self.doomed.is_some() { rest } else { rest * 10 }
+    }
+
+    fn turn(&mut self, view: &ReadView, _now: Now) -> Result<Turn, StoreError> {
+        let floor = self.ground.floor();
+        match self.doomed.take() {
+            None => {
+                let dead = self.dead(floor)?;
+                if !dead.is_empty() {
+                    self.doomed = Some((self.ground.republish()?, dead));
+                }
+                Ok(Turn::default())
+            }
+            // A layer could still say where something lay; all blocks in dead segments are below the floor's.
+            Some((age, doomed))
+                if view.age() >= age
+                    && view.layers_begin().is_none_or(|first| first > floor.checkpoint.block) =>
+            {
+                self.free(&doomed)?;
+                Ok(Turn { commands: Vec::new(), more: true })
+            }
+            waiting => {
+                self.doomed = waiting;
+                Ok(Turn::default())
+            }
+        }
+    }
+}

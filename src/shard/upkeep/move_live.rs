@@ -1,0 +1,231 @@
+//! Moves what is live out of segments that are mostly dead, so that these can be freed: data of short and of long retention
+//! share segments. First the frames are copied into a file of their own, which is made durable; then the index is pointed
+//! to it, a slice at a time. A crash in between leaves both, and every entry points to one of them.
+
+use super::ground::Ground;
+use super::{Duty, Turn};
+use crate::core::{Event, Now};
+use crate::log::{DiskError, MovedWriter, Place, Scan, ScanError, ScannedFrame, SegmentNumber};
+use crate::shard::payload::index_entry;
+use crate::store::{IndexEntry, ReadView, StoreError, encode_index_key};
+use crate::types::ServedTime;
+use crate::types::codec::{Codec, CodecError};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// See the module.
+pub(in crate::shard) struct MoveLive {
+    ground: Ground,
+    state: State,
+    not_before: ServedTime,
+}
+
+enum State {
+    Idle,
+    /// Frames are being copied out of `from`; `left` are still to come.
+    Copying {
+        writer: MovedWriter,
+        from: Option<(SegmentNumber, Scan)>,
+        left: Vec<SegmentNumber>,
+    },
+    /// The file is durable; the index is being pointed to it.
+    Pointing {
+        file: SegmentNumber,
+        scan: Scan,
+    },
+}
+
+/// Why moving does not go on.
+#[derive(Debug, thiserror::Error)]
+enum MoveError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("an event in the log cannot be read: {0}")]
+    Event(#[from] CodecError),
+}
+
+impl MoveLive {
+    pub(in crate::shard) fn new(ground: Ground) -> MoveLive {
+        MoveLive { ground, state: State::Idle, not_before: ServedTime(0) }
+    }
+
+    /// Segments that are mostly dead, the emptiest first, as many as fit into one file.
+    fn choose(&self) -> Result<Vec<SegmentNumber>, StoreError> {
+        let parts = self.ground.parts();
+        let floor = self.ground.floor().checkpoint.at.segment;
+        let uses = parts.store.segment_uses();
+        let mut chosen = Vec::new();
+        for file in self.ground.files()? {
+            let Some(used) = uses.get(&file) else { continue };
+            if !(file.is_moved() || file < floor) || self.ground.is_damaged(file) {
+                continue;
+            }
+            let percent = used.bytes.saturating_mul(100) / self.ground.length(file).max(1);
+            if percent < parts.limits.move_live_percent {
+                chosen.push((percent, used.bytes, file));
+            }
+        }
+        chosen.sort_unstable();
+        let mut room = u64::from(parts.segment_length);
+        chosen.retain(|(_, bytes, _)| {
+            let fits = *bytes <= room;
+            room = room.saturating_sub(*bytes);
+            fits
+        });
+        chosen.truncate(parts.limits.move_segments);
+        // The last is the next.
+        Ok(chosen.into_iter().rev().map(|(_, _, file)| file).collect())
+    }
+
+    fn advance(&mut self) -> Result<bool, MoveError> {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Idle => {
+                let left = self.choose()?;
+                if left.is_empty() {
+                    return Ok(false);
+                }
+                let parts = self.ground.parts();
+                let writer = parts.segments.begin_moved(self.ground.next_moved(), parts.segment_length)?;
+                self.state = State::Copying { writer, from: None, left };
+            }
+            State::Copying { mut writer, mut from, mut left } => {
+                match self.copy(&mut writer, &mut from, &mut left) {
+                    Ok(None) => self.state = State::Copying { writer, from, left },
+                    Ok(Some(next)) => self.state = next,
+                    Err(error) => {
+                        let _ = writer.abandon();
+                        return Err(error);
+                    }
+                }
+            }
+            State::Pointing { file, mut scan } => match self.point(file, &mut scan) {
+                Ok(true) => self.state = State::Pointing { file, scan },
+                // Only now it may be freed when nothing points to it.
+                Ok(false) => self.ground.add(file),
+                Err(error) => {
+                    self.ground.add(file);
+                    self.ground.mark_damaged(file);
+                    return Err(error);
+                }
+            },
+        }
+        Ok(true)
+    }
+
+    /// Copies live frames for one turn. Returns what comes next, if not more of this.
+    fn copy(
+        &self,
+        writer: &mut MovedWriter,
+        from: &mut Option<(SegmentNumber, Scan)>,
+        left: &mut Vec<SegmentNumber>,
+    ) -> Result<Option<State>, MoveError> {
+        let parts = self.ground.parts();
+        let mut bytes = 0;
+        while bytes < parts.limits.move_turn_bytes {
+            let Some((segment, scan)) = from else {
+                match left.pop() {
+                    Some(next) => *from = parts.segments.scan(next, None)?.map(|scan| (next, scan)),
+                    None => return self.finish(writer).map(Some),
+                }
+                continue;
+            };
+            match scan.next_frames() {
+                Ok(Some(frames)) => {
+                    bytes += frames.iter().map(|(frame, _)| frame.payload.len() as u64 + 64).sum::<u64>();
+                    if !self.copy_live(writer, &frames)? {
+                        return self.finish(writer).map(Some);
+                    }
+                }
+                Ok(None) => *from = None,
+                Err(ScanError::Disk(error)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(%segment, %error, "what is live in a segment cannot be moved out of it");
+                    self.ground.mark_damaged(*segment);
+                    *from = None;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// False if the file has no room for a frame: what was copied before is enough.
+    fn copy_live(&self, writer: &mut MovedWriter, frames: &[ScannedFrame]) -> Result<bool, MoveError> {
+        for (frame, place) in frames {
+            let Some((key, _)) = entry_of(&frame.event, *place)? else { continue };
+            let entry = self.ground.parts().store.index_entry(&key)?;
+            let live = entry.is_some_and(|entry| entry.place == *place);
+            if live && writer.push(frame)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn finish(&self, writer: &mut MovedWriter) -> Result<State, MoveError> {
+        let file = writer.finish()?;
+        match self.ground.parts().segments.scan(file, None)? {
+            Some(scan) => Ok(State::Pointing { file, scan }),
+            None => Ok(State::Idle),
+        }
+    }
+
+    /// Points the index to some of the frames in a new file: those that are still live. False after the last.
+    fn point(&self, file: SegmentNumber, scan: &mut Scan) -> Result<bool, MoveError> {
+        let store = &self.ground.parts().store;
+        let Some(frames) = scan.next_frames()? else { return Ok(false) };
+        let mut moves: Vec<(Vec<u8>, IndexEntry, Place)> = Vec::with_capacity(frames.len());
+        let mut seen = BTreeSet::new();
+        for (frame, place) in frames {
+            let Some((key, moved)) = entry_of(&frame.event, place)? else { continue };
+            let same = |entry: &IndexEntry| {
+                entry.base_offset == moved.base_offset
+                    && entry.place.length == place.length
+                    && entry.place.segment != file
+            };
+            if let Some(entry) = store.index_entry(&key)?.filter(same)
+                && seen.insert(key.clone())
+            {
+                moves.push((key, entry, place));
+            }
+        }
+        store.move_index(moves)?;
+        Ok(true)
+    }
+}
+
+/// The index entry of a frame that lies at `place`, and its key; none if it has none.
+fn entry_of(event: &[u8], place: Place) -> Result<Option<(Vec<u8>, IndexEntry)>, CodecError> {
+    let event = Event::from_bytes(event)?;
+    Ok(index_entry(&event, place).map(|(partition, last, entry)| (encode_index_key(partition, last), entry)))
+}
+
+impl Duty for MoveLive {
+    fn name(&self) -> &'static str {
+        "move-live"
+    }
+
+    fn period(&self) -> Duration {
+        self.ground.parts().limits.rest
+    }
+
+    fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
+        if now.served < self.not_before {
+            return Ok(Turn::default());
+        }
+        let rest = now.served.plus(self.ground.parts().limits.rest * 10);
+        match self.advance() {
+            Ok(true) => {}
+            Ok(false) => self.not_before = rest,
+            Err(MoveError::Store(error)) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "what is live in dead segments could not be moved; it is tried again");
+                self.not_before = rest;
+            }
+        }
+        Ok(Turn::default())
+    }
+}
