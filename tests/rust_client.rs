@@ -14,9 +14,10 @@ use common::broker::Broker;
 use common::tools::inner_cargo;
 use semel::client::{
     Admin, BackoffLimits, Client, ClientConfig, ClientError, CommitError, Compression, ConsumedRecord,
-    Consumer, ConsumerConfig, GroupMember, Isolation, NewTopic, OffsetQuery, OffsetToCommit, Producer,
-    ProducerConfig, ProducerRecord, RecordHeader, Start, TlsFiles, TopicPartition, TransactionConfig,
-    TransactionError, TransactionProtocol, TransactionalProducer,
+    Consumer, ConsumerConfig, GroupMember, Isolation, NewTopic, OffsetQuery, OffsetToCommit, OutcomeQuery,
+    Outcomes, Producer, ProducerConfig, ProducerRecord, RecordHeader, ResolveError, Resolved, Standing,
+    Start, TlsFiles, TopicPartition, TransactionConfig, TransactionError, TransactionFilter,
+    TransactionProtocol, TransactionalProducer,
 };
 use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
 use semel::wire::ErrorCode;
@@ -50,6 +51,9 @@ over_both! {
     offsets_take_effect_with_their_transaction
     a_new_holder_fences_the_old_one
     a_commit_without_an_answer_is_said_to_be_unknown
+    what_became_of_such_a_commit_can_be_asked
+    an_operator_sees_who_holds_back_readers_and_ends_it
+    a_prepared_transaction_waits_for_a_decision_through_kills
     acknowledged_records_survive_kills_once_and_in_order
     every_compression_is_kept
     topics_are_administered
@@ -264,6 +268,91 @@ async fn a_commit_without_an_answer_is_said_to_be_unknown(scheme: &str) {
     let client = Client::connect(config(&broker, scheme)).await.unwrap();
     transactional(&client, "lost").await;
     assert_eq!(texts(&client, Isolation::ReadCommitted).await, [""; 0]);
+}
+
+async fn what_became_of_such_a_commit_can_be_asked(scheme: &str) {
+    let (mut broker, client) = start(scheme).await;
+    let mut producer = transactional(&client, "lost").await;
+    assert!(matches!(producer.resolve().await, Err(ResolveError::NothingToResolve)));
+    let mut transaction = producer.begin().await.unwrap();
+    transaction.send(record(0, "lost")).await.unwrap();
+    transaction.flush().await.unwrap();
+    broker.kill();
+    let error = transaction.commit().await.unwrap_err();
+    broker.restart();
+    let CommitError::Unknown(unknown) = error else {
+        // Over TCP the end of the connection may be noticed before anything is sent: then nothing has to be asked.
+        return assert!(scheme == "tls" && matches!(error, CommitError::Aborted { .. }), "{error}");
+    };
+    // It is still open: asking sends the commit again, and what is said then stays so, for whoever asks.
+    assert_eq!(producer.resolve().await.unwrap(), Resolved::Committed);
+    let other = Client::connect(config(&broker, scheme)).await.unwrap();
+    assert_eq!(unknown.resolve(&other).await.unwrap(), Resolved::Committed);
+    let mut next = producer.begin().await.unwrap();
+    next.send(record(0, "next")).await.unwrap();
+    next.commit().await.unwrap();
+    assert_eq!(texts(&client, Isolation::ReadCommitted).await, ["lost", "next"]);
+}
+
+async fn an_operator_sees_who_holds_back_readers_and_ends_it(scheme: &str) {
+    let (_broker, client) = start(scheme).await;
+    let admin = Admin::new(&client);
+    assert_eq!(admin.blockers(&[topic()]).await.unwrap(), []);
+    let mut producer = transactional(&client, "slow-1").await;
+    transactional(&client, "idle-1").await;
+    let mut transaction = producer.begin().await.unwrap();
+    transaction.send(record(1, "a")).await.unwrap();
+    transaction.flush().await.unwrap();
+
+    let blockers = admin.blockers(&[topic()]).await.unwrap();
+    let [blocker] = blockers.as_slice() else { panic!("{blockers:?}") };
+    assert_eq!((&blocker.partition, blocker.first_offset), (&partition(1), Offset(0)));
+    let open = blocker.transaction.clone().unwrap();
+    assert_eq!((open.transactional_id.as_str(), open.state.as_str()), ("slow-1", "Ongoing"));
+    assert_eq!(open.partitions, [(TOPIC.to_owned(), 1)]);
+    let filter = TransactionFilter { pattern: Some("slow-.".to_owned()), ..TransactionFilter::default() };
+    assert_eq!(admin.list_transactions(&filter).await.unwrap(), std::slice::from_ref(&open));
+
+    let id = TransactionalId::new("slow-1").unwrap();
+    let refused = client.end_transaction(&id, None, true).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::InvalidTxnState), "it is not prepared: {refused}");
+    client.end_transaction(&id, Some(1), false).await.unwrap();
+    let refused = transaction.commit().await.unwrap_err();
+    assert!(matches!(refused, CommitError::Fenced(_)), "{refused}");
+    let Outcomes::Known(known) = client.describe_outcomes(&id, OutcomeQuery::Number(1)).await.unwrap() else {
+        panic!("the outcome is not known");
+    };
+    assert_eq!((known[0].standing, known[0].reason), (Standing::Aborted, Some("operator")));
+    assert!(known[0].operator.as_ref().unwrap().0.contains("semel-client"), "{known:?}");
+    assert_eq!(admin.blockers(&[topic()]).await.unwrap(), []);
+}
+
+async fn a_prepared_transaction_waits_for_a_decision_through_kills(scheme: &str) {
+    let mut broker = Broker::start_with(&["--two-phase-commit", "true"]);
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
+    let mut producer = transactional(&client, "mine").await;
+    let mut transaction = producer.begin().await.unwrap();
+    transaction.send(record(0, "decided here")).await.unwrap();
+    transaction.prepare(None).await.unwrap();
+    assert!(transaction.send(record(0, "too late")).await.is_err());
+    transaction.commit().await.unwrap();
+    assert_eq!(texts(&client, Isolation::ReadCommitted).await, ["decided here"]);
+
+    let mut producer = transactional(&client, "operators").await;
+    let mut transaction = producer.begin().await.unwrap();
+    transaction.send(record(1, "decided by an operator")).await.unwrap();
+    transaction.prepare(None).await.unwrap();
+    drop(transaction);
+    let refused = producer.begin().await.err().unwrap();
+    assert!(matches!(refused, TransactionError::InDoubt(_)), "{refused}");
+    broker.kill();
+    broker.restart();
+    let id = TransactionalId::new("operators").unwrap();
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    client.end_transaction(&id, Some(1), true).await.unwrap();
+    let seen = texts(&client, Isolation::ReadCommitted).await;
+    assert_eq!(seen, ["decided here", "decided by an operator"]);
 }
 
 async fn acknowledged_records_survive_kills_once_and_in_order(scheme: &str) {

@@ -32,7 +32,7 @@ CONSTANTS
     OffsetCommits,      \* how many times a transaction sends group offsets, at most
     TwoPhase,           \* TRUE: clients may prepare
     RetriesMax,         \* reconnections of all clients together, crashes apart
-    ExpirationsMax, CrashesMax, RebalancesMax, BlocksMax,
+    ExpirationsMax, ForcesMax, CrashesMax, RebalancesMax, BlocksMax,
     Lossy               \* TRUE: any reply can be lost
 
 VARIABLES
@@ -298,6 +298,14 @@ Expire(t) ==
     /\ fenced' = IF Durability THEN fenced ELSE fenced \cup {<<core.txn[t].pid, core.txn[t].epoch>>}
     /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, zombie>>
 
+(* O11. What is prepared an operator may end as well, on its coordinator's behalf: NoTornTxn is about those who do not ask. *)
+Force(t) ==
+    /\ up /\ MayDecide /\ ForceAborts(core, core.txn[t]) /\ spent.forces < ForcesMax
+    /\ DecideInto(ForceAbort(core, t))
+    /\ spent' = [spent EXCEPT !.forces = @ + 1]
+    /\ fenced' = IF Durability THEN fenced ELSE fenced \cup {<<core.txn[t].pid, core.txn[t].epoch>>}
+    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, zombie>>
+
 (* O9, only if Sharded *)
 WriteOwed(w) ==
     /\ up /\ MayDecide /\ DecideInto(DeliverOwed(core, w))
@@ -371,7 +379,7 @@ Init ==
     /\ acked = {}
     /\ newest = [t \in TransactionalIds |-> [k \in Kinds |-> 0]]
     /\ seen = [n \in Connections |-> 0]
-    /\ spent = [conns |-> 0, dead |-> 0, retries |-> 0, expirations |-> 0, crashes |-> 0, rebalances |-> 0]
+    /\ spent = [conns |-> 0, dead |-> 0, retries |-> 0, expirations |-> 0, forces |-> 0, crashes |-> 0, rebalances |-> 0]
     /\ fenced = {} /\ zombie = {}
 
 ClientStep ==
@@ -382,7 +390,7 @@ ClientStep ==
 
 BrokerStep ==
     \/ \E m \in msgs : Receive(m) \/ RefuseOlderConnection(m)
-    \/ \E t \in TransactionalIds : Expire(t) \/ Complete(t)
+    \/ \E t \in TransactionalIds : Expire(t) \/ Force(t) \/ Complete(t)
     \/ \E w \in core.owed : WriteOwed(w)
     \/ Rebalance
 

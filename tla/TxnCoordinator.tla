@@ -189,6 +189,13 @@ FenceProducer(c, tid, recoverable) ==
     LET row == c.txn[tid]
     IN  Taken(WithOutcome(c, tid, FALSE, "Fenced", MarkerEpoch(row), Raised(c, row, recoverable)), row)
 
+(* O11: an operator's abort of the whole transaction. Nobody recovers by it. *)
+ForceAborts(c, row) == row # None /\ row.state = "Ongoing" /\ CanRaise(c, row)
+AfterForce(c, row) == Raised(c, row, None)
+ForceAbort(c, tid) ==
+    LET row == c.txn[tid]
+    IN  Taken(WithOutcome(c, tid, FALSE, "Operator", MarkerEpoch(row), AfterForce(c, row)), row)
+
 (* O7 *)
 Numbered(row) == [row EXCEPT !.number = @ + 1, !.enrolled = {}, !.grouped = FALSE]
 AbortNothing(c, tid) ==

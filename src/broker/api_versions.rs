@@ -15,51 +15,9 @@ const TRANSACTION_VERSION_MAX: i16 = 2;
 /// The features never change while semel runs. Clients ignore finalized features without an epoch of at least 0.
 const FEATURES_EPOCH: i64 = 0;
 
-/// The versions of an api that are served; none for an api that is declared but not served yet.
-pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
-    match api {
-        // Version 2 filters by a regular expression.
-        ApiKey::ListTransactions => Some(VersionRange { min: 0, max: 1 }),
-        ApiKey::Produce
-        | ApiKey::Fetch
-        | ApiKey::ListOffsets
-        | ApiKey::Metadata
-        | ApiKey::OffsetCommit
-        | ApiKey::OffsetFetch
-        | ApiKey::FindCoordinator
-        | ApiKey::JoinGroup
-        | ApiKey::SyncGroup
-        | ApiKey::Heartbeat
-        | ApiKey::LeaveGroup
-        | ApiKey::DescribeGroups
-        | ApiKey::ListGroups
-        | ApiKey::DeleteGroups
-        | ApiKey::OffsetDelete
-        | ApiKey::ApiVersions
-        | ApiKey::CreateTopics
-        | ApiKey::DeleteTopics
-        | ApiKey::DeleteRecords
-        | ApiKey::CreatePartitions
-        | ApiKey::InitProducerId
-        | ApiKey::OffsetForLeaderEpoch
-        | ApiKey::AddPartitionsToTxn
-        | ApiKey::AddOffsetsToTxn
-        | ApiKey::EndTxn
-        | ApiKey::TxnOffsetCommit
-        | ApiKey::DescribeConfigs
-        | ApiKey::AlterConfigs
-        | ApiKey::IncrementalAlterConfigs
-        | ApiKey::DescribeCluster
-        | ApiKey::DescribeProducers
-        | ApiKey::DescribeTransactions
-        | ApiKey::DescribeTopicPartitions => Some(api.versions()),
-        _ => None,
-    }
-}
-
 /// The versions that are listed: those that are served, but for the exceptions of [`ApiKey::listed_versions`].
 fn listed(api: ApiKey) -> Option<VersionRange> {
-    let served = served(api)?;
+    let served = api.versions();
     let listed = api.listed_versions()?;
     Some(VersionRange { min: listed.min.min(served.min), max: listed.max.min(served.max) })
 }
@@ -91,6 +49,7 @@ fn versions(version: i16) -> ApiVersionsResponse {
     let tells_supported = version >= 4;
     ApiVersionsResponse {
         api_keys: ApiKey::ALL.iter().filter_map(entry).collect(),
+        private_apis: ApiKey::ALL.iter().filter_map(private_entry).collect(),
         supported_features: tells_supported.then_some(supported).into_iter().collect(),
         finalized_features_epoch: FEATURES_EPOCH,
         finalized_features: vec![FinalizedFeatureKey {
@@ -109,6 +68,11 @@ pub(super) fn unsupported() -> ApiVersionsResponse {
         api_keys: vec![entry_of(ApiKey::ApiVersions, ApiKey::ApiVersions.versions())],
         ..Default::default()
     }
+}
+
+/// One of semel's own apis, which are announced apart (`spec/protocol.md`).
+fn private_entry(api: &ApiKey) -> Option<ApiVersionEntry> {
+    api.is_private().then(|| entry_of(*api, api.versions()))
 }
 
 fn entry_of(api: ApiKey, versions: VersionRange) -> ApiVersionEntry {
@@ -131,7 +95,7 @@ mod tests {
     fn produce_is_listed_from_0_and_init_producer_id_only_where_it_is_stable() {
         assert_eq!(listed(ApiKey::Produce), Some(VersionRange { min: 0, max: 13 }));
         assert_eq!(listed(ApiKey::InitProducerId), Some(VersionRange { min: 0, max: 5 }));
-        assert_eq!(listed(ApiKey::ListTransactions), Some(VersionRange { min: 0, max: 1 }));
+        assert_eq!(listed(ApiKey::ListTransactions), Some(VersionRange { min: 0, max: 2 }));
         assert_eq!(listed(ApiKey::JoinGroup), Some(VersionRange { min: 0, max: 9 }));
     }
 

@@ -1,5 +1,6 @@
 //! What people may set.
 
+use crate::core::Protocol;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -32,6 +33,11 @@ pub struct BrokerConfig {
     pub group_rebalance_timeout_max: Duration,
     /// How long an empty group waits for more members than the first (Kafka's `group.initial.rebalance.delay.ms`).
     pub group_initial_rebalance_delay: Duration,
+    /// The oldest version of the transaction protocol that is served: in version 1 nothing in a request tells a delayed one
+    /// from a new one (`spec/transactions.md`, E10).
+    pub transactions_min: Protocol,
+    /// Whether transactions may be prepared (Kafka's `transaction.two.phase.commit.enable`).
+    pub two_phase_commit: bool,
 }
 
 impl BrokerConfig {
@@ -47,6 +53,8 @@ impl BrokerConfig {
             group_session_timeout: Duration::from_secs(1)..=Duration::from_secs(30 * 60),
             group_rebalance_timeout_max: Duration::from_secs(60 * 60),
             group_initial_rebalance_delay: Duration::from_millis(100),
+            transactions_min: Protocol::V1,
+            two_phase_commit: false,
         }
     }
 }

@@ -93,7 +93,7 @@ async fn enrol(
     (producer_id, epoch): (i64, i16),
     asked: &Asked,
 ) -> Result<Pending, Failure> {
-    let producer = match transactions::producer(cx, transactional_id, producer_id, epoch) {
+    let producer = match transactions::producer_v1(cx, transactional_id, producer_id, epoch) {
         Ok(producer) => producer,
         Err(code) => return Ok(Pending::Known(asked.all(code))),
     };

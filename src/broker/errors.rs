@@ -17,6 +17,7 @@ pub(super) fn code(refusal: Refusal, api: ApiKey, version: i16) -> Result<ErrorC
         Refusal::StaleEpoch => ErrorCode::InvalidProducerEpoch,
         Refusal::Fenced => fenced(api, version),
         Refusal::ProducerIdMapping => ErrorCode::InvalidProducerIdMapping,
+        Refusal::UnknownTransactionalId => ErrorCode::TransactionalIdNotFound,
         Refusal::TransactionState => ErrorCode::InvalidTxnState,
         Refusal::NotEnrolled | Refusal::TransactionTooLarge => abortable(api, version),
         Refusal::NotAttempted => ErrorCode::OperationNotAttempted,
@@ -55,6 +56,7 @@ fn fenced(api: ApiKey, version: i16) -> ErrorCode {
     let known_from = match api {
         ApiKey::InitProducerId => 4,
         ApiKey::AddPartitionsToTxn | ApiKey::AddOffsetsToTxn | ApiKey::EndTxn => 2,
+        ApiKey::PrepareTxn => 0,
         _ => return ErrorCode::InvalidProducerEpoch,
     };
     if version >= known_from { ErrorCode::ProducerFenced } else { ErrorCode::InvalidProducerEpoch }

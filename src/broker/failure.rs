@@ -15,8 +15,6 @@ pub(super) enum Failure {
     Header(#[from] HeaderError),
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    #[error("{0} is not served here")]
-    NotServed(ApiKey),
     #[error("{api} version {version} is not served")]
     VersionNotServed { api: ApiKey, version: i16 },
     /// The client did something that the protocol has no error code for.

@@ -58,5 +58,11 @@ pub(super) const UNRESERVED_ANSWER_BYTES: usize = 64 << 10;
 /// Partitions in one answer to DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub(super) const DESCRIBED_PARTITIONS_MAX: usize = 2_000;
 
+/// Bytes of the pattern by which ListTransactions filters: longer than any transactional id that is served.
+pub(super) const PATTERN_BYTES_MAX: usize = 4_096;
+
+/// Bytes that such a pattern may take when compiled: a short one can ask for a large automaton.
+pub(super) const PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
+
 /// Transactions, or producers of one partition, in one answer. What is beyond is left out, and the log says so.
 pub(super) const DESCRIBED_MAX: usize = 100_000;

@@ -6,7 +6,7 @@ use super::limits::{COMMAND_BATCHES_MAX, COMMAND_BYTES_MAX, INLINE_EXPANSION_BYT
 use super::names::{self, Topic};
 use super::service::reply_to;
 use super::session::Context;
-use super::{errors, topic_config};
+use super::{errors, topic_config, transactions};
 use crate::core::{
     Appended, BatchFacts, BatchProducer, Command, Identity, Produce, ProduceBatch, Protocol, Refusal,
 };
@@ -45,8 +45,9 @@ pub(super) async fn accept(cx: Context, body: Bytes) -> Result<Reply, Failure> {
     } else {
         judge(&cx, request).await?
     };
-    judged.check_transactional(transactional_id.as_deref());
-    let protocol = if cx.version >= ENROLS { Protocol::V2 } else { Protocol::V1 };
+    let served = transactions::protocol(&cx, ENROLS);
+    judged.check_transactional(transactional_id.as_deref(), served.err());
+    let protocol = served.unwrap_or(Protocol::V1);
     let asked = Asked {
         answers: ask(&cx, transactional_id.as_deref(), protocol, std::mem::take(&mut judged.batches)).await?,
         topics: judged.topics,
@@ -158,8 +159,9 @@ impl Judged {
         Judged { topics: topics.collect(), batches: Vec::new() }
     }
 
-    /// A transactional request speaks for one transactional id and one producer id, or nothing of it is stored.
-    fn check_transactional(&mut self, transactional_id: Option<&str>) {
+    /// A transactional request speaks for one transactional id and one producer id, in a version that is served, or nothing
+    /// of it is stored.
+    fn check_transactional(&mut self, transactional_id: Option<&str>, not_served: Option<ErrorCode>) {
         let producers = self.batches.iter().filter_map(|(batch, _)| batch.batch.producer);
         let mut ids =
             producers.filter(|producer| producer.transactional).map(|producer| producer.identity.id);
@@ -168,6 +170,8 @@ impl Judged {
             self.refuse_all(ErrorCode::TransactionalIdAuthorizationFailed);
         } else if ids.any(|id: ProducerId| id != first) {
             self.refuse_all(ErrorCode::InvalidProducerIdMapping);
+        } else if let Some(code) = not_served {
+            self.refuse_all(code);
         }
     }
 

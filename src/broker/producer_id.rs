@@ -4,7 +4,7 @@ use super::errors;
 use super::failure::{Failure, expect};
 use super::service::reply_to;
 use super::session::Context;
-use crate::core::{Command, Identity, InitProducerId};
+use crate::core::{Command, Identity, InitProducerId, Kept, Reply, TwoPhase};
 use crate::types::{ProducerEpoch, ProducerId, TransactionalId};
 use crate::wire::ErrorCode;
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
@@ -24,7 +24,17 @@ pub(super) async fn accept(
             Ok(answer) => answer,
             Err(code) => return Ok(refused(code)),
         };
-        Ok(match expect::identity(reply_to(answer).await?)? {
+        let reply = reply_to(answer).await?;
+        if let Reply::Kept(Kept { holder, prepared }) = reply {
+            return Ok(InitProducerIdResponse {
+                producer_id: holder.id.0,
+                producer_epoch: holder.epoch.0,
+                ongoing_txn_producer_id: prepared.id.0,
+                ongoing_txn_producer_epoch: prepared.epoch.0,
+                ..Default::default()
+            });
+        }
+        Ok(match expect::identity(reply)? {
             Ok(identity) => InitProducerIdResponse {
                 producer_id: identity.id.0,
                 producer_epoch: identity.epoch.0,
@@ -40,13 +50,23 @@ fn refused(error_code: ErrorCode) -> InitProducerIdResponse {
 }
 
 fn check(cx: &Context, request: &InitProducerIdRequest) -> Result<InitProducerId, ErrorCode> {
-    // Two-phase commit is not served yet: refused as Kafka does where it is switched off.
-    if request.enable_two_pc || request.keep_prepared_txn {
-        return Err(ErrorCode::TransactionalIdAuthorizationFailed);
-    }
+    let two_phase = match (request.enable_two_pc, request.keep_prepared_txn) {
+        (true, _) if !cx.node.config.two_phase_commit => {
+            return Err(ErrorCode::TransactionalIdAuthorizationFailed);
+        }
+        (false, true) => return Err(ErrorCode::InvalidRequest),
+        (false, false) => TwoPhase::Unaware,
+        (true, true) => TwoPhase::Keep,
+        (true, false) => TwoPhase::Abort,
+    };
     let current = current_identity(request)?;
     let Some(id) = &request.transactional_id else {
-        return Ok(InitProducerId { transactional_id: None, timeout: Duration::ZERO, current: None });
+        return Ok(InitProducerId {
+            transactional_id: None,
+            timeout: Duration::ZERO,
+            current: None,
+            two_phase,
+        });
     };
     let id = TransactionalId::new(id).ok_or(ErrorCode::InvalidRequest)?;
     let timeout = u64::try_from(request.transaction_timeout_ms).map(Duration::from_millis);
@@ -55,7 +75,7 @@ fn check(cx: &Context, request: &InitProducerIdRequest) -> Result<InitProducerId
         return Err(ErrorCode::InvalidTransactionTimeout);
     }
     let connection = cx.caller.connection.id;
-    Ok(InitProducerId { transactional_id: Some((id, connection)), timeout, current })
+    Ok(InitProducerId { transactional_id: Some((id, connection)), timeout, current, two_phase })
 }
 
 /// The identity that the producer has and wants to go on from (KIP-360): both of its parts, or neither.

@@ -6,8 +6,8 @@ use super::limits::{LISTED_MAX, UNRESERVED_ANSWER_BYTES};
 use super::service::Node;
 use super::{
     alter_configs, api_versions, authorise, coordinator, delete_records, describe_configs, describe_topics,
-    enrolment, fetch, group_offsets, groups, list_offsets, metadata, produce, producer_id, topics,
-    transaction_admin, transactions, txn_offsets,
+    enrolment, fetch, group_offsets, groups, list_offsets, markers, metadata, outcomes, produce, producer_id,
+    topics, transaction_admin, transactions, two_phase, txn_offsets,
 };
 use crate::core::Command;
 use crate::net::{self, Budget, Connection, Reply};
@@ -60,8 +60,7 @@ impl Session {
             }
             Err(error) => return Err(error.into()),
         };
-        let served = api_versions::served(header.api).ok_or(Failure::NotServed(header.api))?;
-        if !served.contains(header.version) {
+        if !header.api.versions().contains(header.version) {
             return Err(Failure::VersionNotServed { api: header.api, version: header.version });
         }
         let RequestHeader { api, version, correlation_id, client_id } = header;
@@ -112,6 +111,10 @@ async fn dispatch(cx: Context, body: Bytes) -> Result<Reply, Failure> {
         ApiKey::AddOffsetsToTxn => cx.accept(body, transactions::accept_group).await,
         ApiKey::EndTxn => cx.accept(body, transactions::accept_end).await,
         ApiKey::TxnOffsetCommit => cx.accept(body, txn_offsets::accept).await,
+        ApiKey::WriteTxnMarkers => cx.accept(body, markers::accept).await,
+        ApiKey::DescribeOutcomes => cx.read(body, outcomes::answer),
+        ApiKey::PrepareTxn => cx.accept(body, two_phase::accept_prepare).await,
+        ApiKey::EndTxnByOperator => cx.accept(body, two_phase::accept_end).await,
         ApiKey::DescribeConfigs => cx.read(body, describe_configs::answer),
         ApiKey::AlterConfigs => cx.accept(body, alter_configs::accept_replacement).await,
         ApiKey::IncrementalAlterConfigs => cx.accept(body, alter_configs::accept_incremental).await,
@@ -120,7 +123,6 @@ async fn dispatch(cx: Context, body: Bytes) -> Result<Reply, Failure> {
         ApiKey::DescribeTransactions => cx.read(body, transaction_admin::answer_describe),
         ApiKey::ListTransactions => cx.read(body, transaction_admin::answer_list),
         ApiKey::DescribeTopicPartitions => cx.read(body, describe_topics::answer),
-        other => Err(Failure::NotServed(other)),
     }
 }
 

@@ -2,7 +2,7 @@
 //! supported is refused, never ignored.
 
 use super::limits::MESSAGE_BYTES_MAX;
-use crate::core::{TopicConfig, topic_settings as settings};
+use crate::core::{LSO_BUDGET, TopicConfig, topic_settings as settings};
 use crate::wire::batch::BatchLimits;
 
 /// The type of a setting's value, by Kafka's numbers (`ConfigEntry.ConfigType` as DescribeConfigs has it).
@@ -127,6 +127,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         documentation: "How long records are kept, in milliseconds by their timestamps. -1 keeps them for ever.",
         allowed: Allowed::Number(-1, i64::MAX),
     },
+    Setting {
+        name: LSO_BUDGET,
+        default: "-1",
+        value_type: ValueType::Long,
+        broker_name: LSO_BUDGET,
+        documentation: "How long a transaction may hold back readers of committed records, in milliseconds; past it, it is aborted. -1: as long as its own timeout allows.",
+        allowed: Allowed::Number(-1, i64::MAX),
+    },
 ];
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
@@ -246,6 +254,7 @@ mod tests {
         assert!(message.contains("can only be delete"), "{message}");
         let message = one("segment.ms", "1").unwrap_err().to_string();
         assert!(message.contains("segment.ms") && message.contains("retention.ms"), "{message}");
+        assert!(one(LSO_BUDGET, "5000").is_ok() && one(LSO_BUDGET, "-2").is_err());
         assert!(one("retention.ms", "-2").is_err());
         assert_eq!(one("retention.ms", "+07").unwrap()["retention.ms"], "7", "kept in one form");
         assert!(one(MAX_MESSAGE_BYTES, "-1").is_err());

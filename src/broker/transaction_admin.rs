@@ -1,7 +1,7 @@
-//! ListTransactions, DescribeTransactions, DescribeProducers (KIP-664): who holds back what.
+//! ListTransactions, DescribeTransactions, DescribeProducers (KIP-664, KIP-994, KIP-1152): who holds back what.
 
 use super::failure::Failure;
-use super::limits::DESCRIBED_MAX;
+use super::limits::{DESCRIBED_MAX, PATTERN_BYTES_MAX, PATTERN_COMPILED_BYTES_MAX};
 use super::names;
 use super::session::Context;
 use crate::core::{Outcome, ProducerRow, TransactionRow, TransactionState};
@@ -9,13 +9,15 @@ use crate::store::ReadView;
 use crate::types::{Offset, PartitionId, ProducerId, Timestamp, TopicId, TransactionalId};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
+use regex::{Regex, RegexBuilder};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Kafka's names of the states a transactional id can be in.
-const STATE_NAMES: [&str; 8] = [
+/// Kafka's names of the states a transactional id can be in, and one of semel's own: its outcome is decided outside.
+const STATE_NAMES: [&str; 9] = [
     "Empty",
     "Ongoing",
+    "Prepared",
     "PrepareCommit",
     "PrepareAbort",
     "CompleteCommit",
@@ -28,6 +30,7 @@ fn state_name(state: &TransactionState) -> &'static str {
     match state {
         TransactionState::Empty => "Empty",
         TransactionState::Ongoing(_) => "Ongoing",
+        TransactionState::Prepared(_) => "Prepared",
         TransactionState::Complete(ended) => match ended.outcome {
             Outcome::Commit => "CompleteCommit",
             Outcome::Abort => "CompleteAbort",
@@ -37,10 +40,7 @@ fn state_name(state: &TransactionState) -> &'static str {
 
 /// When the open transaction began; none if there is none.
 fn began(row: &TransactionRow) -> Option<Timestamp> {
-    match &row.state {
-        TransactionState::Ongoing(ongoing) => Some(ongoing.began),
-        _ => None,
-    }
+    row.state.open().map(|open| open.began)
 }
 
 pub(super) async fn answer_list(
@@ -48,14 +48,27 @@ pub(super) async fn answer_list(
     request: ListTransactionsRequest,
 ) -> Result<ListTransactionsResponse, Failure> {
     cx.check_listed(request.state_filters.len().max(request.producer_id_filters.len()))?;
-    let ListTransactionsRequest { state_filters, producer_id_filters, duration_filter, .. } = request;
+    let ListTransactionsRequest {
+        state_filters,
+        producer_id_filters,
+        duration_filter,
+        transactional_id_pattern,
+    } = request;
+    let Ok(pattern) = transactional_id_pattern.as_deref().map(compile).transpose() else {
+        let error_code = ErrorCode::InvalidRegularExpression;
+        return Ok(ListTransactionsResponse { error_code, ..Default::default() });
+    };
     let known = |name: &String| STATE_NAMES.contains(&name.as_str());
     let (states, unknown): (Vec<_>, Vec<_>) = state_filters.into_iter().partition(known);
     if states.is_empty() && !unknown.is_empty() {
         return Ok(ListTransactionsResponse { unknown_state_filters: unknown, ..Default::default() });
     }
-    let filter =
-        Filter { states, producers: producer_id_filters, began_before: began_before(duration_filter) };
+    let filter = Filter {
+        states,
+        producers: producer_id_filters,
+        began_before: began_before(duration_filter),
+        pattern: pattern.flatten(),
+    };
     let transaction_states = cx.node.scan(move |view| list(&view, &filter)).await?;
     Ok(ListTransactionsResponse { unknown_state_filters: unknown, transaction_states, ..Default::default() })
 }
@@ -68,6 +81,23 @@ struct Filter {
     producers: Vec<i64>,
     /// Open since before then.
     began_before: Option<Timestamp>,
+    /// With a transactional id that is all of this; any if none.
+    pattern: Option<Regex>,
+}
+
+/// A pattern that a whole transactional id must match, in the syntax of RE2, which takes time in proportion to what it
+/// reads; an empty one matches all (KIP-1152).
+fn compile(pattern: &str) -> Result<Option<Regex>, regex::Error> {
+    if pattern.is_empty() {
+        return Ok(None);
+    }
+    if pattern.len() > PATTERN_BYTES_MAX {
+        return Err(regex::Error::CompiledTooBig(PATTERN_BYTES_MAX));
+    }
+    // Compiled once as it is, so that the anchors cannot repair one that is no pattern by itself.
+    let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_COMPILED_BYTES_MAX).build();
+    build(pattern)?;
+    build(&format!(r"\A(?:{pattern})\z")).map(Some)
 }
 
 /// The latest beginning of a transaction that has been open for longer than `duration` milliseconds; none if that was
@@ -79,10 +109,11 @@ fn began_before(duration: i64) -> Option<Timestamp> {
 }
 
 impl Filter {
-    fn takes(&self, row: &TransactionRow) -> bool {
+    fn takes(&self, id: &TransactionalId, row: &TransactionRow) -> bool {
         let state = state_name(&row.state);
         (self.states.is_empty() || self.states.iter().any(|wanted| wanted == state))
             && (self.producers.is_empty() || self.producers.contains(&row.holder.id.0))
+            && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(id.as_str()))
             && self.began_before.is_none_or(|before| began(row).is_some_and(|began| began < before))
     }
 }
@@ -91,7 +122,7 @@ fn list(view: &ReadView, filter: &Filter) -> Result<Vec<ListedTransaction>, Fail
     let mut listed = Vec::new();
     for transaction in view.transactions() {
         let (id, row) = transaction?;
-        if !filter.takes(&row) {
+        if !filter.takes(&id, &row) {
             continue;
         }
         if listed.len() >= DESCRIBED_MAX {
@@ -133,9 +164,9 @@ fn describe(view: &ReadView, transactional_id: String) -> Result<DescribedTransa
         };
         return Ok(DescribedTransaction { error_code, transactional_id, ..Default::default() });
     };
-    let partitions = match &row.state {
-        TransactionState::Ongoing(ongoing) => by_topic(view, ongoing.partitions.iter().copied())?,
-        _ => Vec::new(),
+    let partitions = match row.state.open() {
+        Some(open) => by_topic(view, open.partitions.iter().copied())?,
+        None => Vec::new(),
     };
     Ok(DescribedTransaction {
         transactional_id,
@@ -232,7 +263,7 @@ fn producer_state(id: ProducerId, row: &ProducerRow) -> ProducerState {
         producer_id: id.0,
         producer_epoch: row.epoch.0.into(),
         last_sequence: newest.map_or(-1, |batch| batch.sequences.last.get()),
-        last_timestamp: newest.map_or(Timestamp::NONE, |batch| batch.append_time).0,
+        last_timestamp: row.last_timestamp.0,
         coordinator_epoch: 0,
         current_txn_start_offset: row.open.map_or(-1, |(_, Offset(first))| first),
     }

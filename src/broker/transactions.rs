@@ -13,6 +13,30 @@ use std::future::Future;
 /// The first version of EndTxn that belongs to transactions of version 2 (KIP-890).
 const END_V2: i16 = 5;
 
+/// The transaction protocol of a request whose api belongs to version 2 from `v2_from` on; UNSUPPORTED_VERSION if that is
+/// older than is served here (`transactions-min-version`).
+pub(super) fn protocol(cx: &Context, v2_from: i16) -> Result<Protocol, ErrorCode> {
+    match cx.node.config.transactions_min {
+        _ if cx.version >= v2_from => Ok(Protocol::V2),
+        Protocol::V1 => Ok(Protocol::V1),
+        Protocol::V2 => Err(ErrorCode::UnsupportedVersion),
+    }
+}
+
+/// No version of the api belongs to version 2 of the protocol: its clients do not send it.
+const NEVER_V2: i16 = i16::MAX;
+
+/// Who a request of version 1 says it speaks for.
+pub(super) fn producer_v1(
+    cx: &Context,
+    transactional_id: &str,
+    producer_id: i64,
+    producer_epoch: i16,
+) -> Result<TransactionalProducer, ErrorCode> {
+    protocol(cx, NEVER_V2)?;
+    producer(cx, transactional_id, producer_id, producer_epoch)
+}
+
 /// Who a request says it speaks for. An empty transactional id is no request.
 pub(super) fn producer(
     cx: &Context,
@@ -32,7 +56,7 @@ pub(super) async fn accept_group(
     request: AddOffsetsToTxnRequest,
 ) -> Result<impl Future<Output = Result<AddOffsetsToTxnResponse, Failure>> + Send + 'static, Failure> {
     let AddOffsetsToTxnRequest { transactional_id, producer_id, producer_epoch, group_id } = request;
-    let asked = match producer(&cx, &transactional_id, producer_id, producer_epoch) {
+    let asked = match producer_v1(&cx, &transactional_id, producer_id, producer_epoch) {
         Ok(producer) => Ok(cx.ask(Command::EnrolGroup { producer, group: GroupId::new(&group_id) }).await?),
         Err(code) => Err(code),
     };
@@ -50,10 +74,10 @@ pub(super) async fn accept_end(
     request: EndTxnRequest,
 ) -> Result<impl Future<Output = Result<EndTxnResponse, Failure>> + Send + 'static, Failure> {
     let EndTxnRequest { transactional_id, producer_id, producer_epoch, committed } = request;
-    let asked = match producer(&cx, &transactional_id, producer_id, producer_epoch) {
-        Ok(producer) => {
+    let producer = producer(&cx, &transactional_id, producer_id, producer_epoch);
+    let asked = match producer.and_then(|producer| Ok((producer, protocol(&cx, END_V2)?))) {
+        Ok((producer, protocol)) => {
             let outcome = if committed { Outcome::Commit } else { Outcome::Abort };
-            let protocol = if cx.version >= END_V2 { Protocol::V2 } else { Protocol::V1 };
             Ok(cx.ask(Command::EndTxn(EndTxn { producer, outcome, protocol })).await?)
         }
         Err(code) => Err(code),

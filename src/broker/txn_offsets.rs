@@ -5,7 +5,7 @@ use super::group_offsets::{Asked, ToCommit, answered};
 use super::groups::member;
 use super::session::Context;
 use super::transactions;
-use crate::core::{Command, Protocol, StageOffsets};
+use crate::core::{Command, StageOffsets};
 use crate::wire::messages::*;
 use std::future::Future;
 
@@ -30,10 +30,9 @@ pub(super) async fn accept(
     }
     let TxnOffsetCommitRequest { transactional_id, producer_id, producer_epoch, .. } = &request;
     let producer = transactions::producer(&cx, transactional_id, *producer_id, *producer_epoch);
-    let asked = match producer {
+    let asked = match producer.and_then(|producer| Ok((producer, transactions::protocol(&cx, ENROLS)?))) {
         Err(code) => Err(code),
-        Ok(producer) => {
-            let protocol = if cx.version >= ENROLS { Protocol::V2 } else { Protocol::V1 };
+        Ok((producer, protocol)) => {
             let generation = request.generation_id_or_member_epoch;
             let instance = request.group_instance_id.as_deref();
             let member = member(&request.group_id, generation, &request.member_id, instance);

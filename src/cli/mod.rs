@@ -15,6 +15,7 @@ mod output;
 mod produce;
 mod topic;
 mod topic_settings;
+mod txn;
 
 pub use outcome::{CliError, Outcome};
 
@@ -49,6 +50,9 @@ pub enum Command {
     /// Create, list, describe, configure, grow and delete topics; delete records
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// List, describe and end transactions; show how they ended and what they hold back
+    #[command(subcommand)]
+    Txn(txn::TxnCommand),
     /// Send lines from standard input as records
     Produce(produce::ProduceArgs),
     /// Print the records of a topic
@@ -88,6 +92,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         Some(Command::Serve(settings)) => broker::serve(&settings),
         Some(Command::Config(settings)) => broker::config(&settings),
         Some(Command::Topic(command)) => on_runtime(topic::run(command)),
+        Some(Command::Txn(command)) => on_runtime(txn::run(command)),
         Some(Command::Produce(arguments)) => on_runtime(produce::run(arguments)),
         Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
         Some(Command::Log(command)) => log::run(command),

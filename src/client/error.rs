@@ -208,6 +208,9 @@ impl ClientError {
             }
             ClientError::Unwritable(_) => "shorten names and texts".to_owned(),
             ClientError::Broker { code, .. } => advice_for(*code).to_owned(),
+            ClientError::Unknown { what } if what.starts_with("transaction") => {
+                "list transactional ids and their states with `semel txn list`".to_owned()
+            }
             ClientError::Unknown { .. } => {
                 "create it with `semel topic create`, or list topics with `semel topic list`".to_owned()
             }
@@ -255,6 +258,11 @@ fn advice_for(code: ErrorCode) -> &'static str {
         ErrorCode::ProducerFenced | ErrorCode::InvalidProducerEpoch => {
             "another producer with the same transactional id has taken over; stop this one"
         }
+        ErrorCode::TransactionalIdNotFound => "list transactional ids with `semel txn list`",
+        ErrorCode::InvalidTxnState => {
+            "look at where the transaction stands with `semel txn describe` and `semel txn outcome`"
+        }
+        ErrorCode::InvalidRegularExpression => "correct the pattern: its syntax is that of RE2",
         ErrorCode::InvalidTransactionTimeout => "choose a transaction timeout that the broker allows",
         ErrorCode::ConcurrentTransactions => "the producer's previous transaction is still ending; try again",
         code if code.retriable() => "try again",

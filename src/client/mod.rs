@@ -22,9 +22,11 @@ mod error;
 mod lane;
 mod metadata;
 mod offsets;
+mod outcomes;
 mod partitioner;
 pub mod producer;
 mod transaction;
+mod transaction_admin;
 mod transport;
 mod versions;
 
@@ -41,10 +43,12 @@ pub use error::ClientError;
 pub use lane::{Lane, Purpose};
 pub use metadata::{Metadata, TopicPartition};
 pub use offsets::{CommittedOffset, GroupMember, OffsetQuery, OffsetToCommit};
+pub use outcomes::{OutcomeQuery, Outcomes, Standing, TransactionOutcome};
 pub use partitioner::{Partitioner, murmur2};
 pub use producer::{Delivered, Delivery, ProduceError, Producer, ProducerConfig, ProducerRecord};
 pub use transaction::{
-    CommitError, CommitUnknown, Committed, Transaction, TransactionConfig, TransactionError,
-    TransactionalProducer,
+    CommitError, CommitUnknown, Committed, ResolveError, Resolved, Transaction, TransactionConfig,
+    TransactionError, TransactionalProducer,
 };
+pub use transaction_admin::{Blocker, TransactionDescription, TransactionFilter};
 pub use versions::TransactionProtocol;

@@ -5,6 +5,11 @@
 //! end raises the epoch; otherwise the first protocol (KIP-98) is used. EndTxn is sent only after every produce request
 //! has been answered.
 
+mod prepared;
+mod resolve;
+
+pub use resolve::{ResolveError, Resolved};
+
 use super::backoff::Backoff;
 use super::cluster::Client;
 use super::coordinator::Coordinated;
@@ -123,6 +128,8 @@ pub struct CommitUnknown {
     pub producer_id: ProducerId,
     /// The epoch of the transaction's records.
     pub epoch: ProducerEpoch,
+    /// The transaction protocol that it was in.
+    pub protocol: TransactionProtocol,
     /// What happened to the last attempt.
     #[source]
     pub cause: ClientError,
@@ -181,6 +188,8 @@ struct OpenTransaction {
     groups: BTreeSet<String>,
     /// Whether the broker may know of the transaction.
     started: bool,
+    /// Whether it is or may be prepared: then only a decision ends it.
+    prepared: bool,
 }
 
 struct Identity {
@@ -314,7 +323,9 @@ impl Drop for Transaction<'_> {
         let inner = &self.producer.inner;
         // Nobody else has it: the transaction borrows the producer. An abort that is under way holds it until it is done.
         let Ok(mut state) = inner.state.try_lock() else { return };
-        if !matches!(state.phase, Phase::Open(_)) {
+        let Phase::Open(open) = &state.phase else { return };
+        if open.prepared {
+            state.phase = Phase::Committing;
             return;
         }
         state.phase = Phase::AbortOwed;
@@ -425,6 +436,9 @@ impl Inner {
         let Phase::Open(open) = &mut state.phase else {
             return Err(ProduceError::TransactionEnded.into());
         };
+        if open.prepared {
+            return Err(ProduceError::TransactionEnded.into());
+        }
         open.started = true;
         if protocol == TransactionProtocol::Implicit || !open.enrolled.insert(partition.clone()) {
             return Ok(());
@@ -470,6 +484,9 @@ impl Inner {
         let Phase::Open(open) = &mut state.phase else {
             return Err(ProduceError::TransactionEnded.into());
         };
+        if open.prepared {
+            return Err(ProduceError::TransactionEnded.into());
+        }
         open.started = true;
         let group = member.group.as_str().to_owned();
         if protocol == TransactionProtocol::Explicit && open.groups.insert(group.clone()) {
@@ -548,13 +565,15 @@ impl Inner {
                     lost = true;
                     error
                 }
-                EndAttempt::Refused(error) if lost => return Err(unknown(identity, error)),
+                EndAttempt::Refused(error) if lost => {
+                    return Err(unknown(identity, state.identity.protocol, error));
+                }
                 EndAttempt::Refused(error) => return Err(self.commit_refused(state, error).await),
             };
             let next = Instant::now() + backoff.pause();
             if next >= deadline {
                 if lost {
-                    return Err(unknown(identity, cause));
+                    return Err(unknown(identity, state.identity.protocol, cause));
                 }
                 return Err(self.abort_because(state, TransactionError::Client(cause)).await);
             }
@@ -671,7 +690,7 @@ impl Inner {
     }
 }
 
-fn unknown(identity: Committed, cause: ClientError) -> CommitError {
+fn unknown(identity: Committed, protocol: TransactionProtocol, cause: ClientError) -> CommitError {
     let Committed { transactional_id, producer_id, epoch } = identity;
-    CommitError::Unknown(CommitUnknown { transactional_id, producer_id, epoch, cause })
+    CommitError::Unknown(CommitUnknown { transactional_id, producer_id, epoch, protocol, cause })
 }

@@ -31,8 +31,11 @@ pub struct Versions {
 impl Versions {
     pub(super) fn new(endpoint: Endpoint, announced: &ApiVersionsResponse) -> Versions {
         let range = |min, max| VersionRange { min, max };
-        let apis =
-            announced.api_keys.iter().map(|api| (api.api_key, range(api.min_version, api.max_version)));
+        let apis = announced
+            .api_keys
+            .iter()
+            .chain(&announced.private_apis)
+            .map(|api| (api.api_key, range(api.min_version, api.max_version)));
         // An epoch below zero says that the broker does not know its features yet.
         let known = announced.finalized_features_epoch >= 0;
         let implicit = announced.finalized_features.iter().any(|feature| {

@@ -6,7 +6,9 @@ mod groups;
 pub use groups::*;
 
 use super::events::Cut;
-use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, Timer, TopicConfig};
+use super::rows::{
+    AbortedKey, Identity, IdleProducerKey, IdleTransactionalIdKey, Outcome, ProducerKey, Timer, TopicConfig,
+};
 use crate::types::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,6 +56,8 @@ pub enum Command {
     StageOffsets(StageOffsets),
     /// End a transaction.
     EndTxn(EndTxn),
+    /// Prepare a transaction: its outcome is decided outside.
+    PrepareTxn(PrepareTxn),
     /// Commit a group's offsets.
     CommitOffsets { member: GroupMember, offsets: Vec<OffsetToCommit> },
     /// Join a group.
@@ -74,8 +78,16 @@ pub enum Command {
     ExpireOffsets { group: GroupId, partitions: Vec<PartitionId>, retention: Duration },
     /// Forget a group's offsets.
     ForgetOffsets { group: GroupId, partitions: Vec<PartitionId> },
+    /// Abort the open transaction of a producer id because an operator says so.
+    ForceAbort(ForceAbort),
     /// Remove rows that speak of nothing any more: of deleted partitions, or of offsets below the log start.
     Sweep(Sweep),
+    /// End the transaction of a transactional id because an operator says so.
+    EndByOperator(EndByOperator),
+    /// Forget a transactional id that has been idle for long enough.
+    ExpireTransactionalId(ExpireTransactionalId),
+    /// Forget what a partition remembers of a producer that has been idle for long enough.
+    ExpireProducer(ExpireProducer),
     /// Do what a timer is for, if its deadline has passed.
     Expire { timer: Timer },
 }
@@ -211,6 +223,37 @@ pub struct InitProducerId {
     pub timeout: Duration,
     /// The identity it has and wants to go on from (KIP-360).
     pub current: Option<Identity>,
+    /// What becomes of a prepared transaction.
+    pub two_phase: TwoPhase,
+}
+
+/// What a new holder of a transactional id does about a transaction that the last one has prepared (KIP-939).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TwoPhase {
+    /// It knows nothing of such things, and is refused.
+    Unaware,
+    /// It takes it over as it is.
+    Keep,
+    /// It aborts it.
+    Abort,
+}
+
+/// A transaction is to be prepared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrepareTxn {
+    /// Who asks.
+    pub producer: TransactionalProducer,
+    /// After how long it is aborted, if that is not to wait for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// A new holder, and the prepared transaction that it has taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The identity to go on with.
+    pub holder: Identity,
+    /// The identity under which the transaction ran.
+    pub prepared: Identity,
 }
 
 /// Partitions to enrol in a transaction.
@@ -259,6 +302,48 @@ pub struct EndTxn {
     pub protocol: Protocol,
 }
 
+/// An operator wants the transaction of a producer id aborted, of which some partitions are known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForceAbort {
+    /// Whose transaction, as its partitions know it.
+    pub producer: Identity,
+    /// Where it is to be open.
+    pub partitions: Vec<PartitionId>,
+    /// The operator's principal, for the record.
+    pub operator: String,
+}
+
+/// An operator wants the transaction of a transactional id ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndByOperator {
+    /// Whose.
+    pub transactional_id: TransactionalId,
+    /// Which, if it must be a particular one.
+    pub number: Option<TxnNumber>,
+    /// How. Only one that is prepared can be committed.
+    pub outcome: Outcome,
+    /// The operator's principal, for the record.
+    pub operator: String,
+}
+
+/// A transactional id that was last heard of in `span`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpireTransactionalId {
+    /// Who, and since when.
+    pub key: IdleTransactionalIdKey,
+    /// How long it must have been idle.
+    pub idle: Duration,
+}
+
+/// A producer that was last heard of in a partition in `span`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpireProducer {
+    /// Who, where, and since when.
+    pub key: IdleProducerKey,
+    /// How long it must have been idle.
+    pub idle: Duration,
+}
+
 /// Where a batch is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -281,6 +366,8 @@ pub enum Reply {
     Produced(Vec<Result<Appended, Refusal>>),
     /// The identity to go on with.
     Identity(Result<Identity, Refusal>),
+    /// The identity to go on with, and the prepared transaction that has been kept.
+    Kept(Kept),
     /// Per item, in the order of the request.
     Each(Vec<Result<(), Refusal>>),
     /// The generation that has been joined.
@@ -318,6 +405,9 @@ pub enum Refusal {
     /// The producer id is not the transactional id's.
     #[error("the producer id does not belong to this transactional id")]
     ProducerIdMapping,
+    /// No such transactional id.
+    #[error("no such transactional id")]
+    UnknownTransactionalId,
     /// The transaction's state does not allow this.
     #[error("the transaction is in no state for this")]
     TransactionState,

@@ -2,8 +2,8 @@
 //! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
 
 use super::rows::{
-    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, Member, Outcome, ProducerKey,
-    TopicConfig, Totals,
+    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, IdleSpan, Member, OperatorDecision,
+    Outcome, ProducerKey, TopicConfig, Totals,
 };
 use crate::types::*;
 use crate::{codec, codec_enum};
@@ -56,6 +56,28 @@ pub enum Event {
     },
     /// A transaction's marker is in a partition. The log writes it as Kafka's control batch.
     MarkerWritten(MarkerWritten),
+    /// A transaction takes nothing more; its outcome is decided outside.
+    TransactionPrepared {
+        transactional_id: TransactionalId,
+        number: TxnNumber,
+        at: Timestamp,
+        deadline: Option<ServedTime>,
+    },
+    /// A transactional id has a new holder, and its prepared transaction stays.
+    HolderReplaced {
+        transactional_id: TransactionalId,
+        holder: Identity,
+        recoverable: Option<Identity>,
+        timeout: Duration,
+    },
+    /// A transaction must end earlier, because of the LSO budget of a topic in which it is enrolled.
+    DeadlineMoved { transactional_id: TransactionalId, deadline: ServedTime, topic: TopicId },
+    /// An operator has decided the outcome of a transaction that has ended in this decision.
+    OperatorDecided { transactional_id: TransactionalId, number: TxnNumber, decision: OperatorDecision },
+    /// A transactional id that has not been heard of for long is forgotten, with its outcomes.
+    TransactionalIdExpired { transactional_id: TransactionalId },
+    /// What a partition remembers of a producer that has not been heard of since `span` is forgotten.
+    ProducerExpired { partition: PartitionId, producer: ProducerId, span: IdleSpan },
     /// A partition's log start has moved forward: what lies below `to` is not read any more.
     LogStartMoved { partition: PartitionId, to: Cut, reason: CutReason },
     /// A group has a new generation, which waits for its assignment.
@@ -210,6 +232,12 @@ codec_enum!(Event {
     22 => BatchAppended(batch),
     23 => MarkerWritten(marker),
     32 => RowsSwept { producers, aborted },
+    60 => OperatorDecided { transactional_id, number, decision },
+    61 => TransactionalIdExpired { transactional_id },
+    62 => ProducerExpired { partition, producer, span },
+    63 => TransactionPrepared { transactional_id, number, at, deadline },
+    64 => HolderReplaced { transactional_id, holder, recoverable, timeout },
+    65 => DeadlineMoved { transactional_id, deadline, topic },
     80 => GenerationFormed { group, generation, protocol_type, protocol, leader, members },
     81 => GroupAssigned { group, assignments },
     82 => MemberReplaced { group, former, id, member },

@@ -5,8 +5,10 @@ mod groups;
 
 use super::draft::{Draft, Need};
 use super::events::{BatchAppended, Enrolment, Event, MARKER_BYTES, MarkerWritten};
+use super::limits::OUTCOMES_PER_ID_MAX;
 use super::rows::*;
 use crate::types::*;
+use std::time::Duration;
 
 /// Lets one event take effect on the rows, at served time `at`. On `Err`, the draft is to be dropped and tried again once
 /// the needed rows are known.
@@ -31,17 +33,7 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             Ok(())
         }
         Event::ProducerInitialized { transactional_id, holder, recoverable, timeout } => {
-            let number = rows.get::<TransactionRow>(transactional_id)?.map_or(TxnNumber(0), |row| row.number);
-            let row = TransactionRow {
-                holder: *holder,
-                recoverable: *recoverable,
-                number,
-                timeout: *timeout,
-                state: TransactionState::Empty,
-                last_used: at,
-            };
-            rows.put(transactional_id, row);
-            Ok(())
+            producer_initialized(rows, at, transactional_id, (*holder, *recoverable, *timeout))
         }
         Event::PartitionsEnrolled { enrolment, partitions } => {
             enrolled(rows, at, enrolment, |ongoing| ongoing.partitions.extend(partitions.iter().copied()))
@@ -55,6 +47,25 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             transaction_ended(rows, at, transactional_id, *number, (*outcome, *reason, *holder))
         }
         Event::MarkerWritten(marker) => marker_written(rows, at, marker),
+        Event::TransactionPrepared { transactional_id, number: _, at: prepared_at, deadline } => {
+            transaction_prepared(rows, at, transactional_id, *prepared_at, *deadline)
+        }
+        Event::HolderReplaced { transactional_id, holder, recoverable, timeout } => {
+            holder_replaced(rows, at, transactional_id, (*holder, *recoverable, *timeout))
+        }
+        Event::DeadlineMoved { transactional_id, deadline, topic } => {
+            deadline_moved(rows, transactional_id, *deadline, *topic)
+        }
+        Event::OperatorDecided { transactional_id, number, decision } => {
+            operator_decided(rows, transactional_id, *number, decision)
+        }
+        Event::TransactionalIdExpired { transactional_id } => {
+            transactional_id_expired(rows, transactional_id)
+        }
+        Event::ProducerExpired { partition, producer, span } => {
+            let key = ProducerKey { partition: *partition, producer: *producer };
+            producer_expired(rows, key, *span)
+        }
         Event::LogStartMoved { partition, to, .. } => rows.change(partition, |row: &mut PartitionRow| {
             row.log_start = to.offset;
             row.bytes_below_start = to.bytes;
@@ -64,22 +75,38 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         | Event::MemberReplaced { .. }
         | Event::MembersLeft { .. }
         | Event::GroupDeleted { .. } => groups::evolve(rows, at, event),
-        Event::OffsetsForgotten { offsets } => {
-            offsets.iter().for_each(|key| rows.remove::<CommittedOffset>(key));
-            Ok(())
-        }
-        Event::OffsetsCommitted { offsets } => {
-            for (key, committed) in offsets {
-                rows.put(key, committed.clone());
-            }
-            Ok(())
-        }
+        Event::OffsetsForgotten { offsets } => removed::<CommittedOffset>(rows, offsets),
+        Event::OffsetsCommitted { offsets } => offsets_committed(rows, offsets),
         Event::RowsSwept { producers, aborted } => {
-            producers.iter().for_each(|key| rows.remove::<ProducerRow>(key));
-            aborted.iter().for_each(|key| rows.remove::<AbortedRow>(key));
-            Ok(())
+            removed::<ProducerRow>(rows, producers)?;
+            removed::<AbortedRow>(rows, aborted)
         }
     }
+}
+
+fn removed<R: Row>(rows: &mut Draft<'_>, keys: &[R::Key]) -> Result<(), Need> {
+    keys.iter().for_each(|key| rows.remove::<R>(key));
+    Ok(())
+}
+
+fn offsets_committed(
+    rows: &mut Draft<'_>,
+    offsets: &[(GroupOffsetKey, CommittedOffset)],
+) -> Result<(), Need> {
+    for (key, committed) in offsets {
+        rows.put(key, committed.clone());
+    }
+    Ok(())
+}
+
+fn operator_decided(
+    rows: &mut Draft<'_>,
+    transactional_id: &TransactionalId,
+    number: TxnNumber,
+    decision: &OperatorDecision,
+) -> Result<(), Need> {
+    let key = OutcomeKey { transactional_id: transactional_id.clone(), number };
+    rows.change(&key, |row: &mut OutcomeRow| row.operator = Some(decision.clone()))
 }
 
 /// The partitions of a topic, by number.
@@ -123,6 +150,37 @@ fn count_partitions(rows: &mut Draft<'_>, change: impl FnOnce(u32) -> u32) -> Re
     Ok(())
 }
 
+fn producer_initialized(
+    rows: &mut Draft<'_>,
+    at: ServedTime,
+    id: &TransactionalId,
+    (holder, recoverable, timeout): (Identity, Option<Identity>, Duration),
+) -> Result<(), Need> {
+    let before = rows.get::<TransactionRow>(id)?.map(|row| (row.holder.id, row.number, row.last_used));
+    let number = before.map_or(TxnNumber(0), |(_, number, _)| number);
+    own_producer_id(rows, id, before.map(|(id, ..)| id), holder.id);
+    transactional_id_used(rows, id, before.map(|(_, _, used)| used), at);
+    let state = TransactionState::Empty;
+    rows.put(id, TransactionRow { holder, recoverable, number, timeout, state, last_used: at });
+    Ok(())
+}
+
+/// The producer id of a transactional id leads back to it, and the one before that no longer does.
+fn own_producer_id(
+    rows: &mut Draft<'_>,
+    id: &TransactionalId,
+    before: Option<ProducerId>,
+    producer: ProducerId,
+) {
+    if before == Some(producer) {
+        return;
+    }
+    if let Some(before) = before {
+        rows.remove::<ProducerOwnerRow>(&before);
+    }
+    rows.put(&producer, ProducerOwnerRow { transactional_id: id.clone() });
+}
+
 /// Opens the transaction if this is its first enrolment.
 fn enrolled(
     rows: &mut Draft<'_>,
@@ -131,13 +189,16 @@ fn enrolled(
     change: impl FnOnce(&mut Ongoing),
 ) -> Result<(), Need> {
     let id = &enrolment.transactional_id;
-    match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
-        None => return Ok(()),
-        Some(TransactionState::Ongoing(_)) => {}
-        Some(_) => {
+    let Some((state, used)) = rows.get::<TransactionRow>(id)?.map(|row| (&row.state, row.last_used)) else {
+        return Ok(());
+    };
+    match state {
+        TransactionState::Ongoing(_) => {}
+        _ => {
             rows.put(&Timer::Transaction(id.clone()), DeadlineRow { deadline: enrolment.deadline });
         }
     }
+    transactional_id_used(rows, id, Some(used), at);
     rows.change(id, |row: &mut TransactionRow| {
         row.last_used = at;
         row.number = enrolment.number;
@@ -164,6 +225,7 @@ fn batch_appended(rows: &mut Draft<'_>, at: ServedTime, batch: &BatchAppended) -
         Some(number) if rows.get::<ProducerRow>(&key)?.is_none_or(|row| row.open.is_none()) => Some(number),
         _ => None,
     };
+    producer_used(rows, &key, at)?;
     let fresh = || ProducerRow::fresh(append.identity.epoch, at);
     rows.update(&key, fresh, |row| {
         row.enter_epoch(append.identity.epoch);
@@ -177,6 +239,7 @@ fn batch_appended(rows: &mut Draft<'_>, at: ServedTime, batch: &BatchAppended) -
             append_time: batch.append_time.unwrap_or(Timestamp::NONE),
         });
         row.last_used = at;
+        row.last_timestamp = batch.max_timestamp;
         if let Some(number) = opens {
             row.open = Some((number, batch.base_offset));
         }
@@ -220,6 +283,7 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
         row.totals = marker.before.with(MARKER_BYTES, marker.timestamp);
     })?;
     let key = ProducerKey { partition, producer: marker.producer.id };
+    producer_used(rows, &key, at)?;
     let mut closed = None;
     rows.update(
         &key,
@@ -227,6 +291,7 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
         |row| {
             row.enter_epoch(marker.producer.epoch);
             row.last_used = at;
+            row.last_timestamp = marker.timestamp;
             closed = row.open.take_if(|(number, _)| *number == marker.number);
         },
     )?;
@@ -267,13 +332,13 @@ fn transaction_ended(
     (outcome, reason, holder): (Outcome, EndReason, Identity),
 ) -> Result<(), Need> {
     let Some(mut row) = rows.get::<TransactionRow>(id)?.cloned() else { return Ok(()) };
-    let by = row.holder;
+    let (by, ran_under) = (row.holder, row.runs_under());
     row.number = number;
     let ended = TransactionState::Complete(Ended { outcome, reason, by });
-    if let TransactionState::Ongoing(ongoing) = std::mem::replace(&mut row.state, ended) {
+    if let Some(ongoing) = std::mem::replace(&mut row.state, ended).into_open() {
         rows.remove::<DeadlineRow>(&Timer::Transaction(id.clone()));
         for offset in ongoing.offsets {
-            let key = PendingOffsetKey { offset, producer: by.id };
+            let key = PendingOffsetKey { offset, producer: ran_under.id };
             let pending = rows.get::<PendingOffsetRow>(&key)?.cloned();
             rows.remove::<PendingOffsetRow>(&key);
             if let (Some(pending), Outcome::Commit) = (pending, outcome) {
@@ -281,18 +346,141 @@ fn transaction_ended(
             }
         }
     }
+    outcome_known(rows, id, number, OutcomeRow { producer: ran_under, outcome, reason, operator: None });
+    transactional_id_used(rows, id, Some(row.last_used), at);
     // Who was only too slow may go on (KIP-588); who was fenced by a new holder may not.
-    row.recoverable = (reason == EndReason::Expired).then_some(by);
+    row.recoverable = reason.is_recoverable().then_some(by);
+    own_producer_id(rows, id, Some(by.id), holder.id);
     row.holder = holder;
     row.last_used = at;
     rows.put(id, row);
     Ok(())
 }
 
+fn transaction_prepared(
+    rows: &mut Draft<'_>,
+    at: ServedTime,
+    id: &TransactionalId,
+    prepared_at: Timestamp,
+    deadline: Option<ServedTime>,
+) -> Result<(), Need> {
+    let Some(mut row) = rows.get::<TransactionRow>(id)?.cloned() else { return Ok(()) };
+    let TransactionState::Ongoing(transaction) = row.state else { return Ok(()) };
+    let timer = Timer::Transaction(id.clone());
+    match deadline {
+        Some(deadline) => rows.put(&timer, DeadlineRow { deadline }),
+        None => rows.remove::<DeadlineRow>(&timer),
+    }
+    let prepared = Prepared { transaction, producer: row.holder, at: prepared_at, deadline };
+    transactional_id_used(rows, id, Some(row.last_used), at);
+    row.state = TransactionState::Prepared(Box::new(prepared));
+    row.last_used = at;
+    rows.put(id, row);
+    Ok(())
+}
+
+fn holder_replaced(
+    rows: &mut Draft<'_>,
+    at: ServedTime,
+    id: &TransactionalId,
+    (holder, recoverable, timeout): (Identity, Option<Identity>, Duration),
+) -> Result<(), Need> {
+    let Some(mut row) = rows.get::<TransactionRow>(id)?.cloned() else { return Ok(()) };
+    own_producer_id(rows, id, Some(row.holder.id), holder.id);
+    transactional_id_used(rows, id, Some(row.last_used), at);
+    row.holder = holder;
+    row.recoverable = recoverable;
+    row.timeout = timeout;
+    row.last_used = at;
+    rows.put(id, row);
+    Ok(())
+}
+
+fn deadline_moved(
+    rows: &mut Draft<'_>,
+    id: &TransactionalId,
+    deadline: ServedTime,
+    topic: TopicId,
+) -> Result<(), Need> {
+    rows.change(id, |row: &mut TransactionRow| {
+        if let TransactionState::Ongoing(ongoing) = &mut row.state {
+            ongoing.deadline = deadline;
+            ongoing.budget_of = Some(topic);
+        }
+    })?;
+    rows.put(&Timer::Transaction(id.clone()), DeadlineRow { deadline });
+    Ok(())
+}
+
+/// The newest outcomes of an id are kept.
+fn outcome_known(rows: &mut Draft<'_>, id: &TransactionalId, number: TxnNumber, outcome: OutcomeRow) {
+    let key = |number| OutcomeKey { transactional_id: id.clone(), number };
+    if let Some(oldest) = number.0.checked_sub(OUTCOMES_PER_ID_MAX) {
+        rows.remove::<OutcomeRow>(&key(TxnNumber(oldest)));
+    }
+    rows.put(&key(number), outcome);
+}
+
+/// A transactional id takes its place in the order of idleness anew.
+fn transactional_id_used(
+    rows: &mut Draft<'_>,
+    id: &TransactionalId,
+    before: Option<ServedTime>,
+    at: ServedTime,
+) {
+    let key = |at| IdleTransactionalIdKey { span: IdleSpan::of(at), transactional_id: id.clone() };
+    match before.map(key) {
+        Some(before) if before == key(at) => return,
+        Some(before) => rows.remove::<IdleTransactionalIdRow>(&before),
+        None => {}
+    }
+    rows.put(&key(at), IdleTransactionalIdRow {});
+}
+
+/// A producer takes its place in the order of idleness anew.
+fn producer_used(rows: &mut Draft<'_>, producer: &ProducerKey, at: ServedTime) -> Result<(), Need> {
+    let key = |at| IdleProducerKey { span: IdleSpan::of(at), producer: producer.clone() };
+    match rows.get::<ProducerRow>(producer)?.map(|row| key(row.last_used)) {
+        Some(before) if before == key(at) => return Ok(()),
+        Some(before) => rows.remove::<IdleProducerRow>(&before),
+        None => {}
+    }
+    rows.put(&key(at), IdleProducerRow {});
+    Ok(())
+}
+
+fn transactional_id_expired(rows: &mut Draft<'_>, id: &TransactionalId) -> Result<(), Need> {
+    let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(()) };
+    let (newest, producer, span) = (row.number.0, row.holder.id, IdleSpan::of(row.last_used));
+    rows.remove::<TransactionRow>(id);
+    rows.remove::<ProducerOwnerRow>(&producer);
+    rows.remove::<IdleTransactionalIdRow>(&IdleTransactionalIdKey { span, transactional_id: id.clone() });
+    for number in newest.saturating_sub(OUTCOMES_PER_ID_MAX)..=newest {
+        let number = TxnNumber(number);
+        rows.remove::<OutcomeRow>(&OutcomeKey { transactional_id: id.clone(), number });
+    }
+    Ok(())
+}
+
+fn producer_expired(rows: &mut Draft<'_>, producer: ProducerKey, span: IdleSpan) -> Result<(), Need> {
+    if rows.get::<ProducerRow>(&producer)?.is_some_and(|row| IdleSpan::of(row.last_used) == span) {
+        rows.remove::<ProducerRow>(&producer);
+    }
+    rows.remove::<IdleProducerRow>(&IdleProducerKey { span, producer });
+    Ok(())
+}
+
 impl ProducerRow {
     /// A producer that has stored nothing here.
     pub(super) fn fresh(epoch: ProducerEpoch, at: ServedTime) -> ProducerRow {
-        ProducerRow { epoch, stored_in_epoch: 0, batches: Vec::new(), open: None, last_used: at }
+        ProducerRow {
+            epoch,
+            stored_in_epoch: 0,
+            batches: Vec::new(),
+            open: None,
+            last_used: at,
+            last_timestamp: Timestamp::NONE,
+        }
     }
 
     /// A newer epoch forgets the older one's batches: its own sequences start at 0.

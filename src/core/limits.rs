@@ -21,6 +21,13 @@ pub const GROUPS_PER_TRANSACTION_MAX: usize = 256;
 /// each first append and each marker.
 pub const OPEN_TRANSACTIONS_PER_PARTITION_MAX: usize = 4_096;
 
+/// Outcomes kept of each transactional id: a client that has lost an answer asks for its last one; more are for people.
+pub const OUTCOMES_PER_ID_MAX: u64 = 16;
+
+/// How exactly it is known since when something has been idle: its row in the order of idleness moves at most once in this
+/// time, however busy it is.
+pub const IDLE_SPAN: Duration = Duration::from_secs(1);
+
 /// How far the wall clock may go another way than served time before retention distrusts it. NTP corrects a running clock
 /// by far less; a clock that was set, or a suspended machine, shows as more.
 pub const RETENTION_CLOCK_STEP_MAX: Duration = Duration::from_secs(10 * 60);

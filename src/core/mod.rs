@@ -21,9 +21,10 @@ pub mod topic_settings;
 mod tests;
 
 pub use commands::{
-    Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndTxn, Enrol, ExpireRecords, InitProducerId,
-    NewTopic, Now, OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep,
-    TransactionalProducer,
+    Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndByOperator, EndTxn, Enrol, ExpireProducer,
+    ExpireRecords, ExpireTransactionalId, ForceAbort, InitProducerId, Kept, NewTopic, Now, OffsetToCommit,
+    PrepareTxn, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep, TransactionalProducer,
+    TwoPhase,
 };
 pub use commands::{
     GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,
@@ -36,9 +37,11 @@ pub use events::{
 };
 pub use evolve::evolve;
 pub use rows::{
-    AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorRow, DeadlineRow, EndReason, Ended,
-    GroupOffsetKey, Identity, MemberKey, NextProducerIdRow, Ongoing, OpenTransaction, OpenTransactionsRow,
-    Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerRow,
+    AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorKey, CoordinatorKind, CoordinatorRow,
+    DeadlineRow, EndReason, Ended, GroupOffsetKey, Identity, IdleProducerKey, IdleProducerRow, IdleSpan,
+    IdleTransactionalIdKey, IdleTransactionalIdRow, LSO_BUDGET, MemberKey, NextProducerIdRow, Ongoing,
+    OpenTransaction, OpenTransactionsRow, OperatorDecision, Outcome, OutcomeKey, OutcomeRow, PartitionRow,
+    PendingOffsetKey, PendingOffsetRow, Prepared, ProducerIdsRow, ProducerKey, ProducerOwnerRow, ProducerRow,
     REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow,
     Totals, TransactionRow, TransactionState,
 };

@@ -4,6 +4,7 @@ mod groups;
 
 pub use groups::*;
 
+use super::limits::IDLE_SPAN;
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,10 +96,18 @@ rows! {
     Rebalance[GroupId] => RebalanceRow,
     /// Volatile: how many sessions there are.
     Sessions[()] => SessionsRow,
+    /// Which transactional id a producer id belongs to.
+    ProducerOwner[ProducerId] => ProducerOwnerRow,
+    /// Since when a transactional id has not been heard of.
+    IdleTransactionalId[IdleTransactionalIdKey] => IdleTransactionalIdRow,
+    /// Since when a producer has not been heard of in a partition.
+    IdleProducer[IdleProducerKey] => IdleProducerRow,
+    /// How one of a transactional id's newest transactions ended.
+    Outcome[OutcomeKey] => OutcomeRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
-    /// Volatile: the newest connection that coordinates a transactional id.
-    Coordinator[TransactionalId] => CoordinatorRow,
+    /// Volatile: a transactional id's newest connection to one kind of coordinator.
+    Coordinator[CoordinatorKey] => CoordinatorRow,
 }
 
 impl RowKey {
@@ -203,6 +212,17 @@ pub struct PartitionRow {
 }
 codec!(PartitionRow { log_start, bytes_below_start, next_offset, first_open, totals });
 
+/// A topic's setting: how many milliseconds a transaction may hold back the last stable offset of one of its partitions.
+pub const LSO_BUDGET: &str = "semel.lso.budget.ms";
+
+impl TopicRow {
+    /// How long a transaction may hold back this topic's last stable offsets, if that is limited.
+    #[must_use]
+    pub fn lso_budget(&self) -> Option<Duration> {
+        self.config.get(LSO_BUDGET)?.parse().ok().map(Duration::from_millis)
+    }
+}
+
 impl PartitionRow {
     /// The last stable offset: nothing at or above it is decided yet (`spec/transactions.md`, "Reading").
     #[must_use]
@@ -278,8 +298,10 @@ pub struct ProducerRow {
     pub open: Option<(TxnNumber, Offset)>,
     /// When the producer was last heard of here.
     pub last_used: ServedTime,
+    /// The newest timestamp of its last batch or marker here: wall time, for people.
+    pub last_timestamp: Timestamp,
 }
-codec!(ProducerRow { epoch, stored_in_epoch, batches, open, last_used });
+codec!(ProducerRow { epoch, stored_in_epoch, batches, open, last_used, last_timestamp });
 
 /// An aborted range is found by its partition, its producer and its marker's offset: so a reader who has a batch asks
 /// once for its producer's next abort, however many others have aborted since.
@@ -321,8 +343,112 @@ pub enum EndReason {
     Expired,
     /// A new holder of its transactional id came.
     Fenced,
+    /// An operator said so.
+    Operator,
+    /// It held back a topic's last stable offset for longer than the topic allows.
+    Budget,
 }
-codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced });
+codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced, 3 => Operator, 4 => Budget });
+
+impl EndReason {
+    /// Whether its producer was only too slow, and may go on (KIP-588).
+    #[must_use]
+    pub fn is_recoverable(self) -> bool {
+        matches!(self, EndReason::Expired | EndReason::Budget)
+    }
+}
+
+/// Which transactional id a producer id belongs to: what a partition or an operator knows of a transaction is its producer
+/// id. An id that was rotated away, or is idempotent only, has none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProducerOwnerRow {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+}
+codec!(ProducerOwnerRow { transactional_id });
+
+/// A span of served time, [`IDLE_SPAN`](super::limits::IDLE_SPAN) long, in which something was last heard of. What is idle
+/// is ordered by it, so that the longest idle is found without looking at the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdleSpan(pub u64);
+codec!(IdleSpan(u64));
+
+impl IdleSpan {
+    /// The span that `at` is in.
+    #[must_use]
+    pub fn of(at: ServedTime) -> IdleSpan {
+        let length = u64::try_from(IDLE_SPAN.as_millis()).unwrap_or(u64::MAX);
+        IdleSpan(at.0 / length.max(1))
+    }
+
+    /// The first span that is not over for `idle` at `now`: everything in those before it has been idle for as long.
+    #[must_use]
+    pub fn first_not_idle_for(idle: Duration, now: ServedTime) -> IdleSpan {
+        let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        IdleSpan::of(ServedTime(now.0.saturating_sub(idle)))
+    }
+}
+
+/// An idle transactional id, by the span in which it was last heard of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdleTransactionalIdKey {
+    /// When.
+    pub span: IdleSpan,
+    /// Who.
+    pub transactional_id: TransactionalId,
+}
+
+/// The key says it all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdleTransactionalIdRow {}
+codec!(IdleTransactionalIdRow {});
+
+/// An idle producer of a partition, by the span in which it was last heard of there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdleProducerKey {
+    /// When.
+    pub span: IdleSpan,
+    /// Who, where.
+    pub producer: ProducerKey,
+}
+
+/// The key says it all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdleProducerRow {}
+codec!(IdleProducerRow {});
+
+/// A transaction is found by its transactional id and number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutcomeKey {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+    /// Which of its transactions.
+    pub number: TxnNumber,
+}
+
+/// How a transaction ended. The newest [`OUTCOMES_PER_ID_MAX`](super::limits::OUTCOMES_PER_ID_MAX) of each id are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutcomeRow {
+    /// Under which identity it ran.
+    pub producer: Identity,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: EndReason,
+    /// Which operator decided it, and when, if one did.
+    pub operator: Option<OperatorDecision>,
+}
+codec!(OutcomeRow { producer, outcome, reason, operator });
+
+/// Who decided about somebody else's transaction, for the record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperatorDecision {
+    /// The operator's principal.
+    pub operator: String,
+    /// When, in wall time.
+    pub at: Timestamp,
+}
+codec!(OperatorDecision { operator, at });
 
 /// A transactional id.
 #[derive(Clone, Debug, PartialEq)]
@@ -342,6 +468,20 @@ pub struct TransactionRow {
 }
 codec!(TransactionRow { holder, recoverable, number, timeout, state, last_used });
 
+impl TransactionRow {
+    /// Under which identity the open transaction runs, or the next one would: the holder's, but that of a prepared one may be
+    /// an earlier holder's.
+    #[must_use]
+    pub fn runs_under(&self) -> Identity {
+        match &self.state {
+            TransactionState::Prepared(prepared) => prepared.producer,
+            TransactionState::Empty | TransactionState::Ongoing(_) | TransactionState::Complete(_) => {
+                self.holder
+            }
+        }
+    }
+}
+
 /// Where a transactional id's newest transaction stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TransactionState {
@@ -351,8 +491,32 @@ pub enum TransactionState {
     Ongoing(Ongoing),
     /// Ended, every marker written.
     Complete(Ended),
+    /// Nothing is added any more, and somebody outside decides the outcome (KIP-939).
+    Prepared(Box<Prepared>),
 }
-codec_enum!(TransactionState { 0 => Empty, 1 => Ongoing(ongoing), 2 => Complete(ended) });
+codec_enum!(TransactionState { 0 => Empty, 1 => Ongoing(ongoing), 2 => Complete(ended), 3 => Prepared(prepared) });
+
+impl TransactionState {
+    /// The open transaction, if there is one.
+    #[must_use]
+    pub fn open(&self) -> Option<&Ongoing> {
+        match self {
+            TransactionState::Ongoing(ongoing) => Some(ongoing),
+            TransactionState::Prepared(prepared) => Some(&prepared.transaction),
+            TransactionState::Empty | TransactionState::Complete(_) => None,
+        }
+    }
+
+    /// The open transaction, taken out.
+    #[must_use]
+    pub fn into_open(self) -> Option<Ongoing> {
+        match self {
+            TransactionState::Ongoing(ongoing) => Some(ongoing),
+            TransactionState::Prepared(prepared) => Some(prepared.transaction),
+            TransactionState::Empty | TransactionState::Complete(_) => None,
+        }
+    }
+}
 
 /// An open transaction.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -367,8 +531,25 @@ pub struct Ongoing {
     pub began: Timestamp,
     /// When it is aborted.
     pub deadline: ServedTime,
+    /// The topic whose LSO budget has set the deadline, if one has.
+    pub budget_of: Option<TopicId>,
 }
-codec!(Ongoing { partitions, groups, offsets, began, deadline });
+codec!(Ongoing { partitions, groups, offsets, began, deadline, budget_of });
+
+/// A prepared transaction. No timeout of its producer's ends it, nor a new holder of its transactional id: whoever decides
+/// may have decided to commit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// The transaction as it was when it was prepared.
+    pub transaction: Ongoing,
+    /// Under which identity it ran: its id's holder may be another one by now.
+    pub producer: Identity,
+    /// When it was prepared, in wall time.
+    pub at: Timestamp,
+    /// When it is aborted, if it has a timeout of its own.
+    pub deadline: Option<ServedTime>,
+}
+codec!(Prepared { transaction, producer, at, deadline });
 
 /// What a deadline belongs to: the shard asks [`Command::Expire`](super::Command::Expire) for it when its time has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -472,8 +653,28 @@ pub struct NextProducerIdRow {
 }
 codec!(NextProducerIdRow { id });
 
-/// Volatile: the newest connection that sent a coordinator request for a transactional id. Version-1 requests carry
-/// nothing that tells an old one from a new one, so only this connection's count (`spec/differences.md`).
+/// The kinds of coordinator that a transactional producer speaks to. Clients use separate connections for them, in any
+/// order (`spec/transactions.md`, E10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CoordinatorKind {
+    /// Of the transaction: InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn.
+    Transaction,
+    /// Of the group whose offsets travel with it: TxnOffsetCommit.
+    Group,
+}
+
+/// A transactional id's newest connection is found by the id and the kind of coordinator it leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CoordinatorKey {
+    /// The transactional id.
+    pub transactional_id: TransactionalId,
+    /// Which coordinator.
+    pub kind: CoordinatorKind,
+}
+
+/// Volatile: the newest connection that sent a request of a transactional id to one kind of coordinator. Version-1
+/// requests, and TxnOffsetCommit in every version, carry nothing that tells an old one from a new one, so only this
+/// connection's count (`spec/transactions.md`, E10).
 #[derive(Clone, Debug, PartialEq)]
 pub struct CoordinatorRow {
     /// The connection.

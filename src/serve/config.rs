@@ -1,7 +1,7 @@
 //! What the settings mean: text becomes the types of each room, or a sentence that says what is wrong with it.
 
 use super::settings::Settings;
-use crate::broker::{BrokerConfig, Endpoint};
+use crate::broker::{BrokerConfig, Endpoint, Protocol};
 use crate::net::{ClientCertificates, IdentityFiles, Limits, Principal, PrincipalRule};
 use crate::shard::ShardLimits;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -78,6 +78,11 @@ impl Reader<'_> {
 
     fn millis(&self, name: &'static str) -> Result<Duration, ConfigError> {
         self.number(name, 0).map(Duration::from_millis)
+    }
+
+    /// A time of at least a second.
+    fn seconds(&self, name: &'static str) -> Result<Duration, ConfigError> {
+        Ok(Duration::from_secs(self.number(name, 1)?))
     }
 
     fn optional(&self, name: &'static str) -> Option<&str> {
@@ -162,6 +167,8 @@ impl Reader<'_> {
             resident_rows: self.number("resident-rows", 1000)?,
             segment_bytes: self.number("segment-bytes", 4 << 20)?,
             checkpoint_bytes: self.number("checkpoint-bytes", 1 << 20)?,
+            transactional_id_expiration: self.seconds("transactional-id-expiration")?,
+            producer_id_expiration: self.seconds("producer-id-expiration")?,
             retention_check: Duration::from_millis(self.number("retention-check-ms", 1)?),
             offsets_retention: Duration::from_secs(60 * self.number("offsets-retention", 1)?),
             store,
@@ -213,7 +220,10 @@ impl Config {
                 auto_create_topics: reader
                     .choice("auto-create-topics", &[("true", true), ("false", false)])?,
                 partitions_default: reader.number("default-partitions", 1)?,
-                transaction_timeout_max: Duration::from_secs(reader.number("transaction-timeout-max", 1)?),
+                transaction_timeout_max: reader.seconds("transaction-timeout-max")?,
+                two_phase_commit: reader.choice("two-phase-commit", &[("true", true), ("false", false)])?,
+                transactions_min: reader
+                    .choice("transactions-min-version", &[("1", Protocol::V1), ("2", Protocol::V2)])?,
                 group_session_timeout: reader.millis("group-session-timeout-min")?
                     ..=reader.millis("group-session-timeout-max")?,
                 group_initial_rebalance_delay: reader.millis("group-initial-rebalance-delay")?,

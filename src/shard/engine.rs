@@ -367,11 +367,11 @@ impl<P: Ports> Engine<P> {
     }
 }
 
-/// Whether a command counts only while the connection it came over lives. In version 1 nothing in the request itself tells
-/// a delayed one from a new one.
+/// Whether a command counts only while the connection it came over lives: nothing in the request itself tells a delayed one
+/// from a new one (E10).
 fn is_of_connection(command: &Command) -> bool {
     match command {
-        Command::Enrol(_) | Command::EnrolGroup { .. } => true,
+        Command::Enrol(_) | Command::EnrolGroup { .. } | Command::StageOffsets(_) => true,
         // Nobody is there to be answered: a member that joins and is gone would only hold up the others.
         Command::JoinGroup(_) | Command::SyncGroup(_) => true,
         Command::EndTxn(end) => end.protocol == Protocol::V1,

@@ -27,6 +27,12 @@ pub struct ShardLimits {
     pub checkpoint_rows: u64,
     /// Timers that are due and looked at in one turn of the loop; the rest wait for the next turn.
     pub expired_at_once: usize,
+    /// Served time after which a transactional id that has nothing open and is not used is forgotten, with its outcomes
+    /// (Kafka's `transactional.id.expiration.ms`).
+    pub transactional_id_expiration: Duration,
+    /// Served time after which a partition forgets a producer that has nothing open there and does not write (Kafka's
+    /// `producer.id.expiration.ms`): from then on, what it wrote before is not recognised if it comes again.
+    pub producer_id_expiration: Duration,
     /// How often records that are past their retention are looked for (Kafka's `log.retention.check.interval.ms`).
     pub retention_check: Duration,
     /// How long a stop waits for what is in flight.
@@ -98,6 +104,8 @@ impl Default for ShardLimits {
             checkpoint_bytes: 64 << 20,
             checkpoint_rows: 200_000,
             expired_at_once: 64,
+            transactional_id_expiration: Duration::from_secs(7 * 24 * 3600),
+            producer_id_expiration: Duration::from_secs(7 * 24 * 3600),
             retention_check: Duration::from_secs(300),
             stop: Duration::from_secs(10),
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),

@@ -7,8 +7,8 @@ use super::limits::ShardLimits;
 use super::rebuild::{RebuildError, Sources, check_made_anew};
 use super::replay::replay;
 use super::upkeep::{
-    Duty, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention, SweepRows,
-    TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+    Duty, ExpireOffsets, ExpireProducers, ExpireTransactionalIds, FreeSegments, Ground, GroundStart,
+    MoveLive, Pressure, Retention, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::{ClusterRow, Command, Now, RowKey, Timer};
@@ -346,6 +346,8 @@ impl Space {
         Ok(vec![
             Box::new(watch),
             Box::new(SweepRows::default()),
+            Box::new(ExpireTransactionalIds::after(limits.transactional_id_expiration)),
+            Box::new(ExpireProducers::after(limits.producer_id_expiration)),
             Box::new(Retention::every(limits.retention_check)),
             Box::new(ExpireOffsets::new(limits.offsets_retention)),
             Box::new(TrimIndex::new(ground.clone())),

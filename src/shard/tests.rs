@@ -89,6 +89,7 @@ async fn init(running: &Running, id: Option<&str>) -> Identity {
         transactional_id: id.and_then(TransactionalId::new).map(|id| (id, CLIENT)),
         timeout: std::time::Duration::from_secs(60),
         current: None,
+        two_phase: TwoPhase::Unaware,
     };
     match ask(running, Command::InitProducerId(init), vec![]).await {
         Reply::Identity(identity) => identity.unwrap(),
@@ -110,6 +111,38 @@ async fn end(running: &Running, id: &str, identity: Identity, outcome: Outcome) 
 
 fn partition_row(running: &Running, partition: PartitionId) -> PartitionRow {
     running.shard.view().get::<PartitionRow>(&partition).unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_ids_and_producers_are_forgotten_by_the_shard_itself_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = open(dir.path());
+    let topic = create_topic(&running, "payments", 1).await;
+    let partition = PartitionId::new(topic, PartitionIndex(0));
+    let (idle, busy) = (init(&running, Some("idle")).await, init(&running, Some("busy")).await);
+    produce(&running, partition, Some((idle, 0, true)), Some("idle"), 1).await.unwrap();
+    end(&running, "idle", idle, Outcome::Commit).await.unwrap();
+    produce(&running, partition, Some((busy, 0, true)), Some("busy"), 1).await.unwrap();
+    running.stop().await.unwrap();
+
+    let at_once = std::time::Duration::ZERO;
+    let limits =
+        ShardLimits { transactional_id_expiration: at_once, producer_id_expiration: at_once, ..limits() };
+    let running = start(dir.path(), Arc::new(RealDisk), &limits).unwrap();
+    let known = |running: &Running| {
+        let view = running.shard.view();
+        let ids: Vec<_> = view.transactions().map(|row| row.unwrap().0.as_str().to_owned()).collect();
+        let producers: Vec<_> = view.producers(partition).map(|row| row.unwrap().0).collect();
+        (ids, producers)
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let left = (vec!["busy".to_owned()], vec![busy.id]);
+    while known(&running) != left {
+        assert!(std::time::Instant::now() < deadline, "{:?}", known(&running));
+        tokio::task::yield_now().await;
+    }
+    assert!(end(&running, "busy", busy, Outcome::Commit).await.is_ok(), "what is open is never forgotten");
+    running.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,6 +152,7 @@ mod tests {
             batches: Vec::new(),
             open: None,
             last_used: ServedTime(0),
+            last_timestamp: Timestamp(0),
         };
         layer.put(&RowKey::Producer(ProducerKey { partition, producer }), Some(&row.into()));
         for batch in 0..10 {

@@ -1,7 +1,7 @@
 //! The keys of rows, as bytes that sort as the rows are read: a kind, then the fields, numbers big-endian, texts behind
 //! their length. Kinds are never reused.
 
-use crate::core::{AbortedKey, GroupOffsetKey, RowKey, Timer};
+use crate::core::{AbortedKey, GroupOffsetKey, IdleProducerKey, IdleSpan, OutcomeKey, RowKey, Timer};
 use crate::types::*;
 
 /// What kind of row a key belongs to: its first byte.
@@ -20,6 +20,10 @@ pub(super) mod kind {
     pub const PENDING_OFFSET: u8 = 11;
     pub const INDEX: u8 = 12;
     pub const DEADLINE: u8 = 13;
+    pub const PRODUCER_OWNER: u8 = 60;
+    pub const IDLE_TRANSACTIONAL_ID: u8 = 61;
+    pub const IDLE_PRODUCER: u8 = 62;
+    pub const OUTCOME: u8 = 63;
     pub const SEGMENT: u8 = 48;
     pub const GROUP: u8 = 80;
     pub const MEMBERS: u8 = 81;
@@ -58,6 +62,7 @@ impl KeyBytes {
         self
     }
 
+    /// A number that is not signed: spans of time, numbers of transactions.
     pub(super) fn unsigned(mut self, number: u64) -> KeyBytes {
         self.0.extend_from_slice(&number.to_be_bytes());
         self
@@ -96,6 +101,16 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         }
         RowKey::Group(group) => KeyBytes::new(kind::GROUP).text(group.as_str()),
         RowKey::Members(group) => KeyBytes::new(kind::MEMBERS).text(group.as_str()),
+        RowKey::IdleTransactionalId(key) => {
+            idle(kind::IDLE_TRANSACTIONAL_ID, key.span).text(key.transactional_id.as_str())
+        }
+        RowKey::IdleProducer(IdleProducerKey { span, producer }) => {
+            idle(kind::IDLE_PRODUCER, *span).partition(producer.partition).number(producer.producer.0)
+        }
+        RowKey::Outcome(OutcomeKey { transactional_id, number }) => {
+            KeyBytes::new(kind::OUTCOME).text(transactional_id.as_str()).unsigned(number.0)
+        }
+        RowKey::ProducerOwner(id) => KeyBytes::new(kind::PRODUCER_OWNER).number(id.0),
         RowKey::NextProducerId(())
         | RowKey::Rebalance(_)
         | RowKey::Sessions(())
@@ -103,6 +118,11 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         | RowKey::Deadline(Timer::Group(_) | Timer::Member(_)) => return None,
     };
     Some(bytes.done())
+}
+
+/// The beginning of the keys of what was last heard of in a span.
+pub(super) fn idle(kind: u8, span: IdleSpan) -> KeyBytes {
+    KeyBytes::new(kind).unsigned(span.0)
 }
 
 /// The bytes of an index entry's key: a partition and the batch's last offset, so that the first key at or after
@@ -139,6 +159,10 @@ impl<'a> KeyReader<'a> {
     pub(super) fn partition(&mut self) -> Option<PartitionId> {
         let topic = self.topic()?;
         Some(PartitionId::new(topic, PartitionIndex(i32::from_be_bytes(self.take(4)?.try_into().ok()?))))
+    }
+
+    pub(super) fn count(&mut self) -> Option<u64> {
+        self.take(8)?.try_into().ok().map(u64::from_be_bytes)
     }
 
     pub(super) fn number(&mut self) -> Option<i64> {

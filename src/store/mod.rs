@@ -7,6 +7,7 @@
 
 mod database;
 mod dead;
+mod idle;
 mod index;
 mod keys;
 mod search;

@@ -322,6 +322,19 @@ impl ReadView {
         })
     }
 
+    /// How the newest transactions of an id ended, oldest first.
+    pub fn outcomes(
+        &self,
+        id: &TransactionalId,
+    ) -> impl Iterator<Item = Result<(TxnNumber, OutcomeRow), StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::OUTCOME).text(id.as_str())).map(|entry| {
+            let (key, row) = entry?;
+            let number = KeyReader::new(&key).and_then(|mut key| key.text().and_then(|_| key.count()));
+            let row = OutcomeRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            Ok((TxnNumber(number.ok_or_else(|| StoreError::damaged_key(&key))?), row))
+        })
+    }
+
     /// The groups that have members, in the order of their lengths and names.
     pub fn live_groups(&self) -> impl Iterator<Item = Result<GroupId, StoreError>> + '_ {
         self.prefix(KeyBytes::new(kind::MEMBERS)).map(|entry| group_of(&entry?.0))

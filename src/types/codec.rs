@@ -66,6 +66,15 @@ macro_rules! codec_numbers {
 }
 codec_numbers!(u8, u16, u32, u64, u128, i16, i32, i64);
 
+impl<T: Codec> Codec for Box<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.as_ref().encode(out);
+    }
+    fn decode(input: &mut &[u8]) -> Result<Self, CodecError> {
+        T::decode(input).map(Box::new)
+    }
+}
+
 /// Implements [`Codec`] for a struct (or a one-field newtype) by listing its fields, in byte order.
 #[macro_export]
 macro_rules! codec {

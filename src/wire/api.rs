@@ -178,6 +178,12 @@ apis! {
     66 ListTransactions 0..=2 flexible 0;
     /// Shows topics page by page.
     75 DescribeTopicPartitions 0..=0 flexible 0;
+    /// semel's own: says how transactions ended.
+    28000 DescribeOutcomes 0..=0 flexible 0;
+    /// semel's own: prepares a transaction.
+    28001 PrepareTxn 0..=0 flexible 0;
+    /// semel's own: ends a transaction in an operator's name.
+    28002 EndTxnByOperator 0..=0 flexible 0;
 }
 
 impl ApiKey {
@@ -192,9 +198,15 @@ impl ApiKey {
         match self {
             ApiKey::Produce => Some(VersionRange { min: 0, ..served }),
             ApiKey::InitProducerId => Some(VersionRange { max: 5, ..served }),
-            private if PRIVATE_API_KEYS.contains(private.into()) => None,
+            private if private.is_private() => None,
             _ => Some(served),
         }
+    }
+
+    /// Whether it is one of semel's own.
+    #[must_use]
+    pub fn is_private(self) -> bool {
+        PRIVATE_API_KEYS.contains(self.into())
     }
 
     /// Whether a version has compact lengths and tagged fields.

@@ -14,7 +14,7 @@ Says(type, error) ==
 Has(outcome, n) == \E o \in core.outcomes : o.outcome = outcome /\ Cardinality(o.enrolled) = n
 Ended(c, k, told) == clients[c].told[k] = told
 
-ASSUME \A i \in 1 .. 52 : TLCSet(i, FALSE)
+ASSUME \A i \in 1 .. 53 : TLCSet(i, FALSE)
 
 Note(i, name, situation) ==
     IF TLCGet(i) THEN TRUE
@@ -136,4 +136,6 @@ ReachNotes ==
             Can("RetryInitProducerId"))
     /\ Note(52, "RecoveredAfterTimeout",
             \E c \in Clients : clients[c].phase = "open" /\ \E i \in fenced \cap (ProducerIds \X (0 .. EpochLast)) : i[1] = clients[c].pid)
+    /\ Note(53, "ForceAbort",
+            \E t \in TransactionalIds : ForceAborts(core, core.txn[t]) /\ spent.forces < ForcesMax)
 =============================================================================

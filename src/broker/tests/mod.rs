@@ -2,10 +2,13 @@
 
 mod administration;
 mod configs;
+mod defects;
 mod groups;
 mod harness;
 mod offsets;
 mod produce_and_fetch;
 mod retention;
 mod space;
+mod transaction_admin;
 mod transactions;
+mod two_phase;

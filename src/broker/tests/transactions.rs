@@ -110,6 +110,42 @@ async fn version_1_enrols_before_it_appends() {
 }
 
 #[tokio::test]
+async fn version_1_is_refused_where_it_is_not_wanted() {
+    let harness = Harness::with(|config| config.transactions_min = crate::core::Protocol::V2);
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    let producer = client.init(Some("x")).await;
+    let records = || batch(Some((producer, 0, true)), &["v"]);
+    let refused = client.produce(11, ("t", id, 0), Some("x"), records()).await;
+    assert_eq!(refused.error_code, ErrorCode::UnsupportedVersion);
+    assert_eq!(client.end(4, "x", producer, true).await.error_code, ErrorCode::UnsupportedVersion);
+    let refused = client.call(4, &txn_offsets("x", producer, 1)).await;
+    assert_eq!(refused.topics[0].partitions[0].error_code, ErrorCode::UnsupportedVersion);
+    let enrol = AddPartitionsToTxnRequest {
+        v3_and_below_transactional_id: "x".to_owned(),
+        v3_and_below_producer_id: producer.0,
+        v3_and_below_producer_epoch: producer.1,
+        v3_and_below_topics: vec![AddPartitionsToTxnTopic { name: "t".to_owned(), partitions: vec![0] }],
+        ..Default::default()
+    };
+    let refused = client.call(3, &enrol).await;
+    let result = &refused.results_by_topic_v3_and_below[0].results_by_partition[0];
+    assert_eq!(result.partition_error_code, ErrorCode::UnsupportedVersion);
+    let group = AddOffsetsToTxnRequest {
+        transactional_id: "x".to_owned(),
+        producer_id: producer.0,
+        producer_epoch: producer.1,
+        group_id: "g".to_owned(),
+    };
+    assert_eq!(client.call(4, &group).await.error_code, ErrorCode::UnsupportedVersion);
+
+    // Version 2, and what is no transaction, are served.
+    let plain = client.produce(9, ("t", id, 0), None, batch(None, &["plain"])).await;
+    assert_eq!(plain.error_code, ErrorCode::None);
+    assert_eq!(client.produce(12, ("t", id, 0), Some("x"), records()).await.error_code, ErrorCode::None);
+    assert_eq!(client.end(5, "x", producer, true).await.error_code, ErrorCode::None);
+}
+
+#[tokio::test]
 async fn a_fenced_producer_is_told_in_the_words_of_its_version() {
     let harness = Harness::start();
     let (mut client, id) = harness.with_topic("t", 1).await;
@@ -163,6 +199,72 @@ async fn an_older_connection_is_closed() {
         committed: false,
     };
     assert!(old.try_call(3, &request).await.is_err());
+}
+
+/// Offset `offset` of partition 0 of `t`, for group `g`.
+fn txn_offsets(id: &str, (producer_id, producer_epoch): (i64, i16), offset: i64) -> TxnOffsetCommitRequest {
+    let partition = TxnOffsetCommitRequestPartition { committed_offset: offset, ..Default::default() };
+    let topics = vec![TxnOffsetCommitRequestTopic {
+        name: "t".to_owned(),
+        partitions: vec![partition],
+        ..Default::default()
+    }];
+    TxnOffsetCommitRequest {
+        transactional_id: id.to_owned(),
+        group_id: "g".to_owned(),
+        producer_id,
+        producer_epoch,
+        topics,
+        ..Default::default()
+    }
+}
+
+/// What group `g` has committed of partition 0 of `t`.
+async fn committed_offset(client: &mut Client) -> i64 {
+    let topic =
+        OffsetFetchRequestTopics { name: "t".to_owned(), partition_indexes: vec![0], ..Default::default() };
+    let group =
+        OffsetFetchRequestGroup { group_id: "g".to_owned(), topics: Some(vec![topic]), ..Default::default() };
+    let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
+    client.call(8, &request).await.groups[0].topics[0].partitions[0].committed_offset
+}
+
+#[tokio::test]
+async fn offsets_that_arrive_late_over_a_connection_given_up_do_not_replace_newer_ones() {
+    for version in [4, 5] {
+        let harness = Harness::start();
+        let (mut given_up, _) = harness.with_topic("t", 1).await;
+        let (mut group, mut coordinator) = (harness.user(), harness.user());
+        let producer = coordinator.init(Some("x")).await;
+        let enrol = AddOffsetsToTxnRequest {
+            transactional_id: "x".to_owned(),
+            producer_id: producer.0,
+            producer_epoch: producer.1,
+            group_id: "g".to_owned(),
+        };
+        assert_eq!(coordinator.call(3, &enrol).await.error_code, ErrorCode::None);
+        // The newer one overtakes: the older one, which its client has given up, comes afterwards.
+        let newer = group.call(version, &txn_offsets("x", producer, 7)).await;
+        assert_eq!(newer.topics[0].partitions[0].error_code, ErrorCode::None);
+        assert!(
+            given_up.try_call(version, &txn_offsets("x", producer, 3)).await.is_err(),
+            "its connection ends"
+        );
+        assert_eq!(coordinator.end(5, "x", producer, true).await.error_code, ErrorCode::None);
+        assert_eq!(committed_offset(&mut group).await, 7);
+
+        // A new holder may use an older connection to the group's coordinator than the last one did.
+        let mut old = harness.user();
+        let mut last = harness.user();
+        let producer = last.init(Some("x")).await;
+        let staged = harness.user().call(5, &txn_offsets("x", producer, 8)).await;
+        assert_eq!(staged.topics[0].partitions[0].error_code, ErrorCode::None);
+        let producer = last.init(Some("x")).await;
+        let staged = old.call(5, &txn_offsets("x", producer, 9)).await;
+        assert_eq!(staged.topics[0].partitions[0].error_code, ErrorCode::None);
+        assert_eq!(last.end(5, "x", producer, true).await.error_code, ErrorCode::None);
+        assert_eq!(committed_offset(&mut group).await, 9);
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! What each command leads to. One file per family of commands; each decision states its events through a [`Draft`] and
 //! returns what the sender is told.
 
+mod expiry;
 mod groups;
 mod offsets;
+mod operator;
+mod prepared;
 mod produce;
 mod producer_id;
 mod retention;
@@ -47,7 +50,7 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         }
         Command::ExpireRecords(expire) => Reply::Done(retention::expire_records(rows, now, expire)?),
         Command::Produce(produce) => Reply::Produced(produce::produce(rows, now, produce)?),
-        Command::InitProducerId(init) => Reply::Identity(producer_id::init_producer_id(rows, now, init)?),
+        Command::InitProducerId(init) => producer_id::init_producer_id(rows, now, init)?,
         Command::Enrol(enrol) => Reply::Each(transactions::enrol_partitions(rows, now, enrol)?),
         Command::EnrolGroup { producer, group } => {
             Reply::Done(transactions::enrol_group(rows, now, producer, group)?)
@@ -72,6 +75,13 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         Command::ExpireOffsets { group, partitions, retention } => {
             Reply::Done(Ok(groups::expire_offsets(rows, now, group, partitions, *retention)?))
         }
+        Command::PrepareTxn(prepare) => Reply::Done(prepared::prepare_transaction(rows, now, prepare)?),
+        Command::EndByOperator(end) => Reply::Done(operator::end_by_operator(rows, now, end)?),
+        Command::ExpireTransactionalId(expire) => {
+            Reply::Done(Ok(expiry::expire_transactional_id(rows, now, expire)?))
+        }
+        Command::ExpireProducer(expire) => Reply::Done(Ok(expiry::expire_producer(rows, now, expire)?)),
+        Command::ForceAbort(abort) => Reply::Each(operator::force_abort(rows, now, abort)?),
         Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
         Command::Expire { timer } => {
             match timer {

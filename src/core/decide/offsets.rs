@@ -1,7 +1,7 @@
 //! Consumed offsets: committed at once, or with a transaction (`spec/transactions.md`, "Offsets").
 
 use super::groups::may_commit;
-use super::transactions::{enrolment, find_holder, state_group};
+use super::transactions::{check_enrols, enrolment, find_coordinated, state_group};
 use crate::core::commands::{GroupMember, Now, OffsetToCommit, Protocol, Refusal, StageOffsets};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
@@ -34,10 +34,13 @@ pub(super) fn stage_offsets(
 ) -> Result<Vec<Result<(), Refusal>>, Need> {
     let all = |refusal| Ok(vec![Err(refusal); stage.offsets.len()]);
     let id = &stage.producer.transactional_id;
-    let row = match find_holder(rows, id, stage.producer.identity)? {
+    let row = match find_coordinated(rows, &stage.producer, CoordinatorKind::Group)? {
         Ok(row) => row,
         Err(refusal) => return all(refusal),
     };
+    if let Err(refusal) = check_enrols(row) {
+        return all(refusal);
+    }
     let (enrolled, staged) = match &row.state {
         TransactionState::Ongoing(ongoing) => {
             (ongoing.groups.contains(&stage.member.group), ongoing.offsets.len())

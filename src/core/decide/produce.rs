@@ -1,6 +1,6 @@
 //! Idempotent and transactional append (`spec/transactions.md`, "Idempotent append" and "Enrolment").
 
-use super::transactions::{enrolment, find_holder};
+use super::transactions::{check_enrols, enrolment, find_holder, limit_deadline};
 use crate::core::commands::{
     Appended, BatchFacts, BatchProducer, Now, Produce, ProduceBatch, Protocol, Refusal,
 };
@@ -156,6 +156,9 @@ fn enrol_for_append(
         Err(Refusal::Fenced) => return Ok(Err(Refusal::StaleEpoch)),
         Err(refusal) => return Ok(Err(refusal)),
     };
+    if let Err(refusal) = check_enrols(row) {
+        return Ok(Err(refusal));
+    }
     let enrolled = match &row.state {
         TransactionState::Ongoing(ongoing) => Some(&ongoing.partitions),
         _ => None,
@@ -177,6 +180,7 @@ fn enrol_for_append(
             let enrolment = enrolment(transactional_id, row, now);
             let number = enrolment.number;
             rows.state(Event::PartitionsEnrolled { enrolment, partitions: vec![partition] })?;
+            limit_deadline(rows, now, transactional_id, [partition.topic])?;
             Ok(Ok(number))
         }
     }

@@ -1,67 +1,100 @@
 //! Producer ids: given out once, handed on, never reused (`spec/transactions.md`, "Producer ids").
 
-use super::transactions::{fence, raised};
-use crate::core::commands::{InitProducerId, Now, Refusal};
+use super::transactions::{fence, raised, take_over_connections};
+use crate::core::commands::{InitProducerId, Kept, Now, Refusal, Reply, TwoPhase};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::limits::{PRODUCER_IDS_PER_RESERVATION, TRANSACTIONAL_ID_BYTES_MAX};
 use crate::core::rows::*;
 use crate::types::*;
-use std::time::Duration;
 
 /// `InitProducerId`: a fresh id for an idempotent producer; the next identity of a transactional id, whose open transaction
-/// is aborted first.
-pub(super) fn init_producer_id(
-    rows: &mut Draft<'_>,
-    now: Now,
-    init: &InitProducerId,
-) -> Result<Result<Identity, Refusal>, Need> {
+/// is aborted first, unless it is prepared (P10).
+pub(super) fn init_producer_id(rows: &mut Draft<'_>, now: Now, init: &InitProducerId) -> Result<Reply, Need> {
     let Some((id, connection)) = &init.transactional_id else {
-        return Ok(Ok(Identity { id: take_producer_id(rows)?, epoch: ProducerEpoch::FIRST }));
+        let identity = Identity { id: take_producer_id(rows)?, epoch: ProducerEpoch::FIRST };
+        return Ok(Reply::Identity(Ok(identity)));
     };
+    let taken = match check(rows, init, id)? {
+        Err(refusal) => return Ok(Reply::Identity(Err(refusal))),
+        Ok(taking) => take_over(rows, now, init, id, taking)?,
+    };
+    take_over_connections(rows, id, *connection);
+    Ok(taken)
+}
+
+/// How a transactional id is taken over.
+enum Taking {
+    /// Nobody has held it: P3.
+    Fresh,
+    /// By the identity after the holder's: P4, P5, P8, P10.
+    Next,
+    /// By the holder's own, again: P6.
+    Same,
+}
+
+/// Whether an id may be taken over, and how. Whoever is refused changes nothing (P7).
+fn check(
+    rows: &Draft<'_>,
+    init: &InitProducerId,
+    id: &TransactionalId,
+) -> Result<Result<Taking, Refusal>, Need> {
     if id.as_str().len() > TRANSACTIONAL_ID_BYTES_MAX {
         return Ok(Err(Refusal::InvalidName));
     }
     if init.timeout.is_zero() {
         return Ok(Err(Refusal::TransactionTimeout));
     }
-    let identity = match rows.get::<TransactionRow>(id)? {
-        None => {
-            let holder = Identity { id: take_producer_id(rows)?, epoch: ProducerEpoch::FIRST };
-            initialised(rows, id, holder, None, init.timeout)?
-        }
-        Some(row) => {
-            let (holder, recoverable) = (row.holder, row.recoverable);
-            let ongoing = matches!(row.state, TransactionState::Ongoing(_));
-            match init.current {
-                // The reply to an earlier request got lost, or the transaction expired: the same answer again.
-                Some(current) if recoverable == Some(current) && current != holder => {
-                    if ongoing {
-                        return Ok(Err(Refusal::Fenced));
-                    }
-                    initialised(rows, id, holder, recoverable, init.timeout)?
-                }
-                Some(current) if current != holder => return Ok(Err(Refusal::Fenced)),
-                current => {
-                    let next = if ongoing { fence(rows, now, id)? } else { raised(rows, holder)?.1 };
-                    initialised(rows, id, next, current, init.timeout)?
-                }
-            }
-        }
-    };
-    rows.put(id, CoordinatorRow { connection: connection.0 });
-    Ok(Ok(identity))
+    let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Ok(Taking::Fresh)) };
+    let repeated =
+        init.current.is_some_and(|current| row.recoverable == Some(current) && current != row.holder);
+    if !repeated && init.current.is_some_and(|current| current != row.holder) {
+        return Ok(Err(Refusal::Fenced));
+    }
+    Ok(match (&row.state, init.two_phase, repeated) {
+        (TransactionState::Prepared(_), TwoPhase::Unaware, _) => Err(Refusal::TransactionState),
+        (TransactionState::Prepared(_), TwoPhase::Keep, true) => Ok(Taking::Same),
+        (TransactionState::Prepared(_) | TransactionState::Ongoing(_), _, true) => Err(Refusal::Fenced),
+        (TransactionState::Empty | TransactionState::Complete(_), _, true) => Ok(Taking::Same),
+        (_, _, false) => Ok(Taking::Next),
+    })
 }
 
-fn initialised(
+fn take_over(
     rows: &mut Draft<'_>,
+    now: Now,
+    init: &InitProducerId,
     id: &TransactionalId,
-    holder: Identity,
-    recoverable: Option<Identity>,
-    timeout: Duration,
-) -> Result<Identity, Need> {
-    rows.state(Event::ProducerInitialized { transactional_id: id.clone(), holder, recoverable, timeout })?;
-    Ok(holder)
+    taking: Taking,
+) -> Result<Reply, Need> {
+    let row = rows.get::<TransactionRow>(id)?;
+    let open = row.is_some_and(|row| row.state.open().is_some());
+    let kept = match row.map(|row| &row.state) {
+        Some(TransactionState::Prepared(prepared)) if init.two_phase == TwoPhase::Keep => {
+            Some(prepared.producer)
+        }
+        _ => None,
+    };
+    let before = row.map(|row| (row.holder, row.recoverable));
+    let (holder, recoverable) = match (taking, before) {
+        (Taking::Same, Some(before)) => before,
+        (Taking::Next, Some(_)) if open && kept.is_none() => (fence(rows, now, id)?, init.current),
+        (Taking::Next, Some((holder, _))) => (raised(rows, holder)?.1, init.current),
+        (Taking::Fresh, _) | (_, None) => {
+            (Identity { id: take_producer_id(rows)?, epoch: ProducerEpoch::FIRST }, None)
+        }
+    };
+    let (transactional_id, timeout) = (id.clone(), init.timeout);
+    Ok(match kept {
+        Some(prepared) => {
+            rows.state(Event::HolderReplaced { transactional_id, holder, recoverable, timeout })?;
+            Reply::Kept(Kept { holder, prepared })
+        }
+        None => {
+            rows.state(Event::ProducerInitialized { transactional_id, holder, recoverable, timeout })?;
+            Reply::Identity(Ok(holder))
+        }
+    })
 }
 
 /// The next producer id, from the reserved ones; reserves more if there are none left. After a restart the rest of a

@@ -38,22 +38,65 @@ pub(super) fn enrolment(id: &TransactionalId, row: &TransactionRow, now: Now) ->
     }
 }
 
-/// `producer`'s row, if it holds its id, and this connection is the newest that coordinates it. Version-1 requests carry
-/// nothing that tells a delayed one from a new one; the connection does, for as long as it lives.
+/// Whether anything can be added to the newest transaction of an id, or to the next one: not while one is prepared (E9).
+pub(super) fn check_enrols(row: &TransactionRow) -> Result<(), Refusal> {
+    match row.state {
+        TransactionState::Prepared(_) => Err(Refusal::TransactionState),
+        TransactionState::Empty | TransactionState::Ongoing(_) | TransactionState::Complete(_) => Ok(()),
+    }
+}
+
+/// Moves the deadline of an id's open transaction to where the budgets of these topics, in which it has just been
+/// enrolled, want it (D1).
+pub(super) fn limit_deadline(
+    rows: &mut Draft<'_>,
+    now: Now,
+    id: &TransactionalId,
+    topics: impl IntoIterator<Item = TopicId>,
+) -> Result<(), Need> {
+    let mut earliest: Option<(ServedTime, TopicId)> = None;
+    for topic in topics {
+        if let Some(budget) = rows.get::<TopicRow>(&topic)?.and_then(TopicRow::lso_budget) {
+            let deadline = (now.served.plus(budget), topic);
+            earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+        }
+    }
+    let before = rows.get::<TransactionRow>(id)?.and_then(|row| row.state.open()).map(|open| open.deadline);
+    match (earliest, before) {
+        (Some((deadline, topic)), Some(before)) if deadline < before => {
+            rows.state(Event::DeadlineMoved { transactional_id: id.clone(), deadline, topic })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `producer`'s row, if it holds its id, and this connection is the newest to this kind of coordinator
+/// (`RefuseOlderConnection`). The requests carry nothing that tells a delayed one from a new one; the connection does, for
+/// as long as it lives.
 pub(super) fn find_coordinated<'r>(
     rows: &'r mut Draft<'_>,
     producer: &TransactionalProducer,
+    kind: CoordinatorKind,
 ) -> Result<Result<&'r TransactionRow, Refusal>, Need> {
     let id = &producer.transactional_id;
     if let Err(refusal) = find_holder(rows, id, producer.identity)? {
         return Ok(Err(refusal));
     }
-    let newest = rows.get::<CoordinatorRow>(id)?.map_or(0, |row| row.connection);
+    let key = CoordinatorKey { transactional_id: id.clone(), kind };
+    let newest = rows.get::<CoordinatorRow>(&key)?.map_or(0, |row| row.connection);
     if producer.connection.0 < newest {
         return Ok(Err(Refusal::NotCoordinator));
     }
-    rows.put(id, CoordinatorRow { connection: producer.connection.0 });
+    rows.put(&key, CoordinatorRow { connection: producer.connection.0 });
     find_holder(rows, id, producer.identity)
+}
+
+/// A new holder's connection is the newest to the transaction coordinator; to the other kind it has none yet, and may well
+/// use an older one (E10).
+pub(super) fn take_over_connections(rows: &mut Draft<'_>, id: &TransactionalId, connection: ConnectionId) {
+    let key = |kind| CoordinatorKey { transactional_id: id.clone(), kind };
+    rows.put(&key(CoordinatorKind::Transaction), CoordinatorRow { connection: connection.0 });
+    rows.remove::<CoordinatorRow>(&key(CoordinatorKind::Group));
 }
 
 /// `EnrolPartitions`: all of them, or none.
@@ -63,11 +106,15 @@ pub(super) fn enrol_partitions(
     enrol: &Enrol,
 ) -> Result<Vec<Result<(), Refusal>>, Need> {
     let all = |refusal| vec![Err(refusal); enrol.partitions.len()];
-    rows.require(enrol.partitions.iter().map(PartitionRow::key))?;
-    let row = match find_coordinated(rows, &enrol.producer)? {
+    let of_partition = |p: &PartitionId| [PartitionRow::key(p), TopicRow::key(&p.topic)];
+    rows.require(enrol.partitions.iter().flat_map(of_partition))?;
+    let row = match find_coordinated(rows, &enrol.producer, CoordinatorKind::Transaction)? {
         Ok(row) => row,
         Err(refusal) => return Ok(all(refusal)),
     };
+    if let Err(refusal) = check_enrols(row) {
+        return Ok(all(refusal));
+    }
     let enrolment = enrolment(&enrol.producer.transactional_id, row, now);
     let mut partitions: BTreeSet<PartitionId> = enrol.partitions.iter().copied().collect();
     let enrolled = match &row.state {
@@ -89,7 +136,9 @@ pub(super) fn enrol_partitions(
         return Ok(answers.into_iter().map(|answer| answer.and(Err(Refusal::NotAttempted))).collect());
     }
     if !partitions.is_empty() {
+        let topics: BTreeSet<TopicId> = partitions.iter().map(|partition| partition.topic).collect();
         rows.state(Event::PartitionsEnrolled { enrolment, partitions: partitions.into_iter().collect() })?;
+        limit_deadline(rows, now, &enrol.producer.transactional_id, topics)?;
     }
     Ok(answers)
 }
@@ -101,7 +150,7 @@ pub(super) fn enrol_group(
     producer: &TransactionalProducer,
     group: &GroupId,
 ) -> Result<Result<(), Refusal>, Need> {
-    match find_coordinated(rows, producer)? {
+    match find_coordinated(rows, producer, CoordinatorKind::Transaction)? {
         Ok(_) => state_group(rows, now, producer, group),
         Err(refusal) => Ok(Err(refusal)),
     }
@@ -118,6 +167,9 @@ pub(super) fn state_group(
         Ok(row) => row,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    if let Err(refusal) = check_enrols(row) {
+        return Ok(Err(refusal));
+    }
     if let TransactionState::Ongoing(ongoing) = &row.state {
         if ongoing.groups.contains(group) {
             return Ok(Ok(()));
@@ -149,12 +201,18 @@ pub(super) fn end_transaction(
             (EndReason::Requested, _) if ended.outcome == *outcome => return Ok(Ok(row.holder)),
             (EndReason::Requested, _) => return Ok(Err(Refusal::TransactionState)),
             // It was too slow, and wants what has been done anyway (rule O4): a commit would be another matter.
-            (EndReason::Expired, Outcome::Abort) if *protocol == Protocol::V2 => return Ok(Ok(row.holder)),
-            (EndReason::Expired | EndReason::Fenced, _) => {}
+            (reason, Outcome::Abort) if reason.is_recoverable() && *protocol == Protocol::V2 => {
+                return Ok(Ok(row.holder));
+            }
+            // An operator has decided as it was going to.
+            (EndReason::Operator, Outcome::Commit) if ended.outcome == Outcome::Commit => {
+                return Ok(Ok(row.holder));
+            }
+            _ => {}
         }
     }
     let found = match protocol {
-        Protocol::V1 => find_coordinated(rows, producer)?,
+        Protocol::V1 => find_coordinated(rows, producer, CoordinatorKind::Transaction)?,
         Protocol::V2 => find_holder(rows, id, producer.identity)?,
     };
     let row = match found {
@@ -162,7 +220,7 @@ pub(super) fn end_transaction(
         Err(refusal) => return Ok(Err(refusal)),
     };
     match (&row.state, protocol, outcome) {
-        (TransactionState::Ongoing(_), _, _) => {}
+        (TransactionState::Ongoing(_) | TransactionState::Prepared(_), _, _) => {}
         // Nothing to abort: but the epoch is raised, so that whatever is still on its way is fenced (KIP-890).
         (_, Protocol::V2, Outcome::Abort) => {}
         _ => return Ok(Err(Refusal::TransactionState)),
@@ -170,14 +228,21 @@ pub(super) fn end_transaction(
     close(rows, now, id, *outcome, EndReason::Requested, *protocol).map(Ok)
 }
 
-/// `ExpireTransaction`: aborts a transaction whose deadline has passed.
+/// `ExpireTransaction`: aborts a transaction whose deadline has passed. A prepared one has none but what was asked for when it
+/// was prepared (D3).
 pub(super) fn expire_transaction(rows: &mut Draft<'_>, now: Now, id: &TransactionalId) -> Result<(), Need> {
-    let expired = match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
-        Some(TransactionState::Ongoing(ongoing)) => ongoing.deadline <= now.served,
-        _ => false,
+    let (deadline, reason) = match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
+        Some(TransactionState::Ongoing(Ongoing { deadline, budget_of: None, .. })) => {
+            (Some(*deadline), EndReason::Expired)
+        }
+        Some(TransactionState::Ongoing(Ongoing { deadline, budget_of: Some(_), .. })) => {
+            (Some(*deadline), EndReason::Budget)
+        }
+        Some(TransactionState::Prepared(prepared)) => (prepared.deadline, EndReason::Expired),
+        Some(TransactionState::Empty | TransactionState::Complete(_)) | None => return Ok(()),
     };
-    if expired {
-        close(rows, now, id, Outcome::Abort, EndReason::Expired, Protocol::V2)?;
+    if deadline.is_some_and(|deadline| deadline <= now.served) {
+        close(rows, now, id, Outcome::Abort, reason, Protocol::V2)?;
     }
     Ok(())
 }
@@ -189,7 +254,7 @@ pub(super) fn fence(rows: &mut Draft<'_>, now: Now, id: &TransactionalId) -> Res
 
 /// Ends the newest transaction of an id: outcome, markers and offsets in one decision. The markers carry the raised epoch
 /// (in version 2, and whenever the producer did not ask), so that late appends are refused at the partition.
-fn close(
+pub(super) fn close(
     rows: &mut Draft<'_>,
     now: Now,
     id: &TransactionalId,
@@ -201,11 +266,9 @@ fn close(
         return Ok(Identity { id: ProducerId::NONE, epoch: ProducerEpoch::NONE });
     };
     // The end of nothing is the end of an empty transaction with a number of its own: an outcome is never said twice.
-    let (number, partitions, offsets) = match row.state {
-        TransactionState::Ongoing(ongoing) => (row.number, ongoing.partitions, ongoing.offsets),
-        _ => (row.number.next(), Default::default(), Default::default()),
-    };
-    let producer = row.holder.id;
+    let number = if row.state.open().is_some() { row.number } else { row.number.next() };
+    let producer = row.runs_under().id;
+    let Ongoing { partitions, offsets, .. } = row.state.into_open().unwrap_or_default();
     let pending =
         offsets.into_iter().map(|offset| PendingOffsetRow::key(&PendingOffsetKey { offset, producer }));
     rows.require(partitions.iter().flat_map(|p| rows_of_marker(*p, producer)).chain(pending))?;
@@ -213,6 +276,8 @@ fn close(
         Protocol::V1 => (row.holder.epoch, row.holder),
         Protocol::V2 => raised(rows, row.holder)?,
     };
+    // Whoever took a prepared transaction over may have a new id: then the old one's last epoch fences it for good.
+    let marker_epoch = if producer == row.holder.id { marker_epoch } else { ProducerEpoch::FENCED_FOR_GOOD };
     let transactional_id = id.clone();
     rows.state(Event::TransactionEnded { transactional_id, number, outcome, reason, holder })?;
     for partition in partitions {

@@ -18,6 +18,8 @@ enum Step {
     Stage { id: usize, offset: i64 },
     End { id: usize, epoch_back: i16, commit: bool, v2: bool },
     Pass { seconds: u64 },
+    Force { id: usize },
+    Prepare { id: usize },
     Age { id: usize },
     Restart,
 }
@@ -33,6 +35,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (id.clone(), prop_oneof![4 => Just(0i16), 1 => Just(1)], any::<bool>(), any::<bool>())
             .prop_map(|(id, epoch_back, commit, v2)| Step::End { id, epoch_back, commit, v2 }),
         1 => (1u64..90).prop_map(|seconds| Step::Pass { seconds }),
+        1 => id.clone().prop_map(|id| Step::Force { id }),
+        1 => id.clone().prop_map(|id| Step::Prepare { id }),
         1 => id.prop_map(|id| Step::Age { id }),
         1 => Just(Step::Restart),
     ]
@@ -92,6 +96,14 @@ impl Clients {
             Step::Pass { seconds } => {
                 world.pass(Duration::from_secs(*seconds));
                 IDS.iter().for_each(|id| world.expire(id));
+            }
+            Step::Prepare { id } => {
+                if let Some(identity) = self.identity[*id] {
+                    let _ = world.prepare(IDS[*id], identity, None);
+                }
+            }
+            Step::Force { id } => {
+                let _ = world.end_by_operator(IDS[*id], None, Outcome::Abort);
             }
             Step::Age { id } => {
                 // Only where nothing is open: a transaction's records carry their epoch.

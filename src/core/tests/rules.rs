@@ -151,6 +151,33 @@ fn a_delayed_version_1_request_of_an_older_connection_does_not_count() {
 }
 
 #[test]
+fn delayed_offsets_of_an_older_connection_do_not_replace_newer_ones() {
+    let mut world = World::new(1);
+    let p = world.init_over(Some("x"), None, 9).unwrap();
+    world.stage_over("x", p, 3, 4).unwrap();
+    assert_eq!(
+        world.stage_over("x", p, 5, 6),
+        Ok(()),
+        "a newer connection, though older than the other kind's"
+    );
+    assert_eq!(world.stage_over("x", p, 3, 4), Err(Refusal::NotCoordinator));
+    assert_eq!(
+        world.stage_over("x", bumped(p), 3, 4),
+        Err(Refusal::Fenced),
+        "who is nobody is told that first"
+    );
+    let p = world.end_over(V2, "x", p, Commit, 9).unwrap();
+    assert_eq!(world.committed_offset(), Some(Offset(5)));
+    assert_eq!(
+        world.stage_over("x", p, 3, 4),
+        Err(Refusal::NotCoordinator),
+        "in the next transaction as well"
+    );
+    let p = world.init_over(Some("x"), None, 10).unwrap();
+    assert_eq!(world.stage_over("x", p, 7, 2), Ok(()), "a new holder begins anew");
+}
+
+#[test]
 fn a_commit_of_nothing_is_refused_and_an_abort_of_nothing_raises_the_epoch() {
     let mut world = World::new(1);
     let p = world.init(Some("x"), None).unwrap();
@@ -223,6 +250,87 @@ fn when_the_epochs_are_used_up_the_id_is_rotated_in_the_same_step() {
     assert_eq!(world.end(V2, "x", p, Commit), Ok(next), "an exact retry");
     assert_eq!(world.produce(V2, Some("x"), p, 0, 1, 1), Err(Refusal::StaleEpoch));
     world.produce(V2, Some("x"), next, 0, 0, 1).unwrap();
+}
+
+#[test]
+fn what_is_idle_is_forgotten_but_nothing_that_is_open() {
+    let mut world = World::new(2);
+    let idle = Duration::from_secs(3600);
+    let open = world.init(Some("open"), None).unwrap();
+    world.produce(V2, Some("open"), open, 0, 0, 1).unwrap();
+    let used = world.init(Some("used"), None).unwrap();
+    world.produce(V2, Some("used"), used, 0, 0, 1).unwrap();
+    let next = world.end(V2, "used", used, Commit).unwrap();
+    world.expire_idle(idle);
+    assert_eq!(world.transaction("used").holder, next, "not yet");
+    world.pass(idle);
+    world.restart();
+    world.expire_idle(idle);
+    assert!(world.find_transaction("used").is_none());
+    assert_eq!(world.transaction("open").holder, open);
+    let producer = |world: &World, id| {
+        let key = ProducerKey { partition: world.partition(0), producer: id };
+        world.rows.get::<ProducerRow>(&key).is_some()
+    };
+    assert!(!producer(&world, used.id) && producer(&world, open.id));
+    assert_eq!(world.end(V2, "used", next, Abort), Err(Refusal::ProducerIdMapping));
+    let again = world.init(Some("used"), Some(next)).unwrap();
+    assert!(again.id > open.id && again.epoch == ProducerEpoch::FIRST, "a producer id never comes back: P3");
+    // What has ended goes too, in its time; and nothing of anybody is left but the new holder and his place in the order.
+    world.end(V2, "open", open, Commit).unwrap();
+    world.pass(idle);
+    world.expire_idle(idle);
+    let left = |key: &&RowKey| {
+        !matches!(
+            key,
+            RowKey::Cluster(())
+                | RowKey::ProducerIds(())
+                | RowKey::TopicName(_)
+                | RowKey::Topic(_)
+                | RowKey::Partition(_)
+                | RowKey::OpenTransactions(_)
+        )
+    };
+    assert_eq!(world.rows.durable().keys().filter(left).count(), 0, "{:?}", world.rows.durable());
+    assert_eq!(world.replayed().durable(), world.rows.durable());
+}
+
+#[test]
+fn the_newest_outcomes_of_an_id_are_kept() {
+    let mut world = World::new(1);
+    let mut p = world.init(Some("x"), None).unwrap();
+    let mut ran = Vec::new();
+    for n in 0..=limits::OUTCOMES_PER_ID_MAX {
+        world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
+        let outcome = if n % 2 == 0 { Commit } else { Abort };
+        ran.push((p, outcome));
+        p = world.end(V2, "x", p, outcome).unwrap();
+    }
+    assert_eq!(world.outcome("x", 1), None, "the oldest has gone");
+    for (number, (producer, outcome)) in (1..).zip(ran).skip(1) {
+        let reason = EndReason::Requested;
+        assert_eq!(
+            world.outcome("x", number),
+            Some(&OutcomeRow { producer, outcome, reason, operator: None })
+        );
+    }
+}
+
+#[test]
+fn an_operator_ends_what_is_open_and_it_is_on_record() {
+    let mut world = World::new(1);
+    let p = world.init(Some("x"), None).unwrap();
+    let refused = Err(Refusal::TransactionState);
+    assert_eq!(world.end_by_operator("x", None, Abort), refused, "nothing is open");
+    world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
+    assert_eq!(world.end_by_operator("x", None, Commit), refused, "its producer may not have finished");
+    assert_eq!(world.end_by_operator("x", Some(2), Abort), refused, "another one was meant");
+    assert_eq!(world.end_by_operator("x", Some(1), Abort), Ok(()));
+    assert_eq!(world.produce(V2, Some("x"), p, 0, 1, 1), Err(Refusal::StaleEpoch));
+    assert_eq!(world.end(V2, "x", p, Abort), Err(Refusal::Fenced));
+    let outcome = world.outcome("x", 1).unwrap();
+    assert_eq!((outcome.outcome, outcome.reason), (Abort, EndReason::Operator));
+    assert_eq!(outcome.operator.as_ref().unwrap().operator, "User:ann");
 }
 
 #[test]

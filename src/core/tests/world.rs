@@ -142,6 +142,7 @@ impl World {
             transactional_id,
             timeout: TIMEOUT,
             current,
+            two_phase: TwoPhase::Unaware,
         })) {
             Reply::Identity(identity) => identity,
             other => panic!("{other:?}"),
@@ -214,19 +215,25 @@ impl World {
     }
 
     pub fn stage(&mut self, id: &str, identity: Identity, offset: i64) -> Result<(), Refusal> {
+        self.stage_over(id, identity, offset, 1)
+    }
+
+    pub fn stage_over(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        offset: i64,
+        connection: u64,
+    ) -> Result<(), Refusal> {
         let offsets = vec![OffsetToCommit {
             partition: self.partition(0),
             offset: Offset(offset),
             leader_epoch: LeaderEpoch(-1),
             metadata: String::new(),
         }];
-        let producer = World::producer(id, identity, 1);
-        let stage = StageOffsets {
-            producer,
-            protocol: Protocol::V2,
-            member: GroupMember::nobody(GroupId::new("g")),
-            offsets,
-        };
+        let producer = World::producer(id, identity, connection);
+        let member = GroupMember::nobody(GroupId::new("g"));
+        let stage = StageOffsets { producer, protocol: Protocol::V2, member, offsets };
         match self.ask(Command::StageOffsets(stage)) {
             Reply::Each(mut answers) => answers.remove(0),
             other => panic!("{other:?}"),
@@ -244,6 +251,76 @@ impl World {
 
     pub fn transaction(&self, id: &str) -> &TransactionRow {
         self.rows.get::<TransactionRow>(&TransactionalId::new(id).unwrap()).unwrap()
+    }
+
+    pub fn init_two_phase(&mut self, id: &str, current: Option<Identity>, two_phase: TwoPhase) -> Reply {
+        let transactional_id = Some((TransactionalId::new(id).unwrap(), ConnectionId(1)));
+        self.ask(Command::InitProducerId(InitProducerId {
+            transactional_id,
+            timeout: TIMEOUT,
+            current,
+            two_phase,
+        }))
+    }
+
+    pub fn prepare(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        timeout: Option<Duration>,
+    ) -> Result<(), Refusal> {
+        let producer = World::producer(id, identity, 1);
+        match self.ask(Command::PrepareTxn(PrepareTxn { producer, timeout })) {
+            Reply::Done(done) => done,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn end_by_operator(
+        &mut self,
+        id: &str,
+        number: Option<u64>,
+        outcome: Outcome,
+    ) -> Result<(), Refusal> {
+        let transactional_id = TransactionalId::new(id).unwrap();
+        let (number, operator) = (number.map(TxnNumber), "User:ann".to_owned());
+        match self.ask(Command::EndByOperator(EndByOperator { transactional_id, number, outcome, operator }))
+        {
+            Reply::Done(done) => done,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Gives the topic a setting, as the row of one that was made with it.
+    pub fn configure(&mut self, name: &str, value: &str) {
+        if let Some(RowValue::Topic(row)) = self.rows.0.get_mut(&RowKey::Topic(self.topic)) {
+            row.config.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    pub fn find_transaction(&self, id: &str) -> Option<&TransactionRow> {
+        self.rows.get::<TransactionRow>(&TransactionalId::new(id).unwrap())
+    }
+
+    pub fn outcome(&self, id: &str, number: u64) -> Option<&OutcomeRow> {
+        let transactional_id = TransactionalId::new(id).unwrap();
+        self.rows.get::<OutcomeRow>(&OutcomeKey { transactional_id, number: TxnNumber(number) })
+    }
+
+    /// What the upkeep does: proposes everything that has a place in the order of idleness.
+    pub fn expire_idle(&mut self, idle: Duration) {
+        let keys: Vec<RowKey> = self.rows.0.keys().cloned().collect();
+        for key in keys {
+            match key {
+                RowKey::IdleTransactionalId(key) => {
+                    self.ask(Command::ExpireTransactionalId(ExpireTransactionalId { key, idle }));
+                }
+                RowKey::IdleProducer(key) => {
+                    self.ask(Command::ExpireProducer(ExpireProducer { key, idle }));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Puts the epoch of an id where a long life would have brought it.

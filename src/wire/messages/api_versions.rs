@@ -13,7 +13,8 @@ messages! {
         node_id: i32 = -1 => since(5).ignorable(),
     }
 
-    /// The apis and versions that the broker serves, and its features.
+    /// The apis and versions that the broker serves, and its features. semel's own apis have a field of their own, which
+    /// other clients skip.
     response ApiVersionsResponse: ApiVersions {
         error_code: ErrorCode => since(0),
         api_keys: Vec<ApiVersionEntry> => since(0),
@@ -22,6 +23,7 @@ messages! {
         finalized_features_epoch: i64 = -1 => since(3).tagged(1).ignorable(),
         finalized_features: Vec<FinalizedFeatureKey> => since(3).tagged(2).ignorable(),
         zk_migration_ready: bool => since(3).tagged(3).ignorable(),
+        private_apis: Vec<ApiVersionEntry> => since(3).tagged(28_000).ignorable(),
     }
 
     /// An api and the versions that are served.

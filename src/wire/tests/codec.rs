@@ -1,6 +1,6 @@
 //! What is written is what is read, in every version of every message.
 
-use super::{Declared, Random, every_api, for_every_message, visit_messages};
+use super::{Declared, Random, every_api, every_private_api, for_every_message, visit_messages};
 use crate::wire::primitives::{EncodeError, Encoder, Shape};
 use crate::wire::{ApiKey, DecodeFault, Message};
 use bytes::Bytes;
@@ -54,8 +54,8 @@ fn every_api_is_tested() {
     macro_rules! names {
         ({} $($api:ident $request:ident $response:ident,)*) => { [$((ApiKey::$api, stringify!($request))),*] };
     }
-    let tested = every_api!(names);
-    assert_eq!(tested.map(|(api, _)| api), ApiKey::ALL);
+    let tested = [&every_api!(names)[..], &every_private_api!(names)[..]].concat();
+    assert_eq!(tested.iter().map(|(api, _)| *api).collect::<Vec<_>>(), ApiKey::ALL);
     for (api, request) in tested {
         assert_eq!(request, format!("{api}Request"));
     }

@@ -54,10 +54,24 @@ macro_rules! every_api {
 }
 use every_api;
 
+/// The same, for semel's own apis.
+macro_rules! every_private_api {
+    ($then:ident $($given:tt)*) => {
+        $then! {
+            { $($given)* }
+            DescribeOutcomes DescribeOutcomesRequest DescribeOutcomesResponse,
+            PrepareTxn PrepareTxnRequest PrepareTxnResponse,
+            EndTxnByOperator EndTxnByOperatorRequest EndTxnByOperatorResponse,
+        }
+    };
+}
+use every_private_api;
+
 /// Calls `$visit::<M> $arguments` for the request and the response of every api.
 macro_rules! for_every_message {
     ($visit:ident $arguments:tt) => {
-        crate::wire::tests::every_api!(visit_messages $visit $arguments)
+        crate::wire::tests::every_api!(visit_messages $visit $arguments);
+        crate::wire::tests::every_private_api!(visit_messages $visit $arguments);
     };
 }
 use for_every_message;

@@ -84,7 +84,7 @@ fn the_oracle_knows_all_versions_but_the_listed_ones() {
 
 #[test]
 fn header_versions_are_the_oracles() {
-    for api in ApiKey::ALL {
+    for api in ApiKey::ALL.iter().filter(|api| !api.is_private()) {
         let oracle = kafka_protocol::messages::ApiKey::try_from(i16::from(*api)).unwrap();
         for version in api.versions().iter().filter(|version| !UNKNOWN_TO_ORACLE.contains(&(*api, *version)))
         {

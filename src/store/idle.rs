@@ -1,0 +1,79 @@
+//! What has not been heard of for longest, in that order: found without looking at the rest.
+
+use super::database::StoreError;
+use super::keys::{KeyReader, idle, kind};
+use super::view::ReadView;
+use crate::core::{IdleProducerKey, IdleSpan, IdleTransactionalIdKey, ProducerKey};
+use crate::types::{ProducerId, TransactionalId};
+
+impl ReadView {
+    /// Up to `count_max` transactional ids that were last heard of before `until`, behind `from`, longest idle first.
+    pub fn idle_transactional_ids(
+        &self,
+        from: Option<&IdleTransactionalIdKey>,
+        until: IdleSpan,
+        count_max: usize,
+    ) -> Result<Vec<IdleTransactionalIdKey>, StoreError> {
+        let begin = from.map_or_else(
+            || idle(kind::IDLE_TRANSACTIONAL_ID, IdleSpan(0)).done(),
+            |key| {
+                behind(idle(kind::IDLE_TRANSACTIONAL_ID, key.span).text(key.transactional_id.as_str()).done())
+            },
+        );
+        let read = |mut key: KeyReader<'_>| {
+            let span = IdleSpan(key.count()?);
+            Some(IdleTransactionalIdKey {
+                span,
+                transactional_id: key.text().and_then(TransactionalId::new)?,
+            })
+        };
+        self.idle(&begin, &idle(kind::IDLE_TRANSACTIONAL_ID, until).done(), count_max, read)
+    }
+
+    /// Up to `count_max` producers of partitions that were last heard of there before `until`, behind `from`, longest idle
+    /// first.
+    pub fn idle_producers(
+        &self,
+        from: Option<&IdleProducerKey>,
+        until: IdleSpan,
+        count_max: usize,
+    ) -> Result<Vec<IdleProducerKey>, StoreError> {
+        let begin = from.map_or_else(
+            || idle(kind::IDLE_PRODUCER, IdleSpan(0)).done(),
+            |IdleProducerKey { span, producer }| {
+                let key = idle(kind::IDLE_PRODUCER, *span).partition(producer.partition);
+                behind(key.number(producer.producer.0).done())
+            },
+        );
+        let read = |mut key: KeyReader<'_>| {
+            let (span, partition) = (IdleSpan(key.count()?), key.partition()?);
+            let producer = ProducerKey { partition, producer: ProducerId(key.number()?) };
+            Some(IdleProducerKey { span, producer })
+        };
+        self.idle(&begin, &idle(kind::IDLE_PRODUCER, until).done(), count_max, read)
+    }
+
+    fn idle<K>(
+        &self,
+        from: &[u8],
+        until: &[u8],
+        count_max: usize,
+        read: impl Fn(KeyReader<'_>) -> Option<K>,
+    ) -> Result<Vec<K>, StoreError> {
+        if from >= until {
+            return Ok(Vec::new());
+        }
+        let rows = self.range(from, until).take(count_max);
+        rows.map(|row| {
+            let (key, _) = row?;
+            KeyReader::new(&key).and_then(&read).ok_or_else(|| StoreError::damaged_key(&key))
+        })
+        .collect()
+    }
+}
+
+/// The first key after this one.
+fn behind(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
