@@ -337,6 +337,17 @@ async fn topics_are_administered(scheme: &str) {
     assert_eq!(admin.list_topics().await.unwrap(), [described]);
     let cluster = admin.describe_cluster().await.unwrap();
     assert_eq!(cluster.brokers.iter().map(|broker| broker.id.0).collect::<Vec<_>>(), [0]);
+    let change = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
+    admin.alter_topic_config(&topic(), &[change("retention.bytes", Some("5000"))]).await.unwrap();
+    let entries = admin.describe_topic_config(&topic()).await.unwrap();
+    let own: Vec<_> = entries.iter().filter(|entry| entry.own).collect();
+    assert_eq!(own.len(), 1);
+    assert_eq!((own[0].name.as_str(), own[0].value.as_deref()), ("retention.bytes", Some("5000")));
+    let refused = admin.alter_topic_config(&topic(), &[change("segment.ms", Some("1"))]).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::InvalidConfig));
+    assert_eq!(admin.delete_records(&partition(0), None).await.unwrap(), Offset(0));
+    let beyond = admin.delete_records(&partition(0), Some(Offset(9))).await.unwrap_err();
+    assert_eq!(beyond.code(), Some(ErrorCode::OffsetOutOfRange));
     admin.delete_topic(&topic()).await.unwrap();
     let gone = admin.describe_topic(&topic()).await.unwrap_err();
     assert_eq!(gone.code(), Some(ErrorCode::UnknownTopicOrPartition));

@@ -38,6 +38,7 @@ pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
         | ApiKey::ApiVersions
         | ApiKey::CreateTopics
         | ApiKey::DeleteTopics
+        | ApiKey::DeleteRecords
         | ApiKey::CreatePartitions
         | ApiKey::InitProducerId
         | ApiKey::OffsetForLeaderEpoch
@@ -46,6 +47,8 @@ pub(super) fn served(api: ApiKey) -> Option<VersionRange> {
         | ApiKey::EndTxn
         | ApiKey::TxnOffsetCommit
         | ApiKey::DescribeConfigs
+        | ApiKey::AlterConfigs
+        | ApiKey::IncrementalAlterConfigs
         | ApiKey::DescribeCluster
         | ApiKey::DescribeProducers
         | ApiKey::DescribeTransactions

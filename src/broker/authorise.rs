@@ -1,5 +1,6 @@
 //! Who may do what. One table: whoever has proved who they are uses topics, groups and transactions; the principals in
-//! `admins` administer. (The development set-up lists its own client certificate among them.) Finer rules come later.
+//! `admins` administer: they create, grow, configure and delete topics and delete records. (The development set-up lists its
+//! own client certificate among them.) Finer rules come later.
 
 use crate::net::Authority;
 
@@ -12,6 +13,8 @@ pub(super) enum Operation {
     CreateTopics,
     /// Delete a topic.
     DeleteTopics,
+    /// Delete a topic's records.
+    DeleteRecords,
     /// Give a topic more partitions.
     GrowTopics,
     /// Change a topic's configuration.
@@ -29,11 +32,10 @@ pub(super) enum Operation {
 /// Whether somebody of this authority may do that.
 pub(super) fn authorise(authority: Authority, operation: Operation) -> bool {
     match operation {
-        Operation::UseTopics
-        | Operation::CreateTopics
-        | Operation::UseTransactions
-        | Operation::DescribeBroker => true,
-        Operation::DeleteTopics
+        Operation::UseTopics | Operation::UseTransactions | Operation::DescribeBroker => true,
+        Operation::CreateTopics
+        | Operation::DeleteTopics
+        | Operation::DeleteRecords
         | Operation::GrowTopics
         | Operation::AlterTopics
         | Operation::DeleteGroups
@@ -95,7 +97,7 @@ mod tests {
     #[test]
     fn an_admin_may_do_to_a_topic_what_kafka_allows_without_an_authorizer() {
         assert_eq!(topic_operations(Authority::Admin), 0b1101_1111_1000);
-        assert_eq!(topic_operations(Authority::User), 0b0101_0011_1000);
+        assert_eq!(topic_operations(Authority::User), 0b0101_0001_1000);
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub struct BrokerConfig {
     /// Where Metadata and FindCoordinator send clients, unless [`Broker::advertise`](super::Broker::advertise) says
     /// otherwise later (a listener on port 0 learns its port when it is bound).
     pub advertised: Endpoint,
-    /// Whether a topic comes into being when a client first asks for it (Kafka's `auto.create.topics.enable`).
+    /// Whether a topic comes into being when any client first asks for it (Kafka's `auto.create.topics.enable`); otherwise
+    /// administrators alone create topics.
     pub auto_create_topics: bool,
     /// Partitions of a topic whose creator does not say how many (Kafka's `num.partitions`).
     pub partitions_default: u32,
@@ -34,12 +35,12 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// Kafka's defaults, but for groups: there they are such that a few members are served at once.
+    /// Kafka's defaults, but that topics are created by administrators, and that a few members of a group are served at once.
     #[must_use]
     pub fn new(advertised: Endpoint) -> BrokerConfig {
         BrokerConfig {
             advertised,
-            auto_create_topics: true,
+            auto_create_topics: false,
             partitions_default: 1,
             transaction_timeout_max: Duration::from_secs(15 * 60),
             group_session_timeout: Duration::from_secs(1)..=Duration::from_secs(30 * 60),

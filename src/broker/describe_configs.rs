@@ -15,9 +15,9 @@ use crate::wire::ErrorCode;
 use crate::wire::messages::*;
 
 /// Kafka's numbers of resources that have settings.
-mod resource {
-    pub(super) const TOPIC: i8 = 2;
-    pub(super) const BROKER: i8 = 4;
+pub(super) mod resource {
+    pub(in crate::broker) const TOPIC: i8 = 2;
+    pub(in crate::broker) const BROKER: i8 = 4;
 }
 
 /// Kafka's numbers of where a value comes from.

@@ -23,6 +23,8 @@ pub(super) fn code(refusal: Refusal, api: ApiKey, version: i16) -> Result<ErrorC
         Refusal::TransactionTimeout => ErrorCode::InvalidTransactionTimeout,
         Refusal::NotCoordinator => return Err(Failure::OlderConnection(api)),
         Refusal::MetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        Refusal::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+        Refusal::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         Refusal::InvalidName => invalid_name(api),
         Refusal::UnknownMember => ErrorCode::UnknownMemberId,
         Refusal::IllegalGeneration => ErrorCode::IllegalGeneration,

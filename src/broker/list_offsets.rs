@@ -6,13 +6,14 @@ use super::names;
 use super::session::Context;
 use crate::core::PartitionRow;
 use crate::log::Place;
-use crate::store::ReadView;
+use crate::store::IndexEntry;
 use crate::types::{Offset, PartitionId, Timestamp};
 use crate::wire::ErrorCode;
-use crate::wire::batch::{Batch, BatchLimits};
+use crate::wire::batch::{Batch, BatchError, BatchLimits};
 use crate::wire::messages::*;
 use bytes::Bytes;
 use std::collections::HashSet;
+use std::ops::Range;
 
 /// What a client asks for where it does not give a time, and the first version that knows it.
 mod special {
@@ -123,8 +124,8 @@ async fn find(
         Target::Earliest => Ok(Some((row.log_start, Timestamp::NONE))),
         Target::Latest => Ok(Some((end, Timestamp::NONE))),
         Target::Tiered => Ok(None),
-        Target::MaxTimestamp => find_newest(cx, partition, row.log_start, end).await?,
-        Target::Since(timestamp) => find_since(cx, partition, row.log_start, end, timestamp).await?,
+        Target::MaxTimestamp => find_newest(cx, partition, row.log_start..end).await?,
+        Target::Since(timestamp) => find_since(cx, partition, row.log_start..end, timestamp).await?,
     })
 }
 
@@ -133,82 +134,60 @@ pub(super) fn check_leader_epoch(current: i32) -> Result<(), ErrorCode> {
     if current > LEADER_EPOCH { Err(ErrorCode::UnknownLeaderEpoch) } else { Ok(()) }
 }
 
+/// The newest record by its timestamp. The batch that holds the log start may have lost the one that its entry speaks of, so
+/// it is judged by its records.
 async fn find_newest(
     cx: &Context,
     partition: PartitionId,
-    start: Offset,
-    end: Offset,
+    mut offsets: Range<Offset>,
 ) -> Result<Result<Found, ErrorCode>, Failure> {
-    let newest = cx.node.scan(move |view| newest_batch(&view, partition, start, end)).await?;
-    match newest {
-        Some((timestamp, place)) if timestamp >= Timestamp(0) => {
-            first_record(cx, place, start, end, timestamp).await
+    let start = offsets.start;
+    let first = cx.view().index(partition, start).next().transpose()?;
+    let mut newest = None;
+    if let Some((last, entry)) = first.filter(|(_, entry)| entry.base_offset < start) {
+        let within = offsets.clone();
+        match in_batch(cx, entry.place, move |bytes| newest_record(bytes, &within)).await? {
+            Ok(found) => newest = found,
+            Err(code) => return Ok(Err(code)),
         }
-        _ => Ok(Ok(None)),
+        offsets.start = last.next();
     }
+    let within = offsets.clone();
+    let batch = cx.node.scan(move |view| Ok(view.newest_batch(partition, &within)?)).await?;
+    let Some(IndexEntry { place, max_timestamp, .. }) =
+        batch.filter(|batch| newest.is_none_or(|(_, timestamp)| batch.max_timestamp > timestamp))
+    else {
+        return Ok(Ok(newest));
+    };
+    in_batch(cx, place, move |bytes| first_record(bytes, &offsets, max_timestamp)).await
 }
 
-/// The first batch whose newest timestamp no other's exceeds.
-fn newest_batch(
-    view: &ReadView,
-    partition: PartitionId,
-    start: Offset,
-    end: Offset,
-) -> Result<Option<(Timestamp, Place)>, Failure> {
-    let mut newest: Option<(Timestamp, Place)> = None;
-    for entry in view.index(partition, start) {
-        let (_, entry) = entry?;
-        if entry.base_offset >= end {
-            break;
-        }
-        if newest.is_none_or(|(timestamp, _)| entry.max_timestamp > timestamp) {
-            newest = Some((entry.max_timestamp, entry.place));
-        }
-    }
-    Ok(newest)
-}
-
+/// The first record with at least this timestamp.
 async fn find_since(
     cx: &Context,
     partition: PartitionId,
-    start: Offset,
-    end: Offset,
+    mut offsets: Range<Offset>,
     timestamp: Timestamp,
 ) -> Result<Result<Found, ErrorCode>, Failure> {
-    let place = cx.node.scan(move |view| first_batch(&view, partition, start, end, timestamp)).await?;
-    match place {
-        Some(place) => first_record(cx, place, start, end, timestamp).await,
-        None => Ok(Ok(None)),
+    loop {
+        let within = offsets.clone();
+        let batch = cx.node.scan(move |view| Ok(view.first_since(partition, &within, timestamp)?)).await?;
+        let Some((last, IndexEntry { base_offset, place, .. })) = batch else { return Ok(Ok(None)) };
+        let within = offsets.clone();
+        let record = in_batch(cx, place, move |bytes| first_record(bytes, &within, timestamp)).await?;
+        // Only the batch that holds the log start may have lost its record: so this goes round twice at most.
+        if !matches!(record, Ok(None)) || base_offset >= offsets.start {
+            return Ok(record);
+        }
+        offsets.start = last.next();
     }
 }
 
-/// The first batch that has a record with at least this timestamp.
-fn first_batch(
-    view: &ReadView,
-    partition: PartitionId,
-    start: Offset,
-    end: Offset,
-    timestamp: Timestamp,
-) -> Result<Option<Place>, Failure> {
-    for entry in view.index(partition, start) {
-        let (_, entry) = entry?;
-        if entry.base_offset >= end {
-            break;
-        }
-        if entry.max_timestamp >= timestamp {
-            return Ok(Some(entry.place));
-        }
-    }
-    Ok(None)
-}
-
-/// The first record in a batch, between `start` and `end`, with at least this timestamp.
-async fn first_record(
+/// Reads a batch, and looks for a record in it on a thread of its own.
+async fn in_batch(
     cx: &Context,
     place: Place,
-    start: Offset,
-    end: Offset,
-    timestamp: Timestamp,
+    find: impl FnOnce(Bytes) -> Result<Found, BatchError> + Send + 'static,
 ) -> Result<Result<Found, ErrorCode>, Failure> {
     let read = match cx.node.shard.read(vec![place]).await {
         Ok(read) => read,
@@ -217,35 +196,35 @@ async fn first_record(
             return Ok(Err(ErrorCode::KafkaStorageError));
         }
     };
-    let find = move |_| {
-        let mut records = Vec::with_capacity(read.len());
-        for bytes in read {
-            records.push(record_since(bytes, start, timestamp));
-        }
-        Ok(records.into_iter().next())
-    };
-    Ok(match cx.node.scan(find).await? {
-        Some(Ok(found)) => Ok(found.filter(|(offset, _)| *offset < end)),
-        None => Ok(None),
-        Some(Err(error)) => {
-            tracing::error!(%error, "a stored batch cannot be opened");
-            Err(ErrorCode::KafkaStorageError)
-        }
-    })
+    let find = move |_| Ok(read.into_iter().next().map_or(Ok(None), find));
+    Ok(cx.node.scan(find).await?.map_err(|error| {
+        tracing::error!(%error, "a stored batch cannot be opened");
+        ErrorCode::KafkaStorageError
+    }))
 }
 
-fn record_since(
-    bytes: Bytes,
-    start: Offset,
-    timestamp: Timestamp,
-) -> Result<Found, crate::wire::batch::BatchError> {
+/// The first record of a batch, within `offsets`, with at least this timestamp.
+fn first_record(bytes: Bytes, offsets: &Range<Offset>, timestamp: Timestamp) -> Result<Found, BatchError> {
     for record in Batch::new(bytes)?.records(&BatchLimits::default())? {
         let record = record?;
-        if record.offset >= start && record.timestamp >= timestamp {
+        if offsets.contains(&record.offset) && record.timestamp >= timestamp {
             return Ok(Some((record.offset, record.timestamp)));
         }
     }
     Ok(None)
+}
+
+/// The newest record of a batch, within `offsets`; of several the first.
+fn newest_record(bytes: Bytes, offsets: &Range<Offset>) -> Result<Found, BatchError> {
+    let mut newest: Found = None;
+    for record in Batch::new(bytes)?.records(&BatchLimits::default())? {
+        let record = record?;
+        let than = newest.map_or(Timestamp::NONE, |(_, timestamp)| timestamp);
+        if offsets.contains(&record.offset) && record.timestamp > than {
+            newest = Some((record.offset, record.timestamp));
+        }
+    }
+    Ok(newest)
 }
 
 pub(super) async fn answer_epochs(

@@ -10,10 +10,12 @@
 //!
 //! [`Command`]: crate::core::Command
 
+mod alter_configs;
 mod api_versions;
 mod authorise;
 mod config;
 mod coordinator;
+mod delete_records;
 mod describe_configs;
 mod describe_topics;
 mod enrolment;

@@ -207,7 +207,14 @@ fn facts(checked: &CheckedBatch) -> BatchFacts {
         first_sequence: producer.sequences.first,
         transactional,
     });
-    BatchFacts { records: checked.record_count, max_timestamp: checked.max_timestamp, producer }
+    BatchFacts {
+        records: checked.record_count,
+        // A batch is bounded far below 4 GiB (`MESSAGE_BYTES_MAX`).
+        bytes: u32::try_from(checked.bytes.len()).unwrap_or(u32::MAX),
+        oldest_timestamp: checked.oldest_timestamp,
+        max_timestamp: checked.max_timestamp,
+        producer,
+    }
 }
 
 /// Queues the batches: as one command, or as several in order where they are too large for one.

@@ -5,9 +5,9 @@ use super::fetch::Skips;
 use super::limits::{LISTED_MAX, UNRESERVED_ANSWER_BYTES};
 use super::service::Node;
 use super::{
-    api_versions, authorise, coordinator, describe_configs, describe_topics, enrolment, fetch, group_offsets,
-    groups, list_offsets, metadata, produce, producer_id, topics, transaction_admin, transactions,
-    txn_offsets,
+    alter_configs, api_versions, authorise, coordinator, delete_records, describe_configs, describe_topics,
+    enrolment, fetch, group_offsets, groups, list_offsets, metadata, produce, producer_id, topics,
+    transaction_admin, transactions, txn_offsets,
 };
 use crate::core::Command;
 use crate::net::{self, Budget, Connection, Reply};
@@ -104,6 +104,7 @@ async fn dispatch(cx: Context, body: Bytes) -> Result<Reply, Failure> {
         ApiKey::CreateTopics => cx.accept(body, topics::accept_create).await,
         ApiKey::DeleteTopics => cx.accept(body, topics::accept_delete).await,
         ApiKey::CreatePartitions => cx.accept(body, topics::accept_grow).await,
+        ApiKey::DeleteRecords => cx.accept(body, delete_records::accept).await,
         ApiKey::InitProducerId => cx.accept(body, producer_id::accept).await,
         ApiKey::OffsetForLeaderEpoch => cx.read(body, list_offsets::answer_epochs),
         ApiKey::AddPartitionsToTxn if cx.version <= 3 => cx.accept(body, enrolment::accept).await,
@@ -112,6 +113,8 @@ async fn dispatch(cx: Context, body: Bytes) -> Result<Reply, Failure> {
         ApiKey::EndTxn => cx.accept(body, transactions::accept_end).await,
         ApiKey::TxnOffsetCommit => cx.accept(body, txn_offsets::accept).await,
         ApiKey::DescribeConfigs => cx.read(body, describe_configs::answer),
+        ApiKey::AlterConfigs => cx.accept(body, alter_configs::accept_replacement).await,
+        ApiKey::IncrementalAlterConfigs => cx.accept(body, alter_configs::accept_incremental).await,
         ApiKey::DescribeCluster => cx.read(body, metadata::answer_cluster),
         ApiKey::DescribeProducers => cx.read(body, transaction_admin::answer_producers),
         ApiKey::DescribeTransactions => cx.read(body, transaction_admin::answer_describe),

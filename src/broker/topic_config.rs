@@ -2,7 +2,7 @@
 //! supported is refused, never ignored.
 
 use super::limits::MESSAGE_BYTES_MAX;
-use crate::core::TopicConfig;
+use crate::core::{TopicConfig, topic_settings as settings};
 use crate::wire::batch::BatchLimits;
 
 /// The type of a setting's value, by Kafka's numbers (`ConfigEntry.ConfigType` as DescribeConfigs has it).
@@ -49,7 +49,8 @@ pub(super) struct Setting {
 #[derive(Debug)]
 enum Allowed {
     OneOf(&'static [&'static str]),
-    UpTo(usize),
+    /// A number between these, both included.
+    Number(i64, i64),
 }
 
 /// Every setting that is supported, in the order of their names.
@@ -76,15 +77,31 @@ pub(super) const SETTINGS: &[Setting] = &[
         value_type: ValueType::Int,
         broker_name: "message.max.bytes",
         documentation: "The largest record batch, in bytes as it is sent.",
-        allowed: Allowed::UpTo(MESSAGE_BYTES_MAX),
+        allowed: Allowed::Number(0, MESSAGE_BYTES_MAX as i64),
     },
     Setting {
-        name: "message.timestamp.type",
-        default: "CreateTime",
+        name: settings::TIMESTAMP_AFTER_MAX_MS,
+        default: "3600000",
+        value_type: ValueType::Long,
+        broker_name: "log.message.timestamp.after.max.ms",
+        documentation: "How far ahead of the broker's clock a producer's timestamp may be, in milliseconds.",
+        allowed: Allowed::Number(0, i64::MAX),
+    },
+    Setting {
+        name: settings::TIMESTAMP_BEFORE_MAX_MS,
+        default: "9223372036854775807",
+        value_type: ValueType::Long,
+        broker_name: "log.message.timestamp.before.max.ms",
+        documentation: "How far behind the broker's clock a producer's timestamp may be, in milliseconds.",
+        allowed: Allowed::Number(0, i64::MAX),
+    },
+    Setting {
+        name: settings::TIMESTAMP_TYPE,
+        default: settings::CREATE_TIME,
         value_type: ValueType::Text,
         broker_name: "log.message.timestamp.type",
         documentation: "Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).",
-        allowed: Allowed::OneOf(&["CreateTime", "LogAppendTime"]),
+        allowed: Allowed::OneOf(&[settings::CREATE_TIME, settings::LOG_APPEND_TIME]),
     },
     Setting {
         name: "min.insync.replicas",
@@ -95,20 +112,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         allowed: Allowed::OneOf(&["1"]),
     },
     Setting {
-        name: "retention.bytes",
+        name: settings::RETENTION_BYTES,
         default: "-1",
         value_type: ValueType::Long,
         broker_name: "log.retention.bytes",
-        documentation: "How many bytes of a partition are kept. Only -1 (all); retention is not supported yet.",
-        allowed: Allowed::OneOf(&["-1"]),
+        documentation: "How many bytes of each partition are kept at least; older records go. -1 keeps all.",
+        allowed: Allowed::Number(-1, i64::MAX),
     },
     Setting {
-        name: "retention.ms",
-        default: "-1",
+        name: settings::RETENTION_MS,
+        default: "604800000",
         value_type: ValueType::Long,
         broker_name: "log.retention.ms",
-        documentation: "How long records are kept, in milliseconds. Only -1 (for ever); retention is not supported yet.",
-        allowed: Allowed::OneOf(&["-1"]),
+        documentation: "How long records are kept, in milliseconds by their timestamps. -1 keeps them for ever.",
+        allowed: Allowed::Number(-1, i64::MAX),
     },
 ];
 
@@ -121,6 +138,8 @@ pub(super) enum InvalidSetting {
     Unknown(String),
     #[error("{0} needs a value")]
     Null(&'static str),
+    #[error("{0} has one value, not a list: it can be set and deleted")]
+    NoList(&'static str),
     #[error("{name} cannot be {value:?}: {allowed}")]
     Value { name: &'static str, value: String, allowed: String },
 }
@@ -135,29 +154,34 @@ pub(super) fn check<'a>(
 ) -> Result<TopicConfig, InvalidSetting> {
     let mut config = TopicConfig::new();
     for (name, value) in settings {
-        let setting = SETTINGS
-            .iter()
-            .find(|setting| setting.name == name)
-            .ok_or_else(|| InvalidSetting::Unknown(name.chars().take(NAME_SHOWN_MAX).collect()))?;
+        let setting = find(name)?;
         let value = value.ok_or(InvalidSetting::Null(setting.name))?.trim();
-        setting.check(value)?;
-        config.insert(name.to_owned(), value.to_owned());
+        config.insert(name.to_owned(), setting.check(value)?);
     }
     Ok(config)
+}
+
+/// The setting of this name.
+pub(super) fn find(name: &str) -> Result<&'static Setting, InvalidSetting> {
+    SETTINGS
+        .iter()
+        .find(|setting| setting.name == name)
+        .ok_or_else(|| InvalidSetting::Unknown(name.chars().take(NAME_SHOWN_MAX).collect()))
 }
 
 /// How much of an unknown name an error repeats.
 const NAME_SHOWN_MAX: usize = 100;
 
 impl Setting {
-    fn check(&self, value: &str) -> Result<(), InvalidSetting> {
+    /// The value as it is kept, if it is one that the setting may have.
+    pub(super) fn check(&self, value: &str) -> Result<String, InvalidSetting> {
         let allowed = match self.allowed {
-            Allowed::OneOf(values) if values.contains(&value) => return Ok(()),
+            Allowed::OneOf(values) if values.contains(&value) => return Ok(value.to_owned()),
             Allowed::OneOf([only]) => format!("it can only be {only}"),
             Allowed::OneOf(values) => format!("it can be {}", values.join(" or ")),
-            Allowed::UpTo(max) => match value.parse::<usize>() {
-                Ok(number) if number <= max => return Ok(()),
-                _ => format!("it is a number from 0 to {max}"),
+            Allowed::Number(min, max) => match value.parse::<i64>() {
+                Ok(number) if (min..=max).contains(&number) => return Ok(number.to_string()),
+                _ => format!("it is a number from {min} to {max}"),
             },
         };
         let value = value.chars().take(NAME_SHOWN_MAX).collect();
@@ -192,9 +216,21 @@ mod tests {
     #[test]
     fn every_default_is_allowed() {
         for setting in SETTINGS {
-            setting.check(setting.default).unwrap();
+            assert_eq!(setting.check(setting.default).unwrap(), setting.default);
         }
         assert!(SETTINGS.is_sorted_by_key(|setting| setting.name));
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_the_state_machine_goes_by() {
+        for (name, default) in [
+            (settings::RETENTION_MS, settings::RETENTION_MS_DEFAULT),
+            (settings::RETENTION_BYTES, settings::RETENTION_BYTES_DEFAULT),
+            (settings::TIMESTAMP_BEFORE_MAX_MS, settings::TIMESTAMP_BEFORE_MAX_MS_DEFAULT),
+            (settings::TIMESTAMP_AFTER_MAX_MS, settings::TIMESTAMP_AFTER_MAX_MS_DEFAULT),
+        ] {
+            assert_eq!(find(name).unwrap().default, default.to_string());
+        }
     }
 
     #[test]
@@ -210,8 +246,8 @@ mod tests {
         assert!(message.contains("can only be delete"), "{message}");
         let message = one("segment.ms", "1").unwrap_err().to_string();
         assert!(message.contains("segment.ms") && message.contains("retention.ms"), "{message}");
-        assert!(one("retention.ms", "604800000").is_err());
-        assert!(one("retention.ms", "-1").is_ok());
+        assert!(one("retention.ms", "-2").is_err());
+        assert_eq!(one("retention.ms", "+07").unwrap()["retention.ms"], "7", "kept in one form");
         assert!(one(MAX_MESSAGE_BYTES, "-1").is_err());
         assert!(one(MAX_MESSAGE_BYTES, "99999999999999999999").is_err());
         assert_eq!(check([("retention.ms", None)]), Err(InvalidSetting::Null("retention.ms")));

@@ -97,7 +97,10 @@ fn check_space(cx: &Context) -> Result<(), Refused> {
 
 fn check_new(cx: &Context, topic: &CreatableTopic) -> Result<NewTopic, Refused> {
     if !cx.may(Operation::CreateTopics) {
-        return Err(Refused::new(ErrorCode::TopicAuthorizationFailed, "not allowed to create topics"));
+        return Err(Refused::new(
+            ErrorCode::TopicAuthorizationFailed,
+            "not allowed to create topics: the principal is not among the admins",
+        ));
     }
     check_space(cx)?;
     let name = TopicName::new(&topic.name)

@@ -254,7 +254,7 @@ fn pretty(record: &ConsumedRecord) -> String {
     line
 }
 
-fn json_of(record: &ConsumedRecord) -> Value {
+pub(super) fn json_of(record: &ConsumedRecord) -> Value {
     let mut object = Map::new();
     object.insert("topic".to_owned(), json!(record.partition.topic.as_str()));
     object.insert("partition".to_owned(), json!(record.partition.partition.0));

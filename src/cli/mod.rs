@@ -9,10 +9,12 @@ mod bench;
 mod broker;
 mod connect;
 mod consume;
+mod log;
 mod outcome;
 mod output;
 mod produce;
 mod topic;
+mod topic_settings;
 
 pub use outcome::{CliError, Outcome};
 
@@ -44,13 +46,16 @@ pub enum Command {
     Serve(broker::SettingsArgs),
     /// Print the effective settings of the broker and where each comes from
     Config(broker::SettingsArgs),
-    /// Create, list, describe, grow and delete topics
+    /// Create, list, describe, configure, grow and delete topics; delete records
     #[command(subcommand)]
     Topic(topic::TopicCommand),
     /// Send lines from standard input as records
     Produce(produce::ProduceArgs),
     /// Print the records of a topic
     Consume(consume::ConsumeArgs),
+    /// Verify, inspect and export the log of a broker that does not run
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Measure a broker: throughput, latency, CPU
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -85,6 +90,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         Some(Command::Topic(command)) => on_runtime(topic::run(command)),
         Some(Command::Produce(arguments)) => on_runtime(produce::run(arguments)),
         Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
+        Some(Command::Log(command)) => log::run(command),
         Some(Command::Bench(command)) => on_runtime(bench::run(command)),
         Some(Command::Completions { shell }) => completions(shell),
     }

@@ -1,7 +1,9 @@
 //! How a command ends: exit codes, and errors as a person reads them.
 
 use crate::client::{ClientError, CommitError, ProduceError, TransactionError};
+use crate::log::{DiskError, InspectError, LockError};
 use crate::serve::{ServeError, SettingsError};
+use crate::wire::batch::BatchError;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -49,6 +51,24 @@ pub enum CliError {
     /// The broker's settings cannot be read.
     #[error("{0}")]
     Settings(#[from] SettingsError),
+    /// Another process has the data directory.
+    #[error("{0}")]
+    Lock(#[from] LockError),
+    /// A log's files cannot be inspected.
+    #[error("{0}")]
+    Inspect(#[from] InspectError),
+    /// The disk refused.
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+    /// A record batch cannot be opened.
+    #[error("a stored record batch cannot be opened: {0}")]
+    Batch(#[from] BatchError),
+    /// Parts of a log are not what was written.
+    #[error("the log is damaged in {problems} places")]
+    Damaged {
+        /// How many.
+        problems: u64,
+    },
     /// Reading or writing failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -83,7 +103,14 @@ impl CliError {
             CliError::Produce(error) => error.advice(),
             CliError::Transaction(error) => error.advice(),
             CliError::Commit(error) => error.advice(),
-            CliError::Serve(_) | CliError::Settings(_) => String::new(),
+            CliError::Serve(_) | CliError::Settings(_) | CliError::Lock(_) | CliError::Disk(_) => {
+                String::new()
+            }
+            CliError::Inspect(_) => "name a broker's data directory, or its `log` directory".to_owned(),
+            CliError::Batch(_) => "export the batches as they are with `--format batches`".to_owned(),
+            CliError::Damaged { .. } => {
+                "keep the files; `semel log export` writes what is intact of a partition".to_owned()
+            }
             CliError::Io(_) => "check standard input and output".to_owned(),
             CliError::Usage { advice, .. } => advice.clone(),
         }

@@ -3,6 +3,7 @@
 use super::CliError;
 use super::connect::ConnectArgs;
 use super::output::{number, print_table, text};
+use super::topic_settings::{self, ConfigArgs, DeleteRecordsArgs};
 use crate::client::{
     Admin, Client, ClientError, Isolation, NewTopic, Start, TopicDescription, TopicPartition,
 };
@@ -25,6 +26,10 @@ pub enum TopicCommand {
     Delete(DeleteArgs),
     /// Give a topic more partitions
     AddPartitions(AddPartitionsArgs),
+    /// Show and change a topic's configuration
+    Config(ConfigArgs),
+    /// Delete the records of a partition below an offset
+    DeleteRecords(DeleteRecordsArgs),
 }
 
 /// How results are written.
@@ -124,6 +129,8 @@ pub(super) async fn run(command: TopicCommand) -> Result<(), CliError> {
         TopicCommand::Describe(arguments) => describe(&client, arguments).await,
         TopicCommand::Delete(arguments) => delete(&client, arguments).await,
         TopicCommand::AddPartitions(arguments) => add_partitions(&client, arguments).await,
+        TopicCommand::Config(arguments) => topic_settings::config(&client, arguments).await,
+        TopicCommand::DeleteRecords(arguments) => topic_settings::delete_records(&client, arguments).await,
     };
     client.close().await;
     done
@@ -137,6 +144,8 @@ impl TopicCommand {
             TopicCommand::Describe(arguments) => &arguments.connect,
             TopicCommand::Delete(arguments) => &arguments.connect,
             TopicCommand::AddPartitions(arguments) => &arguments.connect,
+            TopicCommand::Config(arguments) => &arguments.connect,
+            TopicCommand::DeleteRecords(arguments) => &arguments.connect,
         }
     }
 }

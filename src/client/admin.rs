@@ -233,7 +233,11 @@ impl Admin {
     }
 
     /// Tries as long as the broker says that it is not the controller, or cannot be reached.
-    async fn at_controller<T, F>(&self, context: &str, attempt: impl Fn() -> F) -> Result<T, ClientError>
+    pub(super) async fn at_controller<T, F>(
+        &self,
+        context: &str,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
@@ -251,12 +255,16 @@ impl Admin {
             .await
     }
 
-    fn timeout_ms(&self) -> i32 {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn timeout_ms(&self) -> i32 {
         i32::try_from(self.client.config().request_timeout.as_millis()).unwrap_or(i32::MAX)
     }
 }
 
-fn first<T>(results: Vec<T>, context: &str) -> Result<T, ClientError> {
+pub(super) fn first<T>(results: Vec<T>, context: &str) -> Result<T, ClientError> {
     let missing = || {
         ClientError::broker(context, ErrorCode::UnknownServerError, Some("the answer is empty".to_owned()))
     };

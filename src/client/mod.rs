@@ -11,6 +11,7 @@
 //! Start with [`Client::connect`]; then [`Producer`], [`TransactionalProducer`], [`Consumer`] or [`Admin`].
 
 mod admin;
+mod admin_topics;
 mod backoff;
 mod cluster;
 mod config;
@@ -31,6 +32,7 @@ pub use crate::wire::batch::{Compression, RecordHeader};
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, NewTopic, PartitionDescription, TopicDescription,
 };
+pub use admin_topics::ConfigEntry;
 pub use backoff::{Backoff, BackoffLimits};
 pub use cluster::Client;
 pub use config::{ClientConfig, Endpoint, InvalidEndpoint, Scheme, TlsFiles};

@@ -5,8 +5,10 @@ mod groups;
 
 pub use groups::*;
 
+use super::events::Cut;
 use super::rows::{AbortedKey, Identity, Outcome, ProducerKey, Timer, TopicConfig};
 use crate::types::*;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -34,6 +36,12 @@ pub enum Command {
     AddPartitions { topic: TopicId, partitions: u32, validate_only: bool },
     /// Delete a topic.
     DeleteTopic { topic: TopicId },
+    /// Change a topic's settings; or only say whether that could be.
+    ConfigureTopic { topic: TopicId, change: ConfigChange, validate_only: bool },
+    /// Move a partition's log start forward, because somebody says so.
+    DeleteRecords { partition: PartitionId, to: Cut },
+    /// Move a partition's log start forward, if the topic's retention says so.
+    ExpireRecords(ExpireRecords),
     /// Store batches.
     Produce(Produce),
     /// Give out a producer id.
@@ -106,6 +114,28 @@ pub struct NewTopic {
     pub config: TopicConfig,
 }
 
+/// Records that somebody has found to be past their topic's retention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExpireRecords {
+    /// The partition.
+    pub partition: PartitionId,
+    /// What lies below it may go.
+    pub to: Cut,
+    /// The newest timestamp of what would go; none if that is not known, so that it can go for its bytes only.
+    pub newest: Option<Timestamp>,
+    /// What time it was found at.
+    pub found: Now,
+}
+
+/// A change of a topic's settings, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConfigChange {
+    /// These get these values, or, without a value, their defaults; the others stay.
+    Some(BTreeMap<String, Option<String>>),
+    /// All of them get their defaults but for these.
+    All(TopicConfig),
+}
+
 /// The transaction protocol a request belongs to, by its version (KIP-890).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -131,6 +161,10 @@ pub struct TransactionalProducer {
 pub struct BatchFacts {
     /// How many records, at least 1.
     pub records: u32,
+    /// How many bytes.
+    pub bytes: u32,
+    /// The oldest timestamp of its records that have one, or [`Timestamp::NONE`].
+    pub oldest_timestamp: Timestamp,
     /// The newest timestamp of its records.
     pub max_timestamp: Timestamp,
     /// Its producer, if it has an identity.
@@ -305,6 +339,14 @@ pub enum Refusal {
     /// The offset's metadata text is too long.
     #[error("the offset's metadata is too long")]
     MetadataTooLarge,
+    /// A record's timestamp is further from the broker's clock than the topic allows.
+    #[error(
+        "a timestamp is further from the broker's clock than message.timestamp.before.max.ms or message.timestamp.after.max.ms allow"
+    )]
+    InvalidTimestamp,
+    /// An offset that the partition does not have yet.
+    #[error("the offset is above the high watermark")]
+    OffsetOutOfRange,
     /// A name is too long or empty.
     #[error("the name is too long or empty")]
     InvalidName,

@@ -3,7 +3,7 @@
 
 use super::rows::{
     AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, Member, Outcome, ProducerKey,
-    TopicConfig,
+    TopicConfig, Totals,
 };
 use crate::types::*;
 use crate::{codec, codec_enum};
@@ -26,6 +26,8 @@ pub enum Event {
     PartitionsAdded { id: TopicId, partitions: u32 },
     /// A topic and all it held are gone.
     TopicDeleted { id: TopicId },
+    /// A topic's settings are these.
+    TopicConfigured { id: TopicId, config: TopicConfig },
     /// Producer ids below `until` are reserved.
     ProducerIdsReserved { until: ProducerId },
     /// A transactional id has a holder, with no transaction.
@@ -73,6 +75,8 @@ pub enum Event {
     GroupDeleted { group: GroupId },
     /// Offsets of a group are forgotten.
     OffsetsForgotten { offsets: Vec<GroupOffsetKey> },
+    /// A partition's log start has moved forward: what lies below `to` is not read any more.
+    LogStartMoved { partition: PartitionId, to: Cut, reason: CutReason },
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
     /// Rows are gone whose partition is gone, and aborted ranges that end below the log start.
@@ -93,6 +97,28 @@ pub struct Enrolment {
 }
 codec!(Enrolment { transactional_id, number, began, deadline });
 
+/// A place between two offsets of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The first offset behind it.
+    pub offset: Offset,
+    /// Bytes of all batches that lie wholly below it, deleted ones included.
+    pub bytes: u64,
+}
+codec!(Cut { offset, bytes });
+
+/// Why a log start has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutReason {
+    /// Somebody said so (DeleteRecords).
+    Deleted,
+    /// The records were older than `retention.ms`.
+    RetentionTime,
+    /// The partition was larger than `retention.bytes`.
+    RetentionBytes,
+}
+codec_enum!(CutReason { 0 => Deleted, 1 => RetentionTime, 2 => RetentionBytes });
+
 /// A record batch is in a partition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchAppended {
@@ -102,6 +128,10 @@ pub struct BatchAppended {
     pub base_offset: Offset,
     /// How many offsets it takes.
     pub records: u32,
+    /// How many bytes it takes.
+    pub bytes: u32,
+    /// The partition's batches before it.
+    pub before: Totals,
     /// The newest timestamp of its records.
     pub max_timestamp: Timestamp,
     /// The time the records get, where the topic wants the time of the append.
@@ -109,7 +139,16 @@ pub struct BatchAppended {
     /// Its producer, if it has an identity.
     pub producer: Option<ProducerAppend>,
 }
-codec!(BatchAppended { partition, base_offset, records, max_timestamp, append_time, producer });
+codec!(BatchAppended {
+    partition,
+    base_offset,
+    records,
+    bytes,
+    before,
+    max_timestamp,
+    append_time,
+    producer
+});
 
 impl BatchAppended {
     /// The offset of the batch's last record.
@@ -131,6 +170,9 @@ pub struct ProducerAppend {
 }
 codec!(ProducerAppend { identity, sequences, transaction });
 
+/// Bytes of a marker's control batch. It has one record of one form, so its length never varies.
+pub const MARKER_BYTES: u32 = 78;
+
 /// A transaction's marker is in a partition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MarkerWritten {
@@ -138,6 +180,8 @@ pub struct MarkerWritten {
     pub partition: PartitionId,
     /// The marker's own offset.
     pub offset: Offset,
+    /// The partition's batches before it. It takes [`MARKER_BYTES`] itself.
+    pub before: Totals,
     /// Whose transaction, with the epoch that the marker carries.
     pub producer: Identity,
     /// Which transaction.
@@ -147,7 +191,7 @@ pub struct MarkerWritten {
     /// The marker's timestamp.
     pub timestamp: Timestamp,
 }
-codec!(MarkerWritten { partition, offset, producer, number, outcome, timestamp });
+codec!(MarkerWritten { partition, offset, before, producer, number, outcome, timestamp });
 
 codec_enum!(Event {
     1 => ClusterFormed { id },
@@ -158,11 +202,13 @@ codec_enum!(Event {
     6 => ProducerInitialized { transactional_id, holder, recoverable, timeout },
     7 => PartitionsEnrolled { enrolment, partitions },
     8 => GroupEnrolled { enrolment, group },
-    9 => BatchAppended(batch),
     10 => OffsetsStaged { enrolment, offsets },
     11 => TransactionEnded { transactional_id, number, outcome, reason, holder },
-    12 => MarkerWritten(marker),
     13 => OffsetsCommitted { offsets },
+    20 => TopicConfigured { id, config },
+    21 => LogStartMoved { partition, to, reason },
+    22 => BatchAppended(batch),
+    23 => MarkerWritten(marker),
     32 => RowsSwept { producers, aborted },
     80 => GenerationFormed { group, generation, protocol_type, protocol, leader, members },
     81 => GroupAssigned { group, assignments },

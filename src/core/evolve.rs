@@ -4,7 +4,7 @@
 mod groups;
 
 use super::draft::{Draft, Need};
-use super::events::{BatchAppended, Enrolment, Event, MarkerWritten};
+use super::events::{BatchAppended, Enrolment, Event, MARKER_BYTES, MarkerWritten};
 use super::rows::*;
 use crate::types::*;
 
@@ -23,6 +23,9 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         }
         Event::PartitionsAdded { id, partitions } => partitions_added(rows, *id, *partitions),
         Event::TopicDeleted { id } => topic_deleted(rows, *id),
+        Event::TopicConfigured { id, config } => {
+            rows.change(id, |row: &mut TopicRow| row.config.clone_from(config))
+        }
         Event::ProducerIdsReserved { until } => {
             rows.put(&(), ProducerIdsRow { reserved_until: *until });
             Ok(())
@@ -61,6 +64,10 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             offsets.iter().for_each(|key| rows.remove::<CommittedOffset>(key));
             Ok(())
         }
+        Event::LogStartMoved { partition, to, .. } => rows.change(partition, |row: &mut PartitionRow| {
+            row.log_start = to.offset;
+            row.bytes_below_start = to.bytes;
+        }),
         Event::OffsetsCommitted { offsets } => {
             for (key, committed) in offsets {
                 rows.put(key, committed.clone());
@@ -147,7 +154,10 @@ fn enrolled(
 
 fn batch_appended(rows: &mut Draft<'_>, at: ServedTime, batch: &BatchAppended) -> Result<(), Need> {
     let partition = batch.partition;
-    rows.change(&partition, |row: &mut PartitionRow| row.next_offset = batch.last_offset().next())?;
+    rows.change(&partition, |row: &mut PartitionRow| {
+        row.next_offset = batch.last_offset().next();
+        row.totals = batch.before.with(batch.bytes, batch.max_timestamp);
+    })?;
     let Some(append) = &batch.producer else { return Ok(()) };
     let key = ProducerKey { partition, producer: append.identity.id };
     let opens = match append.transaction {
@@ -205,7 +215,10 @@ fn transaction_closed(rows: &mut Draft<'_>, partition: PartitionId, first: Offse
 
 fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) -> Result<(), Need> {
     let partition = marker.partition;
-    rows.change(&partition, |row: &mut PartitionRow| row.next_offset = marker.offset.next())?;
+    rows.change(&partition, |row: &mut PartitionRow| {
+        row.next_offset = marker.offset.next();
+        row.totals = marker.before.with(MARKER_BYTES, marker.timestamp);
+    })?;
     let key = ProducerKey { partition, producer: marker.producer.id };
     let mut closed = None;
     rows.update(

@@ -1,5 +1,7 @@
 //! The limits of the state machine. Each bounds a row or a decision, so that no client can grow either without end.
 
+use std::time::Duration;
+
 /// Partitions of one topic. Creating or deleting a topic writes a row for each, in one block.
 pub const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
 
@@ -18,6 +20,10 @@ pub const GROUPS_PER_TRANSACTION_MAX: usize = 256;
 /// Transactions that may have records in one partition at the same time: the row that orders them is rewritten with
 /// each first append and each marker.
 pub const OPEN_TRANSACTIONS_PER_PARTITION_MAX: usize = 4_096;
+
+/// How far the wall clock may go another way than served time before retention distrusts it. NTP corrects a running clock
+/// by far less; a clock that was set, or a suspended machine, shows as more.
+pub const RETENTION_CLOCK_STEP_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Producer ids reserved by one event. A restart skips what is left of the block: 2⁶³ ids are enough for that.
 pub const PRODUCER_IDS_PER_RESERVATION: i64 = 1_000;

@@ -15,29 +15,32 @@ mod events;
 mod evolve;
 pub mod limits;
 mod rows;
+pub mod topic_settings;
 
 #[cfg(test)]
 mod tests;
 
 pub use commands::{
-    Appended, BatchFacts, BatchProducer, Command, EndTxn, Enrol, InitProducerId, NewTopic, Now,
-    OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep,
+    Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndTxn, Enrol, ExpireRecords, InitProducerId,
+    NewTopic, Now, OffsetToCommit, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep,
     TransactionalProducer,
 };
 pub use commands::{
     GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,
     Synced,
 };
-pub use decide::{Decided, decide, may_expire};
+pub use decide::{Decided, clock_stepped, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};
-pub use events::{BatchAppended, Enrolment, Event, MarkerWritten, ProducerAppend};
+pub use events::{
+    BatchAppended, Cut, CutReason, Enrolment, Event, MARKER_BYTES, MarkerWritten, ProducerAppend,
+};
 pub use evolve::evolve;
 pub use rows::{
     AbortedKey, AbortedRow, ClusterRow, CommittedOffset, CoordinatorRow, DeadlineRow, EndReason, Ended,
     GroupOffsetKey, Identity, MemberKey, NextProducerIdRow, Ongoing, OpenTransaction, OpenTransactionsRow,
     Outcome, PartitionRow, PendingOffsetKey, PendingOffsetRow, ProducerIdsRow, ProducerKey, ProducerRow,
     REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow,
-    TransactionRow, TransactionState,
+    Totals, TransactionRow, TransactionState,
 };
 pub use rows::{
     GroupRow, GroupState, InitialDelay, Joiner, Joining, Member, MemberProtocol, MembersRow, RebalanceRow,

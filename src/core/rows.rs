@@ -162,17 +162,46 @@ pub struct TopicRow {
 }
 codec!(TopicRow { name, partitions, config });
 
+/// All batches of a partition up to some offset, since the partition exists, deleted ones included. What lies below an
+/// offset never changes, so neither do its totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes of the batches.
+    pub bytes: u64,
+    /// The newest timestamp of their records; [`Timestamp::NONE`] if none has one.
+    pub newest: Timestamp,
+}
+codec!(Totals { bytes, newest });
+
+impl Default for Totals {
+    fn default() -> Totals {
+        Totals { bytes: 0, newest: Timestamp::NONE }
+    }
+}
+
+impl Totals {
+    /// The totals with one more batch.
+    #[must_use]
+    pub fn with(self, bytes: u32, newest: Timestamp) -> Totals {
+        Totals { bytes: self.bytes.saturating_add(u64::from(bytes)), newest: self.newest.max(newest) }
+    }
+}
+
 /// A partition.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct PartitionRow {
     /// The first offset that may still be read.
     pub log_start: Offset,
+    /// Bytes of all batches that lie wholly below the log start.
+    pub bytes_below_start: u64,
     /// The offset of the next record: durable, this is the high watermark.
     pub next_offset: Offset,
     /// The first offset of the oldest open transaction, which holds back the last stable offset.
     pub first_open: Option<Offset>,
+    /// All batches up to the next offset.
+    pub totals: Totals,
 }
-codec!(PartitionRow { log_start, next_offset, first_open });
+codec!(PartitionRow { log_start, bytes_below_start, next_offset, first_open, totals });
 
 impl PartitionRow {
     /// The last stable offset: nothing at or above it is decided yet (`spec/transactions.md`, "Reading").

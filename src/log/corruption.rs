@@ -41,7 +41,8 @@ impl From<Corruption> for RecoverError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "the log is damaged: {} should hold block {block} at byte {position}, but {evidence}. Nothing has been changed and \
-     nothing is served. Keep the files; restore a backup, or export what is intact",
+     nothing is served. Keep the files; restore a backup, or export what is intact: `semel log verify DIR` says what is damaged, \
+     `semel log export DIR --topic T --partition P` writes a partition's intact records",
     path.display()
 )]
 pub struct Corruption {

@@ -15,6 +15,7 @@ mod buffer;
 mod corruption;
 mod disk;
 mod format;
+mod inspect;
 mod lock;
 mod mark;
 mod moved;
@@ -35,6 +36,7 @@ pub use block::{Block, BlockBuilder, BlockFull, BlockStamp, Frame, Frames, Place
 pub use corruption::{Corruption, Evidence, RecoverError};
 pub use disk::{Disk, DiskError, DiskFile};
 pub use format::{BlockHeader, FrameHeader, Identity, LogId, PAGE, ShardNumber};
+pub use inspect::{Damage, InspectError, InspectedFile, LogFiles, Piece, Pieces};
 pub use lock::{DirectoryLock, LockError};
 pub use moved::MovedWriter;
 pub use options::{
@@ -50,4 +52,4 @@ pub use space::Space;
 pub use writer::{StopError, WriteError, Writer};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -135,13 +135,16 @@ impl Reader<'_> {
     }
 
     fn net(&self) -> Result<Limits, ConfigError> {
+        let defaults = Limits::default();
+        let frame_bytes = self.number("frame-bytes", 64 << 10)?;
         let limits = Limits {
-            frame_bytes: self.number("frame-bytes", 64 << 10)?,
+            frame_bytes,
+            control_frame_bytes: defaults.control_frame_bytes.min(frame_bytes),
             connections: self.number("connections", 1)?,
             connections_per_address: self.number("connections-per-address", 1)?,
             produce_bytes: self.number("produce-memory-bytes", 1 << 20)?,
             fetch_bytes: self.number("fetch-memory-bytes", 1 << 20)?,
-            ..Limits::default()
+            ..defaults
         };
         limits.check().map_err(|error| self.error("frame-bytes", error.to_string()))?;
         Ok(limits)
@@ -160,6 +163,7 @@ impl Reader<'_> {
             segment_bytes: self.number("segment-bytes", 4 << 20)?,
             checkpoint_bytes: self.number("checkpoint-bytes", 1 << 20)?,
             offsets_retention: Duration::from_secs(60 * self.number("offsets-retention", 1)?),
+            retention_check: Duration::from_millis(self.number("retention-check-ms", 1)?),
             store,
             space,
             ..defaults
@@ -239,6 +243,12 @@ mod tests {
         assert_eq!(config.listen, "127.0.0.1:9092".parse().unwrap());
         assert_eq!(config.admins, vec![Principal::named("semel-client")]);
         assert!(config.identity.is_none());
+    }
+
+    #[test]
+    fn small_segments_are_possible_with_small_requests() {
+        let config = config(&["--segment-bytes", "4194304", "--frame-bytes", "524288"]).unwrap();
+        assert_eq!((config.shard.segment_bytes, config.net.frame_bytes), (4 << 20, 512 << 10));
     }
 
     #[test]

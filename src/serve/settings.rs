@@ -78,13 +78,13 @@ pub const SETTINGS: &[Setting] = &[
         "admins",
         "User:NAME,...",
         "User:semel-client",
-        "Who may administer: delete topics, abort transactions",
+        "Who may administer: create, grow, configure and delete topics, delete records, abort transactions",
     ),
     setting(
         "auto-create-topics",
         "true|false",
-        "true",
-        "Whether a topic is made when a client first asks for it",
+        "false",
+        "Whether a topic is made when any client first asks for it; otherwise admins alone create topics",
     ),
     setting("default-partitions", "NUMBER", "1", "Partitions of a topic whose creator does not say how many"),
     setting(
@@ -146,6 +146,12 @@ pub const SETTINGS: &[Setting] = &[
         "BYTES",
         "67108864",
         "Log after which the rows are made durable; bounds a restart's work",
+    ),
+    setting(
+        "retention-check-ms",
+        "MILLISECONDS",
+        "300000",
+        "How often records past their topic's retention are looked for",
     ),
     setting(
         "snapshot-bytes",

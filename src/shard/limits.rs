@@ -27,6 +27,8 @@ pub struct ShardLimits {
     pub checkpoint_rows: u64,
     /// Timers that are due and looked at in one turn of the loop; the rest wait for the next turn.
     pub expired_at_once: usize,
+    /// How often records that are past their retention are looked for (Kafka's `log.retention.check.interval.ms`).
+    pub retention_check: Duration,
     /// How long a stop waits for what is in flight.
     pub stop: Duration,
     /// How long the offsets of an empty group are kept, in served time (Kafka's `offsets.retention.minutes`).
@@ -40,17 +42,20 @@ pub struct ShardLimits {
 /// How the log's space is kept, and how much of the disk's time that may take.
 #[derive(Clone, Debug)]
 pub struct SpaceLimits {
+    /// How long the duties that keep the space rest between two turns (those that only look, ten times as long): together
+    /// with what is done in one turn it bounds what they take of the disk.
+    pub rest: Duration,
     /// Bytes of log after which the rows are dumped anew: the log above the last snapshot is not freed.
     pub snapshot_log_bytes: u64,
     /// Log bytes (or dead bytes that wait for it) per byte of a snapshot, at least: so snapshots are at most a quarter of
     /// what is written besides.
     pub snapshot_share: u64,
-    /// Bytes of a snapshot written in one turn; ten turns a second.
+    /// Bytes of a snapshot written in one turn.
     pub snapshot_turn_bytes: usize,
     /// Live bytes of a segment, in percent of its file, below which they are moved out of it: at 40, moving writes two
     /// bytes for three that it frees, and data take at most two and a half times their size.
     pub move_live_percent: u64,
-    /// Bytes of segments looked through in one turn of moving; ten turns a second, so clients keep most of the disk.
+    /// Bytes of segments looked through in one turn of moving: at ten turns a second clients keep most of the disk.
     pub move_turn_bytes: u64,
     /// Segments that are moved into one file: a crash repeats the work of so many.
     pub move_segments: usize,
@@ -66,6 +71,7 @@ pub struct SpaceLimits {
 impl Default for SpaceLimits {
     fn default() -> SpaceLimits {
         SpaceLimits {
+            rest: Duration::from_millis(100),
             snapshot_log_bytes: 256 << 20,
             snapshot_share: 4,
             snapshot_turn_bytes: 2 << 20,
@@ -92,6 +98,7 @@ impl Default for ShardLimits {
             checkpoint_bytes: 64 << 20,
             checkpoint_rows: 200_000,
             expired_at_once: 64,
+            retention_check: Duration::from_secs(300),
             stop: Duration::from_secs(10),
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             store: StoreLimits::default(),

@@ -57,16 +57,46 @@ pub(super) fn index_entry(event: &Event, place: Place) -> Option<(PartitionId, O
                 base_offset: batch.base_offset,
                 place,
                 max_timestamp: batch.max_timestamp,
+                before: batch.before,
                 kind,
             };
             Some((batch.partition, batch.last_offset(), entry))
         }
         Event::MarkerWritten(marker) => {
             let kind = IndexKind::Marker { producer: marker.producer.id, outcome: marker.outcome };
-            let entry =
-                IndexEntry { base_offset: marker.offset, place, max_timestamp: marker.timestamp, kind };
+            let entry = IndexEntry {
+                base_offset: marker.offset,
+                place,
+                max_timestamp: marker.timestamp,
+                before: marker.before,
+                kind,
+            };
             Some((marker.partition, marker.offset, entry))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Identity, MARKER_BYTES, MarkerWritten, Totals};
+    use crate::types::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_marker_is_as_long_as_the_state_machine_counts_it() {
+        for outcome in [Outcome::Commit, Outcome::Abort] {
+            let marker = Event::MarkerWritten(MarkerWritten {
+                partition: PartitionId::new(TopicId(Uuid::nil()), PartitionIndex(0)),
+                offset: Offset(i64::MAX - 1),
+                before: Totals::default(),
+                producer: Identity { id: ProducerId(i64::MAX), epoch: ProducerEpoch(i16::MAX) },
+                number: TxnNumber(u64::MAX),
+                outcome,
+                timestamp: Timestamp(i64::MAX),
+            });
+            assert_eq!(marker_batch(&marker).unwrap().len(), usize::try_from(MARKER_BYTES).unwrap());
+        }
     }
 }

@@ -135,9 +135,12 @@ impl Sources<'_> {
             None => return Err(RebuildError::NoSnapshot),
         }
         io(&damaged, fs::remove_dir_all(&damaged))?;
+        let unchecked = unchecked(self.dir);
+        io(&unchecked, fs::File::create(&unchecked).map(drop))?;
+        io(self.dir, sync(self.dir))?;
         io(&rows, fs::rename(&rows, &damaged))?;
         io(&new, fs::rename(&new, &rows))?;
-        io(self.dir, fs::File::open(self.dir).and_then(|dir| dir.sync_all()))
+        io(self.dir, sync(self.dir))
     }
 
     fn restore(&self, snapshot: &Snapshot, new: &Path) -> Result<(), RebuildError> {
@@ -170,7 +173,6 @@ impl Sources<'_> {
             }
             put(&store, &mut entries)?;
         }
-        check_complete(&store.view_now()?)?;
         Ok(store.made_anew(snapshot.header.applied)?)
     }
 }
@@ -205,6 +207,27 @@ fn put(store: &Database, entries: &mut Entries) -> Result<(), StoreError> {
     store.put_raw(rows)?;
     entries.clear();
     Ok(())
+}
+
+/// Is there while rows that were made anew have not been found complete.
+fn unchecked(dir: &Path) -> PathBuf {
+    dir.join("rows.unchecked")
+}
+
+fn sync(dir: &Path) -> std::io::Result<()> {
+    fs::File::open(dir)?.sync_all()
+}
+
+/// After the replay: whether rows that were made anew are complete, if that is not known yet. Not before: what was deleted
+/// after the snapshot is missing in the segments, and rightly so.
+pub(super) fn check_made_anew(dir: &Path, store: &Database) -> Result<(), RebuildError> {
+    let unchecked = unchecked(dir);
+    if !unchecked.exists() {
+        return Ok(());
+    }
+    check_complete(&store.view_now()?)?;
+    let removed = fs::remove_file(&unchecked).and_then(|()| sync(dir));
+    removed.map_err(|source| RebuildError::Io { path: unchecked, source })
 }
 
 /// Every record from the log start to the high watermark is to be found. (Without compaction, offsets have no gaps.)

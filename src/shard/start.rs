@@ -4,11 +4,11 @@ use super::applier::{Apply, LogEnd, Signal, Signals, apply_layers, load_rows, wr
 use super::engine::{Begin, Engine, Ports, Written};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
-use super::rebuild::{RebuildError, Sources};
+use super::rebuild::{RebuildError, Sources, check_made_anew};
 use super::replay::replay;
 use super::upkeep::{
-    Duty, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure, SweepRows, TakeSnapshots,
-    TrimIndex, Upkeep, WatchSpace,
+    Duty, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention, SweepRows,
+    TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::{ClusterRow, Command, Now, RowKey, Timer};
@@ -49,7 +49,7 @@ pub enum StartError {
     Rebuild(#[from] RebuildError),
     /// An event in the log is none that this version knows.
     #[error(
-        "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from a newer semel?"
+        "block {block} of the log holds an event that this version cannot read ({source}): is the data directory from another version of semel?"
     )]
     Event {
         /// The block.
@@ -140,6 +140,7 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
         ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits.clone() };
     let mut recovery = recover(Arc::clone(&disk), options, checkpoint)?;
     let (table, blocks) = replay(&mut recovery, &store, &limits)?;
+    check_made_anew(dir, &store)?;
     let log = recovery.into_log()?;
     tracing::info!(
         replayed_blocks = blocks,
@@ -346,6 +347,7 @@ impl Space {
             Box::new(watch),
             Box::new(SweepRows::default()),
             Box::new(ExpireOffsets::new(limits.offsets_retention)),
+            Box::new(Retention::every(limits.retention_check)),
             Box::new(TrimIndex::new(ground.clone())),
             Box::new(FreeSegments::new(ground.clone())),
             Box::new(TakeSnapshots::new(ground.clone())),

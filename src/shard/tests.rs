@@ -55,7 +55,14 @@ fn batch(producer: Option<(Identity, i32, bool)>, records: u32) -> (BatchFacts, 
         transactional,
     });
     let bytes = builder.build(Compression::None, wire).unwrap();
-    (BatchFacts { records, max_timestamp: Timestamp(1000), producer }, bytes)
+    let facts = BatchFacts {
+        records,
+        bytes: u32::try_from(bytes.len()).unwrap(),
+        oldest_timestamp: Timestamp(1000),
+        max_timestamp: Timestamp(1000),
+        producer,
+    };
+    (facts, bytes)
 }
 
 async fn produce(
@@ -269,5 +276,57 @@ async fn rows_of_a_deleted_topic_are_swept_and_stay_away() {
     let running = open(dir.path());
     assert_eq!(rows(&running, gone), (0, false));
     assert_eq!(rows(&running, kept), (1, true));
+    running.stop().await.unwrap();
+}
+
+/// Waits until a partition's log start is `offset`.
+async fn log_start_reaches(running: &Running, partition: PartitionId, offset: i64) {
+    let deadline = std::time::Duration::from_secs(30);
+    let reached = async {
+        let watch = running.shard.watch([partition]);
+        while partition_row(running, partition).log_start < Offset(offset) {
+            watch.changed().await;
+        }
+    };
+    tokio::time::timeout(deadline, reached).await.expect("the log start moves in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_past_their_retention_expire_and_stay_so_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = ShardLimits { retention_check: std::time::Duration::from_millis(5), ..limits() };
+    let running = start(dir.path(), Arc::new(RealDisk), &limits).unwrap();
+    let create = async |name: &str, settings: &[(&str, &str)]| {
+        let id = TopicId(Uuid::new_v4());
+        let config = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let topic = NewTopic { id, name: TopicName::new(name).unwrap(), partitions: 1, config };
+        ask(&running, Command::CreateTopic { topic, validate_only: false }, vec![]).await;
+        PartitionId::new(id, PartitionIndex(0))
+    };
+    let for_ever = create("for-ever", &[("retention.ms", "-1")]).await;
+    let by_size = create("by-size", &[("retention.ms", "-1"), ("retention.bytes", "1000")]).await;
+    let by_time = create("by-time", &[]).await;
+    let open = create("open", &[]).await;
+    let producer = init(&running, Some("x")).await;
+    produce(&running, open, None, None, 1).await.unwrap();
+    produce(&running, open, Some((producer, 0, true)), Some("x"), 2).await.unwrap();
+    for partition in [for_ever, by_size, by_time] {
+        for _ in 0..40 {
+            produce(&running, partition, None, None, 2).await.unwrap();
+        }
+    }
+    log_start_reaches(&running, by_time, 80).await;
+    log_start_reaches(&running, open, 1).await;
+    let length = partition_row(&running, by_size).totals.bytes / 40;
+    let kept = 1000_u64.div_ceil(length);
+    log_start_reaches(&running, by_size, i64::try_from(80 - 2 * kept).unwrap()).await;
+    let row = partition_row(&running, by_size);
+    assert!(row.totals.bytes - row.bytes_below_start >= 1000, "at least that much is kept");
+    assert_eq!(partition_row(&running, open).log_start, Offset(1), "not above the last stable offset");
+    assert_eq!(partition_row(&running, for_ever).log_start, Offset(0));
+    running.stop().await.unwrap();
+    let running = start(dir.path(), Arc::new(RealDisk), &self::limits()).unwrap();
+    assert_eq!(partition_row(&running, by_size), row);
+    assert_eq!(partition_row(&running, by_time).log_start, Offset(80));
     running.stop().await.unwrap();
 }

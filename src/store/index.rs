@@ -1,6 +1,6 @@
 //! The index: where a partition's batches lie in the log, and what a reader must know to skip one without reading it.
 
-use crate::core::Outcome;
+use crate::core::{Outcome, Totals};
 use crate::log::Place;
 use crate::types::*;
 use crate::{codec, codec_enum};
@@ -14,11 +14,13 @@ pub struct IndexEntry {
     pub place: Place,
     /// The newest timestamp of its records.
     pub max_timestamp: Timestamp,
+    /// The partition's batches before it: what is searched by time and by bytes.
+    pub before: Totals,
     /// What it is.
     pub kind: IndexKind,
 }
 codec!(Place { segment, position, length });
-codec!(IndexEntry { base_offset, place, max_timestamp, kind });
+codec!(IndexEntry { base_offset, place, max_timestamp, before, kind });
 
 /// What a batch is, to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

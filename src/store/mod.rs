@@ -9,7 +9,8 @@ mod database;
 mod dead;
 mod index;
 mod keys;
-mod segments;
+mod search;
+pub(crate) mod segments;
 mod snapshot;
 mod view;
 

@@ -47,15 +47,18 @@ impl SegmentUses {
             let used = SegmentUse::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
             loaded.uses.insert(segment, used);
         }
-        if loaded.uses.is_empty() {
-            for row in view.range(&[kind::INDEX], &[kind::INDEX + 1]) {
-                let (key, row) = row?;
-                let entry =
-                    IndexEntry::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
-                loaded.add(entry.place);
-            }
+        if loaded.uses.is_empty() { SegmentUses::count(view) } else { Ok(loaded) }
+    }
+
+    /// As the index has it.
+    fn count(view: &ReadView) -> Result<SegmentUses, StoreError> {
+        let mut counted = SegmentUses::default();
+        for row in view.range(&[kind::INDEX], &[kind::INDEX + 1]) {
+            let (key, row) = row?;
+            let entry = IndexEntry::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            counted.add(entry.place);
         }
-        Ok(loaded)
+        Ok(counted)
     }
 
     pub(super) fn add(&mut self, place: Place) {
@@ -89,5 +92,28 @@ impl SegmentUses {
 
     pub(super) fn all(&self) -> BTreeMap<SegmentNumber, SegmentUse> {
         self.uses.clone()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::store::{Database, Swept};
+
+    /// Rows, and keys of index entries.
+    pub(crate) type Dump = (Vec<(Vec<u8>, bytes::Bytes)>, Vec<Vec<u8>>);
+
+    /// What a store holds that does not depend on where things lie: its rows, and its index's keys, but for those that are
+    /// dead and not removed yet. What it says of the segments must be what the index says.
+    pub(crate) fn dump(store: &Database) -> Dump {
+        let view = store.view_now().unwrap();
+        assert_eq!(SegmentUses::load(&view).unwrap().uses, SegmentUses::count(&view).unwrap().uses);
+        assert_eq!(store.segment_uses(), SegmentUses::count(&view).unwrap().uses);
+        let placed = |key: &[u8]| matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT)));
+        let rows = view.snapshot_rows(&[0]).map(Result::unwrap).filter(|(key, _)| !placed(key)).collect();
+        let dead: BTreeSet<_> =
+            view.dead_rows(Swept::Index, &[], usize::MAX).unwrap().rows.into_iter().collect();
+        let index = view.range(&[kind::INDEX], &[kind::INDEX + 1]).map(Result::unwrap);
+        (rows, index.filter(|row| !dead.contains(row)).map(|(key, _)| key).collect())
     }
 }

@@ -353,3 +353,112 @@ impl SnapshotWriter {
         Ok(tried(self.snapshots.disk.remove(&self.path), "remove", &self.path)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{RowKey, TopicNameRow};
+    use crate::log::tests::sim_disk::{Fault, Sampled, SimDisk};
+    use crate::log::{At, Checkpoint, SegmentNumber};
+    use crate::store::{LayerBuilder, StoreLimits};
+    use crate::types::{ServedTime, TopicId, TopicName};
+
+    const IDENTITY: Identity = Identity { log: LogId(7), shard: ShardNumber(0) };
+
+    fn applied(block: u64) -> Applied {
+        let at = At { segment: SegmentNumber(3), position: 4096 };
+        Applied { checkpoint: Checkpoint { block: BlockNumber(block), at }, served: ServedTime(9) }
+    }
+
+    /// A store with rows that fill several sections.
+    fn store(dir: &Path) -> Database {
+        let store = Database::open(dir, StoreLimits::default()).unwrap();
+        let mut layer = LayerBuilder::default();
+        for number in 0..20_000 {
+            let name = TopicName::new(&format!("topic-{number:06}")).unwrap();
+            layer.put(&RowKey::TopicName(name), Some(&TopicNameRow { id: TopicId::NIL }.into()));
+        }
+        store.apply([&layer.finish(BlockNumber(5))], applied(5)).unwrap();
+        store
+    }
+
+    fn take(snapshots: &Snapshots, store: &Database) -> Result<Snapshot, SnapshotError> {
+        let mut writer = snapshots.begin(store.view_now()?, IDENTITY)?;
+        while !writer.advance(1)? {}
+        writer.finish()
+    }
+
+    fn dump(store: &Database) -> Vec<(Vec<u8>, bytes::Bytes)> {
+        store.view_now().unwrap().snapshot_rows(&[1]).map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn what_a_snapshot_holds_comes_back_whole_or_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir.path().join("a"));
+        let disk = SimDisk::default();
+        let snapshots = Snapshots::open(Arc::new(disk.clone()), PathBuf::from("/s")).unwrap();
+        let taken = take(&snapshots, &store).unwrap();
+        assert_eq!(taken.header, SnapshotHeader { identity: IDENTITY, applied: applied(5) });
+        assert_eq!(snapshots.newest().unwrap(), Some(taken.clone()));
+        let anew = Database::open(&dir.path().join("b"), StoreLimits::default()).unwrap();
+        snapshots.restore(&taken, &anew).unwrap();
+        anew.made_anew(taken.header.applied).unwrap();
+        assert_eq!(dump(&anew), dump(&store));
+        assert_eq!(anew.persisted(), applied(5));
+
+        let intact = disk.content(&taken.path);
+        assert!(intact.len() > 2 * SECTION_BYTES, "several sections");
+        for at in [0, 9, 20, 40, 5_000, SECTION_BYTES + 300, intact.len() - 1] {
+            let mut content = intact.clone();
+            content[at] ^= 0x10;
+            disk.set_content(&taken.path, content);
+            let read = snapshots.read(&taken.path, |_, _| Ok(()));
+            assert!(matches!(read, Err(SnapshotError::Damaged { .. })), "byte {at}");
+        }
+        for length in [0, 7, 100, SECTION_BYTES, intact.len() - 1] {
+            disk.set_content(&taken.path, intact[..length].to_vec());
+            let read = snapshots.read(&taken.path, |_, _| Ok(()));
+            assert!(matches!(read, Err(SnapshotError::Damaged { .. })), "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn a_power_cut_leaves_the_old_snapshot_or_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir.path().join("a"));
+        let rehearsal = SimDisk::default();
+        let first = |disk: &SimDisk| {
+            let snapshots = Snapshots::open(Arc::new(disk.clone()), PathBuf::from("/s")).unwrap();
+            let old = take(&snapshots, &store).unwrap();
+            (snapshots, old)
+        };
+        let second = |snapshots: &Snapshots| -> Result<Snapshot, SnapshotError> {
+            let new = take(snapshots, &store)?;
+            snapshots.retain(Some(&new))?;
+            Ok(new)
+        };
+        first(&rehearsal);
+        store.apply([], applied(6)).unwrap();
+        let snapshots = Snapshots::open(Arc::new(rehearsal.clone()), PathBuf::from("/s")).unwrap();
+        rehearsal.plan(None);
+        second(&snapshots).unwrap();
+        let operations = rehearsal.operations();
+        for operation in 1..=operations + 1 {
+            store.apply([], applied(5)).unwrap();
+            let disk = SimDisk::default();
+            let (snapshots, old) = first(&disk);
+            store.apply([], applied(6)).unwrap();
+            disk.plan(Some(Fault::PowerCut { operation }));
+            let done = second(&snapshots).is_ok();
+            assert_eq!(done, operation > operations);
+            disk.power_cut(&mut Sampled(operation));
+            let newest = snapshots.newest().unwrap().expect("one of them");
+            assert!(newest == old || newest.header.applied == applied(6));
+            assert!(!done || newest.header.applied == applied(6));
+            snapshots.read(&newest.path, |_, _| Ok(())).unwrap();
+            snapshots.retain(Some(&newest)).unwrap();
+            assert_eq!(snapshots.list().unwrap(), (vec![newest.path], vec![]));
+        }
+    }
+}

@@ -288,12 +288,16 @@ impl ReadView {
 
     /// All topics, in the order of their ids.
     pub fn topics(&self) -> impl Iterator<Item = Result<(TopicId, TopicRow), StoreError>> + '_ {
-        self.prefix(KeyBytes::new(kind::TOPIC)).map(|entry| {
-            let (key, row) = entry?;
-            let id = KeyReader::new(&key).and_then(|mut key| key.topic());
-            let row = TopicRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
-            Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
-        })
+        self.prefix(KeyBytes::new(kind::TOPIC)).map(topic_entry)
+    }
+
+    /// The topics from this id on, in the order of their ids.
+    pub fn topics_from(
+        &self,
+        id: TopicId,
+    ) -> impl Iterator<Item = Result<(TopicId, TopicRow), StoreError>> + '_ {
+        let from = KeyBytes::new(kind::TOPIC).topic(id).done();
+        self.range(&from, &KeyBytes::new(kind::TOPIC + 1).done()).map(topic_entry)
     }
 
     /// All transactional ids, in the order of their lengths and names.
@@ -423,6 +427,13 @@ fn successor(key: KeyBytes) -> Vec<u8> {
 fn group_of(key: &[u8]) -> Result<GroupId, StoreError> {
     let group = KeyReader::new(key).and_then(|mut key| key.text().map(GroupId::new));
     group.ok_or_else(|| StoreError::damaged_key(key))
+}
+
+fn topic_entry(entry: Result<(Vec<u8>, Bytes), StoreError>) -> Result<(TopicId, TopicRow), StoreError> {
+    let (key, row) = entry?;
+    let id = KeyReader::new(&key).and_then(|mut key| key.topic());
+    let row = TopicRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+    Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
 }
 
 /// A key, and its newest row; none where the row is gone.

@@ -158,6 +158,8 @@ apis! {
     28 TxnOffsetCommit 0..=6 flexible 3;
     /// Shows configurations.
     32 DescribeConfigs 1..=4 flexible 4;
+    /// Replaces configurations.
+    33 AlterConfigs 0..=2 flexible 2;
     /// Adds partitions to topics.
     37 CreatePartitions 0..=3 flexible 2;
     /// Deletes groups.

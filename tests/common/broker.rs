@@ -198,7 +198,7 @@ fn ready_address(line: &str) -> Option<SocketAddr> {
 }
 
 /// The program under test. Built once per test run, in release mode, because that is what people run.
-fn binary() -> &'static Path {
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match env::var_os("SEMEL_TEST_BINARY") {
         Some(other) => fs::canonicalize(other).expect("SEMEL_TEST_BINARY names a program"),

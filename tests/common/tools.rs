@@ -41,6 +41,12 @@ pub fn java() -> Option<&'static Java> {
     or_skip("Java client", JAVA.get_or_init(set_up_java))
 }
 
+/// A Java with Apache Kafka's command-line tools.
+pub fn kafka_tools() -> Option<&'static Java> {
+    static TOOLS: OnceLock<Result<Java, String>> = OnceLock::new();
+    or_skip("Kafka's tools", TOOLS.get_or_init(set_up_kafka_tools))
+}
+
 /// The folder whose `node_modules` hold kafkajs, beside a copy of the programs of `tests/outside/node`.
 pub fn node() -> Option<PathBuf> {
     static NODE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -96,18 +102,7 @@ fn set_up_python() -> Result<PathBuf, String> {
 fn set_up_java() -> Result<Java, String> {
     let (program, compiler, maven) = (find("java")?, find("javac")?, find("mvn")?);
     let pom = programs("java").join("pom.xml");
-    let jars = set_up("java-jars", &text_of(&pom), |home| {
-        let mut resolve = Command::new(maven);
-        resolve.args([
-            "-q",
-            "-B",
-            "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies",
-        ]);
-        resolve.args(["-DincludeScope=runtime", "-f"]);
-        resolve.arg(&pom).arg(format!("-DoutputDirectory={}", home.display()));
-        run(&mut resolve)?;
-        Ok(())
-    })?;
+    let jars = set_up_jars("java-jars", &maven, &pom)?;
     let sources = files_of(&programs("java"), "java");
     let pins = sources.iter().map(|source| text_of(source)).collect::<String>() + &text_of(&pom);
     let jars = format!("{}/*", jars.display());
@@ -121,6 +116,28 @@ fn set_up_java() -> Result<Java, String> {
         Ok(())
     })?;
     Ok(Java { program, class_path: format!("{}:{jars}", classes.display()) })
+}
+
+/// The jars that a pom names, in a folder of their own.
+fn set_up_jars(name: &str, maven: &Path, pom: &Path) -> Result<PathBuf, String> {
+    set_up(name, &text_of(pom), |home| {
+        let mut resolve = Command::new(maven);
+        resolve.args([
+            "-q",
+            "-B",
+            "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies",
+        ]);
+        resolve.args(["-DincludeScope=runtime", "-f"]);
+        resolve.arg(pom).arg(format!("-DoutputDirectory={}", home.display()));
+        run(&mut resolve)?;
+        Ok(())
+    })
+}
+
+fn set_up_kafka_tools() -> Result<Java, String> {
+    let (program, maven) = (find("java")?, find("mvn")?);
+    let jars = set_up_jars("kafka-tools", &maven, &programs("kafka-tools").join("pom.xml"))?;
+    Ok(Java { program, class_path: format!("{}/*", jars.display()) })
 }
 
 fn set_up_node() -> Result<PathBuf, String> {

@@ -49,9 +49,9 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
         let view = cx.view();
         for found in &mut found {
             if let Ok(reading) = found
-                && !reading.advance(&view, terms.committed, &mut room)?
+                && let Err(code) = reading.advance(cx, &view, terms.committed, &mut room)?
             {
-                *found = Err(deleted(cx));
+                *found = Err(code);
             }
         }
         if is_enough(&found, &room, terms.bytes_min) || Instant::now() >= terms.deadline {
@@ -141,13 +141,23 @@ impl Reading {
         Ok(Ok(Reading { partition, row, scan, asked, halt: Halt::Slice, seen: None }))
     }
 
-    /// Goes on with a newer view. False if the partition is no more.
-    fn advance(&mut self, view: &ReadView, committed: bool, room: &mut Room) -> Result<bool, Failure> {
-        let Some(row) = view.get::<PartitionRow>(&self.partition)? else { return Ok(false) };
+    /// Goes on with a newer view; or says what to answer if what was asked for is no more.
+    fn advance(
+        &mut self,
+        cx: &Context,
+        view: &ReadView,
+        committed: bool,
+        room: &mut Room,
+    ) -> Result<Result<(), ErrorCode>, Failure> {
+        let Some(row) = view.get::<PartitionRow>(&self.partition)? else { return Ok(Err(deleted(cx))) };
+        // To go on would leave out what has been deleted, without a word.
+        if self.asked < row.log_start {
+            return Ok(Err(ErrorCode::OffsetOutOfRange));
+        }
         self.row = row;
         let end = if committed { self.row.last_stable_offset() } else { self.row.next_offset };
         if self.halt == Halt::Full || self.seen == Some(end) {
-            return Ok(true);
+            return Ok(Ok(()));
         }
         let rows = PartitionRows { view, partition: self.partition };
         self.halt = match self.scan.next < end {
@@ -155,7 +165,7 @@ impl Reading {
             false => Halt::End,
         };
         self.seen = (self.halt == Halt::End).then_some(end);
-        Ok(true)
+        Ok(Ok(()))
     }
 
     /// Tells the next fetch how far this one came without finding anything to answer with.

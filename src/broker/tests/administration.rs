@@ -67,8 +67,9 @@ async fn every_version_of_the_handshake_is_answered() {
 
 #[tokio::test]
 async fn topics_are_found_by_name_and_by_id_and_made_on_demand() {
-    let harness = Harness::start();
-    let (mut client, id) = harness.with_topic("t", 3).await;
+    let harness = Harness::with(|config| config.auto_create_topics = true);
+    let (_, id) = harness.with_topic("t", 3).await;
+    let mut client = harness.user();
     let named = |name: &str, allow_auto_topic_creation| MetadataRequest {
         topics: Some(vec![MetadataRequestTopic { name: Some(name.to_owned()), ..Default::default() }]),
         allow_auto_topic_creation,
@@ -98,8 +99,8 @@ async fn topics_are_found_by_name_and_by_id_and_made_on_demand() {
     let invalid = client.call(9, &named("not/a/name", true)).await;
     assert_eq!(invalid.topics[0].error_code, ErrorCode::InvalidTopicException);
 
-    let strict = Harness::with(|config| config.auto_create_topics = false);
-    let absent = strict.user().call(9, &named("demand", true)).await;
+    let strict = Harness::start();
+    let absent = strict.admin().call(9, &named("demand", true)).await;
     assert_eq!(absent.topics[0].error_code, ErrorCode::UnknownTopicOrPartition);
 }
 
@@ -110,7 +111,7 @@ fn creatable(name: &str) -> CreatableTopic {
 #[tokio::test]
 async fn each_topic_is_created_on_its_own_merits() {
     let harness = Harness::start();
-    let mut client = harness.user();
+    let mut client = harness.admin();
     let config = |name: &str, value: &str| CreatableTopicConfig {
         name: name.to_owned(),
         value: Some(value.to_owned()),
@@ -161,10 +162,12 @@ async fn each_topic_is_created_on_its_own_merits() {
 }
 
 #[tokio::test]
-async fn admins_delete_and_grow_topics_and_others_do_not() {
+async fn admins_create_delete_and_grow_topics_and_others_do_not() {
     let harness = Harness::start();
     let (mut admin, id) = harness.with_topic("t", 1).await;
     let mut user = harness.user();
+    let create = CreateTopicsRequest { topics: vec![creatable("u")], ..Default::default() };
+    assert_eq!(user.call(7, &create).await.topics[0].error_code, ErrorCode::TopicAuthorizationFailed);
     let delete = DeleteTopicsRequest { topic_names: vec!["t".to_owned()], ..Default::default() };
     assert_eq!(user.call(3, &delete).await.responses[0].error_code, ErrorCode::TopicAuthorizationFailed);
     let grow = |count| CreatePartitionsRequest {

@@ -5,11 +5,13 @@ mod groups;
 mod offsets;
 mod produce;
 mod producer_id;
+mod retention;
 mod sweep;
 mod topics;
 mod transactions;
 
 pub use groups::may_expire;
+pub use retention::clock_stepped;
 
 use super::commands::{Command, Now, Reply};
 use super::draft::{Draft, Drafted, Need, View};
@@ -37,6 +39,13 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
             Reply::Done(topics::add_partitions(rows, *topic, *partitions, *validate_only)?)
         }
         Command::DeleteTopic { topic } => Reply::Done(topics::delete_topic(rows, *topic)?),
+        Command::ConfigureTopic { topic, change, validate_only } => {
+            Reply::Done(topics::configure_topic(rows, *topic, change, *validate_only)?)
+        }
+        Command::DeleteRecords { partition, to } => {
+            Reply::Done(retention::delete_records(rows, *partition, *to)?)
+        }
+        Command::ExpireRecords(expire) => Reply::Done(retention::expire_records(rows, now, expire)?),
         Command::Produce(produce) => Reply::Produced(produce::produce(rows, now, produce)?),
         Command::InitProducerId(init) => Reply::Identity(producer_id::init_producer_id(rows, now, init)?),
         Command::Enrol(enrol) => Reply::Each(transactions::enrol_partitions(rows, now, enrol)?),

@@ -57,6 +57,7 @@ fn append_batch(
         return Ok(Err(Refusal::UnknownPartition));
     };
     let mut transaction = None;
+    let timely = is_timely(rows, now, *partition, batch)?;
     if let Some(producer) = &batch.producer {
         let row =
             rows.get::<ProducerRow>(&ProducerKey { partition: *partition, producer: producer.identity.id })?;
@@ -68,6 +69,9 @@ fn append_batch(
             }
             Ok(Verdict::Append) => {}
         }
+        if !timely {
+            return Ok(Err(Refusal::InvalidTimestamp));
+        }
         if producer.transactional {
             match enrol_for_append(rows, now, produce, *partition, producer)? {
                 Ok(number) => transaction = Some(number),
@@ -75,8 +79,19 @@ fn append_batch(
             }
         }
     }
+    if !timely {
+        return Ok(Err(Refusal::InvalidTimestamp));
+    }
     let appended = state_append(rows, now, *partition, batch, transaction, index)?;
     Ok(Ok(Appended { log_start, ..appended }))
+}
+
+/// Whether the topic lets its producers stamp records so. Where it stamps them itself, theirs do not count.
+fn is_timely(rows: &Draft<'_>, now: Now, partition: PartitionId, batch: &BatchFacts) -> Result<bool, Need> {
+    Ok(rows.get::<TopicRow>(&partition.topic)?.is_none_or(|topic| {
+        topic.stamps_append_time()
+            || topic.allows_timestamps(batch.oldest_timestamp, batch.max_timestamp, now.wall)
+    }))
 }
 
 /// Judges a batch by what the partition remembers of its producer.
@@ -179,7 +194,9 @@ fn state_append(
     transaction: Option<TxnNumber>,
     index: usize,
 ) -> Result<Appended, Need> {
-    let base_offset = rows.get::<PartitionRow>(&partition)?.map_or(Offset::ZERO, |row| row.next_offset);
+    let (base_offset, before) = rows
+        .get::<PartitionRow>(&partition)?
+        .map_or((Offset::ZERO, Totals::default()), |row| (row.next_offset, row.totals));
     let append_time =
         rows.get::<TopicRow>(&partition.topic)?.is_some_and(TopicRow::stamps_append_time).then_some(now.wall);
     let producer = batch.producer.map(|producer| ProducerAppend {
@@ -191,6 +208,8 @@ fn state_append(
         partition,
         base_offset,
         records: batch.records,
+        bytes: batch.bytes,
+        before,
         max_timestamp: append_time.unwrap_or(batch.max_timestamp),
         append_time,
         producer,
@@ -198,11 +217,4 @@ fn state_append(
     rows.state_batch(Event::BatchAppended(appended), index)?;
     let append_time = append_time.unwrap_or(Timestamp::NONE);
     Ok(Appended { base_offset, append_time, log_start: Offset::ZERO, duplicate: false })
-}
-
-impl TopicRow {
-    /// Whether records get the time of their append instead of their own.
-    fn stamps_append_time(&self) -> bool {
-        self.config.get("message.timestamp.type").is_some_and(|value| value == "LogAppendTime")
-    }
 }

@@ -1,6 +1,6 @@
 //! Topics come, grow and go.
 
-use crate::core::commands::{NewTopic, Refusal};
+use crate::core::commands::{ConfigChange, NewTopic, Refusal};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::evolve::partitions_of;
@@ -50,6 +50,34 @@ pub(super) fn add_partitions(
     }
     if !validate_only {
         rows.state(Event::PartitionsAdded { id: topic, partitions })?;
+    }
+    Ok(Ok(()))
+}
+
+/// `ConfigureTopic` in `spec/transactions.md`. A change that changes nothing states nothing.
+pub(super) fn configure_topic(
+    rows: &mut Draft<'_>,
+    topic: TopicId,
+    change: &ConfigChange,
+    validate_only: bool,
+) -> Result<Result<(), Refusal>, Need> {
+    let Some(row) = rows.get::<TopicRow>(&topic)? else {
+        return Ok(Err(Refusal::UnknownPartition));
+    };
+    let mut config = row.config.clone();
+    match change {
+        ConfigChange::All(all) => config.clone_from(all),
+        ConfigChange::Some(some) => {
+            for (name, value) in some {
+                match value {
+                    Some(value) => drop(config.insert(name.clone(), value.clone())),
+                    None => drop(config.remove(name)),
+                }
+            }
+        }
+    }
+    if config != row.config && !validate_only {
+        rows.state(Event::TopicConfigured { id: topic, config })?;
     }
     Ok(Ok(()))
 }

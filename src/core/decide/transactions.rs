@@ -217,10 +217,15 @@ fn close(
     rows.state(Event::TransactionEnded { transactional_id, number, outcome, reason, holder })?;
     for partition in partitions {
         // A partition without a row is a deleted one: partitions and transactions are decided by one shard.
-        let Some(offset) = rows.get::<PartitionRow>(&partition)?.map(|row| row.next_offset) else { continue };
+        let Some((offset, before)) =
+            rows.get::<PartitionRow>(&partition)?.map(|row| (row.next_offset, row.totals))
+        else {
+            continue;
+        };
         let marker = MarkerWritten {
             partition,
             offset,
+            before,
             producer: Identity { id: producer, epoch: marker_epoch },
             number,
             outcome,

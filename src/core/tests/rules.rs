@@ -235,6 +235,104 @@ fn deleting_a_topic_closes_what_was_open_in_it() {
     assert_eq!(world.produce(V2, None, p, 0, 0, 1), Err(Refusal::UnknownPartition));
 }
 
+/// X3: the log start moves to what the high watermark allows, and never back; producers and open transactions stay.
+#[test]
+fn deleted_records_are_not_read_any_more_and_nothing_is_forgotten_with_them() {
+    let mut world = World::new(1);
+    let p = world.init(Some("x"), None).unwrap();
+    world.produce(V2, Some("x"), p, 0, 0, 4).unwrap();
+    let partition = world.partition(0);
+    let mut delete = |offset, bytes| {
+        world.ask(Command::DeleteRecords { partition, to: Cut { offset: Offset(offset), bytes } })
+    };
+    assert_eq!(delete(5, 400), Reply::Done(Err(Refusal::OffsetOutOfRange)));
+    assert_eq!(delete(4, 400), Reply::Done(Ok(())));
+    assert_eq!(delete(2, 0), Reply::Done(Ok(())), "it is below the log start already");
+    let row = world.partition_row(0).clone();
+    assert_eq!((row.log_start, row.bytes_below_start, row.totals.bytes), (Offset(4), 400, 400));
+    assert_eq!(row.last_stable_offset(), Offset(4), "at least the log start");
+    assert!(world.produce(V2, Some("x"), p, 0, 0, 4).unwrap().duplicate);
+    world.restart();
+    assert_eq!(world.partition_row(0), &row);
+    world.end(V2, "x", p, Commit).unwrap();
+    assert_eq!(world.partition_row(0).totals.bytes, 400 + u64::from(MARKER_BYTES));
+    let elsewhere = PartitionId::new(TopicId(uuid::Uuid::from_u128(9)), PartitionIndex(0));
+    let nowhere = Command::DeleteRecords { partition: elsewhere, to: Cut { offset: Offset(0), bytes: 0 } };
+    assert_eq!(world.ask(nowhere), Reply::Done(Err(Refusal::UnknownPartition)));
+}
+
+/// X7: what was found is judged again by what holds when it is decided.
+#[test]
+fn records_expire_by_the_settings_and_the_clock_of_the_decision() {
+    let mut world = World::new(1);
+    let p = world.init(None, None).unwrap();
+    let set = |world: &mut World, settings: &[(&str, &str)]| {
+        let config = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let change = ConfigChange::All(config.collect());
+        let topic = world.topic;
+        world.ask(Command::ConfigureTopic { topic, change, validate_only: false });
+    };
+    let expire = |world: &mut World, offset: i64, newest: Option<i64>| {
+        let to = Cut { offset: Offset(offset), bytes: u64::try_from(offset).unwrap() * 100 };
+        let (partition, found) = (world.partition(0), world.now);
+        let newest = newest.map(Timestamp);
+        world.ask(Command::ExpireRecords(ExpireRecords { partition, to, newest, found }))
+    };
+    let start = |world: &World| world.partition_row(0).log_start.0;
+    for n in 0..10 {
+        world.produce(V2, None, p, 0, n, 1).unwrap();
+    }
+    set(&mut world, &[("retention.ms", "995")]);
+    expire(&mut world, 2, Some(5));
+    assert_eq!(start(&world), 0, "exactly as old as may be");
+    set(&mut world, &[("retention.ms", "994")]);
+    expire(&mut world, 2, None);
+    expire(&mut world, 2, Some(-1));
+    assert_eq!(start(&world), 0, "of unknown time, or of none");
+    expire(&mut world, 2, Some(5));
+    assert_eq!(start(&world), 2);
+    set(&mut world, &[("retention.ms", "-1"), ("retention.bytes", "601")]);
+    expire(&mut world, 4, Some(5));
+    assert_eq!(start(&world), 2, "600 bytes would be left");
+    set(&mut world, &[("retention.ms", "-1"), ("retention.bytes", "600")]);
+    expire(&mut world, 4, Some(5));
+    assert_eq!(start(&world), 4);
+    assert_eq!(expire(&mut world, 11, Some(5)), Reply::Done(Err(Refusal::OffsetOutOfRange)));
+    let t = world.init(Some("x"), None).unwrap();
+    world.produce(V2, Some("x"), t, 0, 0, 1).unwrap();
+    set(&mut world, &[("retention.bytes", "0")]);
+    assert_eq!(
+        expire(&mut world, 11, None),
+        Reply::Done(Err(Refusal::OffsetOutOfRange)),
+        "the transaction is open"
+    );
+    expire(&mut world, 10, None);
+    assert_eq!(start(&world), 10);
+}
+
+#[test]
+fn nothing_expires_when_the_clock_has_stepped_since_it_was_found() {
+    let found = Now { served: ServedTime(1_000), wall: Timestamp(1_000_000) };
+    let hour = 3_600_000;
+    let later = |served: u64, wall: i64| Now { served: ServedTime(served), wall: Timestamp(wall) };
+    assert!(!clock_stepped(found, later(1_000 + hour, 1_000_000 + 3_600_000)));
+    assert!(clock_stepped(found, later(1_000, 1_000_000 + 3_600_000)));
+    assert!(clock_stepped(found, later(1_000 + hour, 1_000_000)));
+}
+
+/// The clock is held against what a topic allows, but a batch that is stored is recognised all the same.
+#[test]
+fn a_timestamp_that_the_topic_does_not_allow_is_refused() {
+    let mut world = World::new(1);
+    let p = world.init(None, None).unwrap();
+    world.produce(V2, None, p, 0, 0, 1).unwrap();
+    let config = [("message.timestamp.before.max.ms".to_owned(), "10".to_owned())].into();
+    let change = ConfigChange::All(config);
+    world.ask(Command::ConfigureTopic { topic: world.topic, change, validate_only: false });
+    assert_eq!(world.produce(V2, None, p, 0, 1, 1), Err(Refusal::InvalidTimestamp));
+    assert!(world.produce(V2, None, p, 0, 0, 1).unwrap().duplicate);
+}
+
 /// X4: only what nothing can ask for any more is swept.
 #[test]
 fn a_sweep_takes_rows_of_deleted_topics_and_no_others() {

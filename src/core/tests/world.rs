@@ -162,7 +162,8 @@ impl World {
             first_sequence: Sequence::new(first).unwrap(),
             transactional: id.is_some(),
         });
-        let batch = BatchFacts { records, max_timestamp: Timestamp(5), producer };
+        let (bytes, time) = (100 * records, Timestamp(5));
+        let batch = BatchFacts { records, bytes, oldest_timestamp: time, max_timestamp: time, producer };
         let batches = vec![ProduceBatch { partition: self.partition(index), batch }];
         let transactional_id = id.and_then(TransactionalId::new);
         match self.ask(Command::Produce(Produce { transactional_id, protocol, batches })) {

@@ -1,26 +1,11 @@
 //! Crashes at every operation, with every outcome that a disk may leave, over and over in one life of a log: what was
 //! called durable is there, nothing else is, and every place still holds.
 
-use super::sim_disk::{Choose, Fault, SimDisk};
+use super::sim_disk::{Choose, Fault, Sampled, SimDisk};
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Choices from a seed.
-#[derive(Clone, Debug)]
-struct Sampled(u64);
-
-impl Choose for Sampled {
-    fn choose(&mut self, options: u64) -> u64 {
-        // splitmix64
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % options
-    }
-}
 
 /// All choices, one sequence after the other, like the digits of a counter.
 #[derive(Debug, Default)]

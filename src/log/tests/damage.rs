@@ -232,7 +232,8 @@ fn the_refusal_names_file_position_block_and_reason() {
         corruption.to_string(),
         "the log is damaged: /log/00000000000000000001.log should hold block 2 at byte 8192, but it does not, although \
          the later block 3 is intact in /log/00000000000000000001.log at byte 12288. Nothing has been changed and \
-         nothing is served. Keep the files; restore a backup, or export what is intact"
+         nothing is served. Keep the files; restore a backup, or export what is intact: `semel log verify DIR` says \
+         what is damaged, `semel log export DIR --topic T --partition P` writes a partition's intact records"
     );
 }
 

@@ -2,8 +2,10 @@
 
 mod crash;
 mod damage;
+mod inspect;
+mod moved;
 mod real;
-mod sim_disk;
+pub(crate) mod sim_disk;
 
 use super::*;
 use crate::types::{BlockNumber, LeaderEpoch, ServedTime};

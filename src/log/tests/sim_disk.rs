@@ -12,13 +12,28 @@ const PAGE: usize = super::PAGE as usize;
 const SECTOR: usize = 512;
 
 /// Picks one of some possibilities: a number below `options`.
-pub(super) trait Choose {
+pub(crate) trait Choose {
     fn choose(&mut self, options: u64) -> u64;
+}
+
+/// Choices from a seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Sampled(pub(crate) u64);
+
+impl Choose for Sampled {
+    fn choose(&mut self, options: u64) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % options
+    }
 }
 
 /// What goes wrong, and at which operation (counted from the last [`SimDisk::plan`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// This operation and all later ones fail, until [`SimDisk::power_cut`].
     PowerCut { operation: u64 },
     /// This operation fails. A failed sync loses pages, which can still be read until the power is cut.
@@ -26,7 +41,7 @@ pub(super) enum Fault {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct SimDisk(Arc<Mutex<Sim>>);
+pub(crate) struct SimDisk(Arc<Mutex<Sim>>);
 
 #[derive(Clone, Debug, Default)]
 struct Sim {
@@ -61,24 +76,24 @@ impl SimDisk {
     }
 
     /// A disk of its own in the same state.
-    pub(super) fn fork(&self) -> SimDisk {
+    pub(crate) fn fork(&self) -> SimDisk {
         SimDisk(Arc::new(Mutex::new(self.sim().clone())))
     }
 
     /// Counts operations from here, and makes one of them go wrong.
-    pub(super) fn plan(&self, fault: Option<Fault>) {
+    pub(crate) fn plan(&self, fault: Option<Fault>) {
         let mut sim = self.sim();
         sim.operations = 0;
         sim.fault = fault;
     }
 
     /// Operations since the last plan.
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.sim().operations
     }
 
     /// Cuts the power and restores it.
-    pub(super) fn power_cut(&self, choose: &mut dyn Choose) {
+    pub(crate) fn power_cut(&self, choose: &mut dyn Choose) {
         let mut sim = self.sim();
         sim.operations = 0;
         sim.fault = None;
@@ -94,13 +109,13 @@ impl SimDisk {
     }
 
     /// The content of a file.
-    pub(super) fn content(&self, path: &Path) -> Vec<u8> {
+    pub(crate) fn content(&self, path: &Path) -> Vec<u8> {
         let sim = self.sim();
         sim.inodes[sim.names[path]].cached.clone()
     }
 
     /// Changes a file behind the log's back, for good.
-    pub(super) fn set_content(&self, path: &Path, content: Vec<u8>) {
+    pub(crate) fn set_content(&self, path: &Path, content: Vec<u8>) {
         let mut sim = self.sim();
         let inode = sim.names[path];
         sim.inodes[inode] = Inode { cached: content.clone(), durable: content, dirty: BTreeSet::new() };

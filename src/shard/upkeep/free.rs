@@ -11,9 +11,6 @@ use crate::log::SegmentNumber;
 use crate::store::{Applied, ReadView, StoreError};
 use std::time::Duration;
 
-/// How often to look: each look goes through the list of segments.
-const PERIOD: Duration = Duration::from_millis(200);
-
 /// See the module.
 pub(in crate::shard) struct FreeSegments {
     ground: Ground,
@@ -62,7 +59,9 @@ impl Duty for FreeSegments {
     }
 
     fn period(&self) -> Duration {
-        PERIOD
+        // Each look goes through the list of segments.
+        let rest = self.ground.parts().limits.rest;
+        if self.doomed.is_some() { rest } else { rest * 10 }
     }
 
     fn turn(&mut self, view: &ReadView, _now: Now) -> Result<Turn, StoreError> {

@@ -13,12 +13,6 @@ use crate::types::codec::{Codec, CodecError};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How often a part is done, if there is something to do.
-const PERIOD: Duration = Duration::from_millis(100);
-
-/// How long to wait before looking for segments again, or after the disk has refused.
-const REST: Duration = Duration::from_secs(1);
-
 /// See the module.
 pub(in crate::shard) struct MoveLive {
     ground: Ground,
@@ -215,20 +209,21 @@ impl Duty for MoveLive {
     }
 
     fn period(&self) -> Duration {
-        PERIOD
+        self.ground.parts().limits.rest
     }
 
     fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
         if now.served < self.not_before {
             return Ok(Turn::default());
         }
+        let rest = now.served.plus(self.ground.parts().limits.rest * 10);
         match self.advance() {
             Ok(true) => {}
-            Ok(false) => self.not_before = now.served.plus(REST),
+            Ok(false) => self.not_before = rest,
             Err(MoveError::Store(error)) => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, "what is live in dead segments could not be moved; it is tried again");
-                self.not_before = now.served.plus(REST);
+                self.not_before = rest;
             }
         }
         Ok(Turn::default())

@@ -10,9 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often to look. What is written between two looks comes out of the reserve.
-const PERIOD: Duration = Duration::from_millis(200);
-
 /// Whether the reserve has been reached. All clones say the same.
 #[derive(Clone, Debug, Default)]
 pub(in crate::shard) struct Pressure(Arc<AtomicBool>);
@@ -55,7 +52,8 @@ impl Duty for WatchSpace {
     }
 
     fn period(&self) -> Duration {
-        PERIOD
+        // What is written between two looks comes out of the reserve.
+        self.ground.parts().limits.rest * 2
     }
 
     fn turn(&mut self, _view: &ReadView, _now: Now) -> Result<Turn, StoreError> {

@@ -8,9 +8,6 @@ use crate::store::{Applied, ReadView, SnapshotError, SnapshotWriter, StoreError}
 use crate::types::ServedTime;
 use std::time::Duration;
 
-/// How often a part of a snapshot is written, if there is one to write.
-const PERIOD: Duration = Duration::from_millis(100);
-
 /// How long to wait after the disk has refused.
 const BACKOFF: Duration = Duration::from_secs(10);
 
@@ -44,9 +41,11 @@ impl TakeSnapshots {
             return Ok(false);
         }
         let uses = store.segment_uses();
-        let waiting = self.ground.files()?.into_iter().filter(|f| (from..to).contains(f));
-        let dead = waiting.filter(|file| !uses.contains_key(file)).count() as u64;
-        let dead = dead.saturating_mul(u64::from(parts.segment_length));
+        let waiting = self.ground.files()?.into_iter().filter(|file| (from..to).contains(file));
+        let length = u64::from(parts.segment_length);
+        let live = waiting.map(|file| uses.get(&file).map_or(0, |used| used.bytes.min(length)));
+        let worth = live.filter(|live| live * 100 / length.max(1) < limits.move_live_percent);
+        let dead: u64 = worth.map(|live| length - live).sum();
         Ok(dead > 0 && (dead >= price || parts.pressure.is_short()))
     }
 
@@ -72,12 +71,13 @@ impl TakeSnapshots {
         match writing.advance(parts.limits.snapshot_turn_bytes) {
             Ok(false) => self.writing = Some(writing),
             Ok(true) => {
+                // First the store itself has what the snapshot says is applied. Otherwise a power cut could make the last
+                // block of the log one that is not applied, and that one is written again at another place.
+                parts.store.persist()?;
                 let snapshot = writing.finish()?;
                 tracing::debug!(bytes = snapshot.bytes, block = %snapshot.header.applied.checkpoint.block, "a snapshot of the rows is complete");
                 parts.snapshots.retain(Some(&snapshot))?;
                 self.ground.set_snapshot(snapshot);
-                // The log is freed below the last checkpoint too.
-                parts.store.persist()?;
             }
             Err(error) => {
                 // It is written anew in any case; what is left is removed with the next one.
@@ -95,7 +95,8 @@ impl Duty for TakeSnapshots {
     }
 
     fn period(&self) -> Duration {
-        PERIOD
+        let rest = self.ground.parts().limits.rest;
+        if self.writing.is_some() { rest } else { rest * 10 }
     }
 
     fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {

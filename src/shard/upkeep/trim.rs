@@ -10,9 +10,6 @@ use crate::store::{ReadView, StoreError, Swept};
 use crate::types::BlockNumber;
 use std::time::Duration;
 
-/// How long to rest after a round that found nothing: what is deleted gives its space back about so much later.
-const PERIOD: Duration = Duration::from_secs(1);
-
 /// See the module.
 pub(in crate::shard) struct TrimIndex {
     ground: Ground,
@@ -36,7 +33,8 @@ impl Duty for TrimIndex {
     }
 
     fn period(&self) -> Duration {
-        PERIOD
+        // What is deleted gives its space back about so much later.
+        self.ground.parts().limits.rest * 10
     }
 
     fn turn(&mut self, _view: &ReadView, _now: Now) -> Result<Turn, StoreError> {

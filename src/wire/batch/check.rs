@@ -58,6 +58,8 @@ pub struct CheckedBatch {
     pub record_count: u32,
     /// The largest timestamp of its records; [`Timestamp::NONE`] if they have none.
     pub max_timestamp: Timestamp,
+    /// The smallest timestamp of those records that have one; [`Timestamp::NONE`] if none has.
+    pub oldest_timestamp: Timestamp,
     /// How many records have no key, which a compacted topic refuses.
     pub records_without_key: u32,
     /// How many bytes its records take when expanded.
@@ -89,6 +91,7 @@ pub fn check_produced(bytes: &Bytes, limits: &BatchLimits) -> Result<CheckedBatc
         producer,
         record_count,
         max_timestamp: walked.max_timestamp,
+        oldest_timestamp: walked.oldest_timestamp,
         records_without_key: walked.without_key,
         expanded_bytes: walked.expanded_bytes,
     };
@@ -131,6 +134,7 @@ fn check_timestamp(timestamp: i64) -> Result<(), BatchError> {
 /// What one pass over the records found.
 struct Walked {
     max_timestamp: Timestamp,
+    oldest_timestamp: Timestamp,
     without_key: u32,
     expanded_bytes: u64,
 }
@@ -165,7 +169,9 @@ fn walk_records<R: BufRead>(
     limits: &BatchLimits,
     source_error: impl Fn(&std::io::Error) -> BatchError,
 ) -> Result<Walked, BatchError> {
-    let mut walked = Walked { max_timestamp: Timestamp::NONE, without_key: 0, expanded_bytes: 0 };
+    let none = Timestamp::NONE;
+    let mut walked =
+        Walked { max_timestamp: none, oldest_timestamp: none, without_key: 0, expanded_bytes: 0 };
     for index in 0..header.record_count {
         let facts = walk_record(from, index, limits).map_err(|fault| match fault {
             ReadFault::Record(fault) => BatchError::InvalidRecord { index: index.cast_unsigned(), fault },
@@ -177,7 +183,11 @@ fn walk_records<R: BufRead>(
             .checked_add(facts.timestamp_delta)
             .ok_or(BatchError::InvalidTimestamp(facts.timestamp_delta))?;
         check_timestamp(timestamp)?;
-        walked.max_timestamp = walked.max_timestamp.max(Timestamp(timestamp));
+        let timestamp = Timestamp(timestamp);
+        walked.max_timestamp = walked.max_timestamp.max(timestamp);
+        if walked.oldest_timestamp == none || (timestamp != none && timestamp < walked.oldest_timestamp) {
+            walked.oldest_timestamp = timestamp;
+        }
         walked.without_key += u32::from(!facts.has_key);
     }
     Ok(walked)

@@ -53,6 +53,31 @@ messages! {
         source: i8 => since(1),
     }
 
+    /// Replaces all configurations of resources; superseded by IncrementalAlterConfigs (KIP-339).
+    request AlterConfigsRequest: AlterConfigs -> AlterConfigsResponse {
+        resources: Vec<ReplaceConfigsResource> => since(0),
+        validate_only: bool => since(0),
+    }
+
+    /// A resource and its new configurations.
+    part ReplaceConfigsResource {
+        resource_type: i8 => since(0),
+        resource_name: String => since(0),
+        configs: Vec<ReplacedConfig> => since(0),
+    }
+
+    /// A configuration and its new value.
+    part ReplacedConfig {
+        name: String => since(0),
+        value: Option<String> => since(0).nullable(0),
+    }
+
+    /// What became of each resource.
+    response AlterConfigsResponse: AlterConfigs {
+        throttle_time_ms: i32 => since(0),
+        responses: Vec<AlterConfigsResourceResponse> => since(0),
+    }
+
     /// Changes single configurations (KIP-339).
     request IncrementalAlterConfigsRequest: IncrementalAlterConfigs -> IncrementalAlterConfigsResponse {
         resources: Vec<AlterConfigsResource> => since(0),

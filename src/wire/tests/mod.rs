@@ -39,6 +39,7 @@ macro_rules! every_api {
             WriteTxnMarkers WriteTxnMarkersRequest WriteTxnMarkersResponse,
             TxnOffsetCommit TxnOffsetCommitRequest TxnOffsetCommitResponse,
             DescribeConfigs DescribeConfigsRequest DescribeConfigsResponse,
+            AlterConfigs AlterConfigsRequest AlterConfigsResponse,
             CreatePartitions CreatePartitionsRequest CreatePartitionsResponse,
             DeleteGroups DeleteGroupsRequest DeleteGroupsResponse,
             IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,

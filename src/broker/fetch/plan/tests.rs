@@ -1,6 +1,7 @@
 //! The plan against a naive reader of the same partition.
 
 use super::*;
+use crate::core::Totals;
 use crate::log::SegmentNumber;
 use crate::types::Timestamp;
 use proptest::prelude::*;
@@ -52,7 +53,13 @@ impl Partition {
         let base = Offset(self.next);
         self.next += records;
         let place = Place { segment: SegmentNumber(1), position: u32::try_from(base.0).unwrap(), length };
-        let entry = IndexEntry { base_offset: base, place, max_timestamp: Timestamp(0), kind };
+        let entry = IndexEntry {
+            base_offset: base,
+            place,
+            max_timestamp: Timestamp(0),
+            before: Totals::default(),
+            kind,
+        };
         self.written.push(Written { last: Offset(self.next - 1), entry, fate });
         base
     }

@@ -1,0 +1,154 @@
+//! `semel log verify`.
+
+use super::{Progress, Where, absent_line, damage_json, damage_text, event_of, is_json, place_text};
+use crate::cli::CliError;
+use crate::cli::output::{number, print_table, text};
+use crate::cli::topic::TableFormat;
+use crate::core::Event;
+use crate::log::{Frame, Piece, Place, PlacedBlock, SegmentNumber};
+use crate::wire::batch::BatchHeader;
+use clap::Args;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// `semel log verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    place: Where,
+    /// How to write it [default: a table on a terminal, JSON elsewhere]
+    #[arg(long, value_enum)]
+    output: Option<TableFormat>,
+}
+
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    first_block: u64,
+    blocks: u64,
+    events: u64,
+    batches: u64,
+    bytes: u64,
+}
+
+/// What is wrong with a frame whose own checksums are right.
+struct Strange {
+    place: Place,
+    problem: String,
+}
+
+pub(super) fn run(arguments: &VerifyArgs) -> Result<(), CliError> {
+    let log = arguments.place.open()?;
+    let progress = Progress::over(&log.files);
+    let json = is_json(arguments.output);
+    let mut segments: BTreeMap<SegmentNumber, Counts> = BTreeMap::new();
+    let mut problems = 0;
+    let mut pieces = log.files.pieces();
+    while let Some(piece) = pieces.next() {
+        progress.at(&pieces);
+        match piece? {
+            Piece::Block(block) => {
+                count(segments.entry(block.at.segment).or_default(), &block);
+                problems += report_strange(block.frames(), json)?;
+            }
+            Piece::Moved(frames) => {
+                count_moved(&mut segments, &frames);
+                problems += report_strange(frames.into_iter(), json)?;
+            }
+            Piece::Absent(blocks) => writeln!(io::stdout(), "{}", absent_line(&blocks, json))?,
+            Piece::Damage(damage) => {
+                problems += 1;
+                let line = if json { damage_json(&damage).to_string() } else { damage_text(&damage) };
+                writeln!(io::stdout(), "{line}")?;
+            }
+        }
+    }
+    drop(progress);
+    report(&segments, json)?;
+    match problems {
+        0 => Ok(()),
+        _ => Err(CliError::Damaged { problems }),
+    }
+}
+
+fn count(counts: &mut Counts, block: &PlacedBlock) {
+    if counts.blocks == 0 {
+        counts.first_block = block.block.number().0;
+    }
+    counts.blocks += 1;
+    counts.bytes += u64::from(block.block.length());
+    for frame in block.block.frames() {
+        counts.events += 1;
+        counts.batches += u64::from(!frame.payload.is_empty());
+    }
+}
+
+/// What no checksum of the log shows: that the event can be read, and the record batch is one.
+fn look_closer(frame: &Frame, place: Place) -> Option<Strange> {
+    let strange = |problem: String| Some(Strange { place, problem });
+    match event_of(frame) {
+        None => strange("an event that this version of semel cannot read".to_owned()),
+        Some(Event::BatchAppended(_) | Event::MarkerWritten(_)) => {
+            let checked =
+                BatchHeader::parse(&frame.payload).and_then(|header| header.check_crc(&frame.payload));
+            checked.err().and_then(|error| strange(format!("a record batch that is none: {error}")))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Says what is strange about frames, and of how many.
+fn report_strange(frames: impl Iterator<Item = (Frame, Place)>, json: bool) -> io::Result<u64> {
+    let mut count = 0;
+    for Strange { place, problem } in frames.filter_map(|(frame, place)| look_closer(&frame, place)) {
+        count += 1;
+        let line = match json {
+            true => {
+                json!({"segment": place.segment.to_string(), "position": place.position, "problem": problem})
+                    .to_string()
+            }
+            false => format!("{}: {problem}", place_text(place)),
+        };
+        writeln!(io::stdout(), "{line}")?;
+    }
+    Ok(count)
+}
+
+fn count_moved(segments: &mut BTreeMap<SegmentNumber, Counts>, frames: &[(Frame, Place)]) {
+    for (frame, place) in frames {
+        let counts = segments.entry(place.segment).or_default();
+        counts.events += 1;
+        counts.batches += u64::from(!frame.payload.is_empty());
+        counts.bytes += u64::from(frame.header.frame_length().unwrap_or(0));
+    }
+}
+
+fn report(segments: &BTreeMap<SegmentNumber, Counts>, json: bool) -> io::Result<()> {
+    if json {
+        let mut out = io::stdout().lock();
+        for (segment, counts) in segments {
+            let Counts { first_block, blocks, events, batches, bytes } = counts;
+            let line = json!({"segment": segment.to_string(), "first_block": first_block, "blocks": blocks, "events": events, "batches": batches, "bytes": bytes});
+            writeln!(out, "{line}")?;
+        }
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = segments
+        .iter()
+        .map(|(segment, counts)| {
+            let Counts { first_block, blocks, events, batches, bytes } = counts;
+            let numbers = [first_block, blocks, events, batches, bytes].map(ToString::to_string);
+            std::iter::once(segment.to_string()).chain(numbers).collect()
+        })
+        .collect();
+    let columns = [
+        text("SEGMENT"),
+        number("FIRST BLOCK"),
+        number("BLOCKS"),
+        number("EVENTS"),
+        number("BATCHES"),
+        number("BYTES"),
+    ];
+    print_table(&columns, &rows)
+}

@@ -1,0 +1,208 @@
+//! Retention: finds records that are past what their topic keeps, and proposes that the log start passes them (rule X7).
+//! Space is given back elsewhere. Records expire by wall time, so a wall clock that steps stops it for a while.
+
+use super::{COMMANDS_PER_TURN_MAX, Duty, Turn};
+use crate::core::{Command, Cut, ExpireRecords, Now, PartitionRow, TopicRow, clock_stepped};
+use crate::store::{ReadView, StoreError};
+use crate::types::{PartitionId, PartitionIndex, ServedTime, Timestamp, TopicId};
+use std::time::Duration;
+
+/// Topics and partitions that one turn looks at: each costs a few reads.
+const LOOKS_PER_TURN_MAX: usize = 512;
+
+/// Batches of one partition that one turn lets expire by their time. What is left follows in the next turn.
+const BATCHES_PER_TURN_MAX: usize = 4_096;
+
+/// How long nothing expires after the wall clock has stepped: time for a person to see the warning and set the clock right.
+const PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::shard) struct Retention {
+    period: Duration,
+    /// Where the next turn goes on; none at the start of a round.
+    next: Option<PartitionId>,
+    clock: ClockWatch,
+}
+
+/// Watches the wall clock against served time.
+#[derive(Debug, Default)]
+struct ClockWatch {
+    last: Option<Now>,
+    paused_until: Option<ServedTime>,
+}
+
+impl ClockWatch {
+    /// Whether wall time can be relied on.
+    fn is_steady(&mut self, now: Now) -> bool {
+        if self.last.replace(now).is_some_and(|last| clock_stepped(last, now)) {
+            self.paused_until = Some(now.served.plus(PAUSE));
+            tracing::warn!(
+                pause_s = PAUSE.as_secs(),
+                "the wall clock has stepped: nothing expires for a while; see to it that the clock is right"
+            );
+        }
+        if self.paused_until.is_some_and(|until| until <= now.served) {
+            self.paused_until = None;
+            tracing::info!("the wall clock has been steady: records expire again");
+        }
+        self.paused_until.is_none()
+    }
+}
+
+/// What may go of one partition.
+struct Found {
+    expire: ExpireRecords,
+    /// Whether the look ended before the first record that stays.
+    more: bool,
+}
+
+impl Retention {
+    /// Retention that begins a round every `period`.
+    pub(in crate::shard) fn every(period: Duration) -> Retention {
+        Retention { period, next: None, clock: ClockWatch::default() }
+    }
+
+    /// Looks at the partitions from `self.next` on; true when the round is at its end.
+    fn look(&mut self, view: &ReadView, now: Now, turn: &mut Turn) -> Result<bool, StoreError> {
+        let mut looks = 0;
+        let from = self.next.take();
+        for topic in view.topics_from(from.map_or(TopicId::NIL, |next| next.topic)) {
+            let (id, topic) = topic?;
+            let keeps_all = topic.retention_time().is_none() && topic.retention_bytes().is_none();
+            let partitions = if keeps_all { 0 } else { i32::try_from(topic.partitions).unwrap_or(i32::MAX) };
+            if looks >= LOOKS_PER_TURN_MAX {
+                self.next = Some(PartitionId::new(id, PartitionIndex(0)));
+                return Ok(false);
+            }
+            let first = from.filter(|next| next.topic == id).map_or(0, |next| next.index.0);
+            looks += 1;
+            for index in first..partitions {
+                let partition = PartitionId::new(id, PartitionIndex(index));
+                if looks >= LOOKS_PER_TURN_MAX || turn.commands.len() >= COMMANDS_PER_TURN_MAX {
+                    self.next = Some(partition);
+                    return Ok(false);
+                }
+                looks += 1;
+                let Some(found) = find(view, &topic, partition, now)? else { continue };
+                turn.commands.push(Command::ExpireRecords(found.expire));
+                if found.more {
+                    self.next = Some(partition);
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Duty for Retention {
+    fn name(&self) -> &'static str {
+        "retention"
+    }
+
+    fn period(&self) -> Duration {
+        self.period
+    }
+
+    fn turn(&mut self, view: &ReadView, now: Now) -> Result<Turn, StoreError> {
+        let mut turn = Turn::default();
+        if self.clock.is_steady(now) {
+            turn.more = !self.look(view, now, &mut turn)?;
+        }
+        Ok(turn)
+    }
+}
+
+/// What of a partition is past its topic's retention, below the last stable offset.
+fn find(
+    view: &ReadView,
+    topic: &TopicRow,
+    partition: PartitionId,
+    now: Now,
+) -> Result<Option<Found>, StoreError> {
+    let Some(row) = view.get::<PartitionRow>(&partition)? else { return Ok(None) };
+    let by_bytes = match topic.retention_bytes() {
+        Some(kept) => find_by_bytes(view, &row, partition, kept)?,
+        None => None,
+    };
+    let (by_time, more) = match topic.retention_time() {
+        Some(_) => find_by_time(view, topic, &row, partition, now)?,
+        None => (None, false),
+    };
+    let (to, newest) = match (by_bytes, by_time) {
+        (Some(bytes), Some((time, newest))) if time.offset > bytes.offset => (time, Some(newest)),
+        (Some(bytes), _) => (bytes, None),
+        (None, Some((time, newest))) => (time, Some(newest)),
+        (None, None) => return Ok(None),
+    };
+    let expire = ExpireRecords { partition, to, newest, found: now };
+    Ok((to.offset > row.log_start).then_some(Found { expire, more }))
+}
+
+/// The furthest cut that leaves at least `kept` bytes behind it.
+fn find_by_bytes(
+    view: &ReadView,
+    row: &PartitionRow,
+    partition: PartitionId,
+    kept: u64,
+) -> Result<Option<Cut>, StoreError> {
+    let Some(below) = row.totals.bytes.checked_sub(kept).filter(|below| *below > row.bytes_below_start)
+    else {
+        return Ok(None);
+    };
+    let end = row.last_stable_offset();
+    if let Some(cut) = view.cut_after_bytes(partition, &(row.log_start..end), below)? {
+        return Ok(Some(cut));
+    }
+    // Everything that is stable may go.
+    Ok(match end == row.next_offset {
+        true => Some(Cut { offset: end, bytes: row.totals.bytes }),
+        false => view.cut_at(partition, end)?,
+    })
+}
+
+/// The furthest cut below which every record is past its time, with the newest timestamp below it; and whether more may
+/// follow. Records without a time go with the next that has one.
+fn find_by_time(
+    view: &ReadView,
+    topic: &TopicRow,
+    row: &PartitionRow,
+    partition: PartitionId,
+    now: Now,
+) -> Result<(Option<(Cut, Timestamp)>, bool), StoreError> {
+    let end = row.last_stable_offset();
+    let (mut cut, mut newest) = (None, Timestamp::NONE);
+    for entry in view.index(partition, row.log_start).take(BATCHES_PER_TURN_MAX) {
+        let (last, entry) = entry?;
+        newest = newest.max(entry.max_timestamp);
+        if last >= end || (newest != Timestamp::NONE && !topic.is_past_retention(newest, now.wall)) {
+            return Ok((cut, false));
+        }
+        if entry.max_timestamp != Timestamp::NONE {
+            cut = Some((Cut { offset: last.next(), bytes: entry.bytes_so_far() }, newest));
+        }
+    }
+    let more = cut.is_some_and(|(cut, _)| cut.offset < end);
+    Ok((cut, more))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(served_s: u64, wall_s: i64) -> Now {
+        Now { served: ServedTime(served_s * 1_000), wall: Timestamp(wall_s * 1_000) }
+    }
+
+    #[test]
+    fn a_clock_that_has_stepped_is_trusted_again_after_a_while() {
+        let mut clock = ClockWatch::default();
+        assert!(clock.is_steady(now(0, 1_000_000)));
+        assert!(clock.is_steady(now(300, 1_000_301)));
+        assert!(!clock.is_steady(now(600, 2_000_000)), "forward");
+        assert!(!clock.is_steady(now(900, 1_000_901)), "and back: that is a step too");
+        assert!(!clock.is_steady(now(4_499, 1_004_500)));
+        assert!(clock.is_steady(now(4_500, 1_004_501)), "an hour after the last step");
+    }
+}

@@ -1,0 +1,245 @@
+//! Administration from outside: topics with settings, deleted records, retention, the log's tools; by Kafka's clients and
+//! tools and by the `semel` command.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use common::actor::Access;
+use common::broker::{self, Broker};
+use common::process::{Piped, pipe};
+use common::tools;
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Runs a program to its end and expects it to say that all is well.
+fn expect_done(name: &str, command: Command) {
+    let told = pipe(name, command, b"", DEADLINE);
+    let done = told.status.success() && told.lines.last().is_some_and(|line| line == "done");
+    assert!(done, "{name}: {}\n{}\n{}", told.status, told.lines.join("\n"), told.errors);
+}
+
+#[test]
+fn kafkas_own_client_administers_topics() {
+    let broker = Broker::start();
+    let Some(java) = tools::java() else { return };
+    let access = Access::from(&broker);
+    let mut command = java.command(&[], "Administrator");
+    command.arg(access.bootstrap).arg(access.properties);
+    expect_done("the Java administrator", command);
+}
+
+#[test]
+fn librdkafka_administers_topics() {
+    let broker = Broker::start();
+    let Some(python) = tools::python() else { return };
+    let mut command = Command::new(python);
+    command.arg(tools::programs("python").join("administrator.py"));
+    command.arg(Access::from(&broker).to_json().to_string());
+    expect_done("librdkafka's administrator", command);
+}
+
+#[test]
+fn kafkas_own_tools_work() {
+    let broker = Broker::start();
+    let Some(java) = tools::kafka_tools() else { return };
+    let access = Access::from(&broker);
+    let tool = |class: &str, config: &str, words: &[&str]| -> String {
+        let mut command = java.command(&[], &format!("org.apache.kafka.tools.{class}"));
+        command.args(["--bootstrap-server", &access.bootstrap, config]).arg(&access.properties).args(words);
+        let told = pipe(class, command, b"", DEADLINE);
+        assert!(told.status.success(), "{class} {words:?}: {}\n{}", told.lines.join("\n"), told.errors);
+        told.lines.join("\n")
+    };
+    let topics = |words: &[&str]| tool("TopicCommand", "--command-config", words);
+    let config = "retention.bytes=1000000";
+    topics(&["--create", "--topic", "tooled", "--partitions", "2", "--config", config]);
+    let described = topics(&["--describe", "--topic", "tooled"]);
+    assert!(described.contains("PartitionCount: 2") && described.contains(config), "{described}");
+    let semel = Semel::of(&broker);
+    semel.done(&["produce", "tooled", "--partition", "0"], "a\nb\nc\n");
+    let offsets = access.properties.with_file_name("delete.json");
+    let wanted = r#"{"version": 1, "partitions": [{"topic": "tooled", "partition": 0, "offset": 2}]}"#;
+    fs::write(&offsets, wanted).unwrap();
+    let file = offsets.display().to_string();
+    let deleted = tool("DeleteRecordsCommand", "--command-config", &["--offset-json-file", &file]);
+    assert!(deleted.contains("low_watermark: 2"), "{deleted}");
+    for (time, expected) in
+        [("earliest", "tooled:0:2"), ("latest", "tooled:0:3"), ("max-timestamp", "tooled:0:2")]
+    {
+        let words = ["--topic", "tooled", "--partitions", "0", "--time", time];
+        let found = tool("GetOffsetShell", "--command-config", &words);
+        assert!(found.contains(expected), "{time}: {found}");
+    }
+}
+
+/// The `semel` command, towards one broker.
+struct Semel {
+    bootstrap: String,
+    data_dir: PathBuf,
+}
+
+impl Semel {
+    fn of(broker: &Broker) -> Semel {
+        Semel { bootstrap: format!("tls://{}", broker.address()), data_dir: broker.data_dir() }
+    }
+
+    /// Runs a command of the client.
+    fn run(&self, words: &[&str], input: &str) -> Piped {
+        let mut command = Command::new(broker::binary());
+        command.args(words).args(["--bootstrap", &self.bootstrap, "--data-dir"]).arg(&self.data_dir);
+        pipe("semel", command, input.as_bytes(), DEADLINE)
+    }
+
+    fn done(&self, words: &[&str], input: &str) -> Vec<String> {
+        let told = self.run(words, input);
+        assert!(told.status.success(), "semel {words:?}: {}\n{}", told.lines.join("\n"), told.errors);
+        told.lines
+    }
+
+    /// Runs a tool for the log of the stopped broker.
+    fn log(&self, tool: &str, words: &[&str]) -> Piped {
+        let mut command = Command::new(broker::binary());
+        command.args(["log", tool]).arg(&self.data_dir).args(words);
+        pipe("semel log", command, b"", DEADLINE)
+    }
+}
+
+fn objects(lines: &[String]) -> Vec<Value> {
+    lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
+}
+
+#[test]
+fn the_command_line_configures_topics_and_deletes_records() {
+    if !Broker::runs_semel() {
+        return;
+    }
+    let broker = Broker::start();
+    let semel = Semel::of(&broker);
+    semel.done(&["topic", "create", "t", "--partitions", "2", "--config", "retention.ms=-1"], "");
+    let set = ["topic", "config", "t", "--set", "retention.bytes=5000", "--set", "max.message.bytes=900"];
+    let entries = objects(&semel.done(&[&set[..], &["--unset", "retention.ms"]].concat(), ""));
+    let of = |name: &str| entries.iter().find(|entry| entry["name"] == name).unwrap();
+    assert_eq!(
+        (&of("retention.bytes")["value"], &of("retention.bytes")["source"]),
+        (&"5000".into(), &"topic".into())
+    );
+    assert_eq!(of("retention.ms")["source"], "default");
+    let refused = semel.run(&["topic", "config", "t", "--set", "segment.ms=1"], "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.errors.contains("retention.ms"), "it says what is supported: {}", refused.errors);
+    let table = semel.done(&["topic", "config", "t", "--output", "table"], "");
+    assert!(
+        table.iter().any(|line| line.trim_start().starts_with("retention.bytes") && line.contains("5000")),
+        "{table:?}"
+    );
+
+    semel.done(&["produce", "t", "--partition", "0"], "a\nb\nc\n");
+    let told = objects(
+        &semel.done(&["topic", "delete-records", "t", "--partition", "0", "--before-offset", "1"], ""),
+    );
+    assert_eq!(told[0]["low_watermark"], 1);
+    let nowhere = semel.run(&["topic", "delete-records", "t", "--before-offset", "1"], "");
+    assert_eq!(nowhere.status.code(), Some(2));
+    let all =
+        objects(&semel.done(&["topic", "delete-records", "t", "--before-offset", "high-watermark"], ""));
+    let marks: Vec<_> = all.iter().map(|line| line["low_watermark"].as_i64().unwrap()).collect();
+    assert_eq!(marks, [3, 0]);
+}
+
+#[test]
+fn records_expire_while_the_broker_serves_and_stay_gone_when_it_is_killed() {
+    if !Broker::runs_semel() {
+        return;
+    }
+    let mut broker = Broker::start_with(&["--retention-check-ms", "50"]);
+    let semel = Semel::of(&broker);
+    semel.done(
+        &["topic", "create", "t", "--config", "retention.bytes=300", "--config", "retention.ms=-1"],
+        "",
+    );
+    for number in 0..20 {
+        semel.done(&["produce", "t"], &format!("record {number}\n"));
+    }
+    let first = || -> i64 {
+        let told = objects(&semel.done(&["topic", "describe", "t", "--output", "json"], ""));
+        told[0]["partitions"][0]["first_offset"].as_i64().unwrap()
+    };
+    let begun = Instant::now();
+    while first() < 10 {
+        assert!(begun.elapsed() < DEADLINE, "nothing expires");
+    }
+    let before = first();
+    broker.kill();
+    broker.restart();
+    assert!(first() >= before);
+    let rest = semel.done(&["consume", "t"], "");
+    assert_eq!(rest.last().unwrap(), "record 19");
+    assert!(rest.len() >= 2 && rest.len() <= 10, "at least 300 bytes are kept: {rest:?}");
+}
+
+#[test]
+fn the_log_is_verified_inspected_and_exported_also_when_it_is_damaged() {
+    if !Broker::runs_semel() {
+        return;
+    }
+    let mut broker = Broker::start();
+    let semel = Semel::of(&broker);
+    semel.done(&["topic", "create", "t"], "");
+    semel.done(&["topic", "create", "other"], "");
+    let used = semel.log("verify", &[]);
+    assert!(!used.status.success() && used.errors.contains("in use"), "{}", used.errors);
+    for word in ["one", "two", "three"] {
+        semel.done(&["produce", "t"], &format!("{word}\n"));
+        semel.done(&["produce", "other"], &format!("not {word}\n"));
+    }
+    broker.kill();
+    // What is not applied would be missed at the start, so the rows are left out of it.
+    fs::remove_dir_all(broker.data_dir().join("rows")).unwrap();
+    let whole = semel.log("verify", &[]);
+    assert!(whole.status.success(), "{}", whole.errors);
+    assert!(objects(&whole.lines)[0]["batches"].as_u64().unwrap() >= 6);
+
+    // The second record's batch is damaged, where it lies.
+    let blocks = objects(&semel.log("inspect", &[]).lines);
+    let is_second =
+        |line: &&Value| line["event"].as_str().is_some_and(|event| event.contains("base_offset: Offset(1)"));
+    let second = blocks.iter().find(is_second).expect("the second record");
+    let path = broker
+        .data_dir()
+        .join(format!("log/{:020}.log", second["segment"].as_str().unwrap().parse::<u64>().unwrap()));
+    let mut content = fs::read(&path).unwrap();
+    let position = usize::try_from(second["position"].as_u64().unwrap()).unwrap();
+    content[position + 32 + 40] ^= 0x55;
+    fs::write(&path, content).unwrap();
+
+    let refused = broker.try_restart().unwrap_err();
+    assert!(refused.stderr.contains("semel log export"), "{}", refused.stderr);
+    let damaged = semel.log("verify", &[]);
+    assert_eq!(damaged.status.code(), Some(1), "{}", damaged.errors);
+    let finding = objects(&damaged.lines).into_iter().find(|line| line.get("damaged").is_some()).unwrap();
+    assert_eq!(finding["from_block"], second["block"]);
+    let exported = semel.log("export", &["--topic", "t", "--partition", "0"]);
+    assert!(exported.status.success(), "{}", exported.errors);
+    let values: Vec<_> = objects(&exported.lines).iter().map(|line| line["value"].clone()).collect();
+    assert_eq!(values, ["one", "three"]);
+    let whole = semel.log("export", &["--topic", "other", "--partition", "0", "--from-offset", "1"]);
+    assert_eq!(objects(&whole.lines).len(), 2, "what shares no damaged place is whole");
+    let batches = broker.data_dir().join("exported.batches");
+    let name = batches.display().to_string();
+    let told = semel.log("export", &["--topic", "t", "--partition", "0", "--format", "batches", "-o", &name]);
+    assert!(told.status.success(), "{}", told.errors);
+    assert_eq!(fs::read(&batches).unwrap()[16], 2, "record batches, of Kafka's version 2");
+}
