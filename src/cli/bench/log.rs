@@ -21,6 +21,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Partitions that batches go to, in turn.
 const PARTITIONS: u32 = 6;
 
+/// The shard's directory in the one that is removed at the end.
+const DATA: &str = "data";
+
 /// Arguments of `semel bench log`.
 #[derive(Clone, Debug, Args)]
 pub struct LogBench {
@@ -62,7 +65,7 @@ struct Found {
 
 pub(super) async fn run(arguments: LogBench) -> Result<(), CliError> {
     let dir = arguments.dir.join(format!("semel-bench-log-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).map_err(|error| failed(&dir, &error))?;
+    std::fs::create_dir_all(dir.join(DATA)).map_err(|error| failed(&dir, &error))?;
     let found = measure(&arguments, &dir).await;
     // What could not be removed is named by the next attempt to use it.
     let _ = std::fs::remove_dir_all(&dir);
@@ -77,7 +80,7 @@ fn failed(dir: &Path, error: &dyn std::fmt::Display) -> CliError {
 
 async fn measure(arguments: &LogBench, dir: &Path) -> Result<Found, CliError> {
     let duration = Duration::from_secs(arguments.duration);
-    let running = start(&dir.join("data"), Arc::new(RealDisk), &ShardLimits::default())
+    let running = start(&dir.join(DATA), Arc::new(RealDisk), &ShardLimits::default())
         .map_err(|error| failed(dir, &error))?;
     let filled = fill(&running, arguments, duration).await;
     running.stop().await.map_err(|error| failed(dir, &error))?;
