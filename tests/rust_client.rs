@@ -14,9 +14,9 @@ use common::broker::Broker;
 use common::tools::inner_cargo;
 use semel::client::{
     Admin, BackoffLimits, Client, ClientConfig, ClientError, CommitError, Compression, ConsumedRecord,
-    Consumer, ConsumerConfig, GroupMember, Isolation, NewTopic, OffsetQuery, OffsetToCommit, OutcomeQuery,
-    Outcomes, Producer, ProducerConfig, ProducerRecord, RecordHeader, ResolveError, Resolved, Standing,
-    Start, TlsFiles, TopicPartition, TransactionConfig, TransactionError, TransactionFilter,
+    Consumer, ConsumerConfig, GroupFilter, GroupMember, Isolation, NewTopic, OffsetQuery, OffsetToCommit,
+    OutcomeQuery, Outcomes, Producer, ProducerConfig, ProducerRecord, RecordHeader, ResolveError, Resolved,
+    Standing, Start, TlsFiles, TopicPartition, TransactionConfig, TransactionError, TransactionFilter,
     TransactionProtocol, TransactionalProducer,
 };
 use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
@@ -57,6 +57,7 @@ over_both! {
     acknowledged_records_survive_kills_once_and_in_order
     every_compression_is_kept
     topics_are_administered
+    groups_are_administered
 }
 
 fn config(broker: &Broker, scheme: &str) -> ClientConfig {
@@ -444,6 +445,54 @@ async fn topics_are_administered(scheme: &str) {
     let unknown = TopicName::new("never").unwrap();
     let refused = producer.send(ProducerRecord::new(unknown, "x")).await.err().unwrap();
     assert!(refused.to_string().contains("never"), "{refused}");
+}
+
+async fn groups_are_administered(scheme: &str) {
+    let (broker, client) = start(scheme).await;
+    let (admin, group) = (Admin::new(&client), GroupId::new("readers"));
+    let missing = admin.describe_group(&group).await.unwrap_err();
+    assert!(matches!(missing, ClientError::Unknown { .. }), "{missing}");
+    assert!(missing.advice().contains("semel group list"), "{}", missing.advice());
+    let producer = Producer::new(&client, ProducerConfig::default()).unwrap();
+    producer.send(record(0, "a")).await.unwrap();
+    producer.send(record(0, "b")).await.unwrap();
+    producer.close().await.unwrap();
+
+    let offsets = [(0, 1), (1, 0)].map(|(index, next)| (partition(index), OffsetToCommit::new(Offset(next))));
+    let offsets = BTreeMap::from(offsets);
+    admin.alter_group_offsets(&group, &offsets).await.unwrap();
+    assert_eq!(admin.group_offsets(&group, OffsetQuery::Latest).await.unwrap(), offsets);
+    let empty = GroupFilter { states: vec!["Empty".to_owned()], types: vec!["classic".to_owned()] };
+    let listed = admin.list_groups(&empty).await.unwrap();
+    assert_eq!(listed.iter().map(|found| found.group.as_str()).collect::<Vec<_>>(), ["readers"]);
+    let described = admin.describe_group(&group).await.unwrap();
+    assert_eq!((described.state.as_str(), described.members.len()), ("Empty", 0));
+    let progress = admin.group_progress(&described).await.unwrap();
+    assert_eq!(progress.iter().map(|one| one.lag()).collect::<Vec<_>>(), [Some(1), Some(0)]);
+
+    // What an open transaction may yet change is neither believed nor deleted.
+    let mut holder = transactional(&client, "holder").await;
+    let mut transaction = holder.begin().await.unwrap();
+    transaction.send_offsets(&GroupMember::none(group.clone()), &offsets).await.unwrap();
+    let refused = admin.delete_group(&group).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::NonEmptyGroup));
+    let mut hasty = config(&broker, scheme);
+    hasty.call_timeout = Duration::from_millis(500);
+    let hasty = Admin::new(&Client::connect(hasty).await.unwrap());
+    let unstable = hasty.group_offsets(&group, OffsetQuery::Stable).await.unwrap_err();
+    assert_eq!(unstable.code(), Some(ErrorCode::UnstableOffsetCommit), "{unstable}");
+    transaction.abort().await.unwrap();
+
+    let asked = [partition(0), partition(PARTITIONS)];
+    let results = admin.delete_group_offsets(&group, &asked).await.unwrap();
+    let codes: Vec<_> =
+        results.iter().map(|result| result.as_ref().err().and_then(ClientError::code)).collect();
+    assert_eq!(codes, [None, Some(ErrorCode::UnknownTopicOrPartition)]);
+    let left = admin.group_offsets(&group, OffsetQuery::Stable).await.unwrap();
+    assert_eq!(left.into_keys().collect::<Vec<_>>(), [partition(1)]);
+    admin.delete_group(&group).await.unwrap();
+    let gone = admin.delete_group(&group).await.unwrap_err();
+    assert!(matches!(gone, ClientError::Unknown { .. }), "{gone}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

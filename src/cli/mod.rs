@@ -9,6 +9,8 @@ mod bench;
 mod broker;
 mod connect;
 mod consume;
+mod group;
+mod group_offsets;
 mod log;
 mod outcome;
 mod output;
@@ -53,6 +55,9 @@ pub enum Command {
     /// List, describe and end transactions; show how they ended and what they hold back
     #[command(subcommand)]
     Txn(txn::TxnCommand),
+    /// List and describe consumer groups; move, forget and delete what they have committed
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Send lines from standard input as records
     Produce(produce::ProduceArgs),
     /// Print the records of a topic
@@ -93,6 +98,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         Some(Command::Config(settings)) => broker::config(&settings),
         Some(Command::Topic(command)) => on_runtime(topic::run(command)),
         Some(Command::Txn(command)) => on_runtime(txn::run(command)),
+        Some(Command::Group(command)) => on_runtime(group::run(command)),
         Some(Command::Produce(arguments)) => on_runtime(produce::run(arguments)),
         Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
         Some(Command::Log(command)) => log::run(command),

@@ -72,6 +72,14 @@ pub enum CliError {
     /// Reading or writing failed.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// As things stand it would do harm.
+    #[error("{problem}")]
+    Refused {
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        advice: String,
+    },
     /// The arguments make no sense together, or the input none.
     #[error("{problem}")]
     Usage {
@@ -112,7 +120,7 @@ impl CliError {
                 "keep the files; `semel log export` writes what is intact of a partition".to_owned()
             }
             CliError::Io(_) => "check standard input and output".to_owned(),
-            CliError::Usage { advice, .. } => advice.clone(),
+            CliError::Refused { advice, .. } | CliError::Usage { advice, .. } => advice.clone(),
         }
     }
 

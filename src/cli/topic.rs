@@ -11,7 +11,7 @@ use crate::types::{Offset, TopicName};
 use crate::wire::ErrorCode;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// What to do with topics.
 #[derive(Debug, Subcommand)]
@@ -39,6 +39,14 @@ pub enum TableFormat {
     Table,
     /// One JSON object per line.
     Json,
+}
+
+/// People look at a terminal; everything else is a program.
+pub(super) fn is_json(output: Option<TableFormat>) -> bool {
+    match output {
+        Some(format) => format == TableFormat::Json,
+        None => !io::stdout().is_terminal(),
+    }
 }
 
 /// `semel topic create`.

@@ -3,12 +3,12 @@
 use super::CliError;
 use super::connect::ConnectArgs;
 use super::output::{number, print_table, text};
-use super::topic::{TableFormat, pair, topic_name};
+use super::topic::{TableFormat, is_json, pair, topic_name};
 use crate::client::{Admin, Client, ConfigEntry, TopicPartition};
 use crate::types::{Offset, PartitionIndex, TopicName};
 use clap::Args;
 use serde_json::json;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 /// `semel topic config`.
 #[derive(Debug, Args)]
@@ -62,14 +62,6 @@ fn before_offset(text: &str) -> Result<Before, String> {
             Ok(offset @ 0..) => Ok(Before::Offset(Offset(offset))),
             _ => Err("write an offset, or high-watermark".to_owned()),
         },
-    }
-}
-
-/// People look at a terminal; everything else is a program.
-fn is_json(output: Option<TableFormat>) -> bool {
-    match output {
-        Some(format) => format == TableFormat::Json,
-        None => !io::stdout().is_terminal(),
     }
 }
 

@@ -5,7 +5,8 @@ use super::connect::ConnectArgs;
 use super::output::{number, print_table, text, time_text};
 use super::topic::{TableFormat, topic_name};
 use crate::client::{
-    Admin, Client, OutcomeQuery, Outcomes, TransactionDescription, TransactionFilter, TransactionOutcome,
+    Admin, Blocker, Client, OutcomeQuery, Outcomes, TransactionDescription, TransactionFilter,
+    TransactionOutcome,
 };
 use crate::types::{ProducerEpoch, ProducerId, Timestamp, TopicName, TransactionalId};
 use clap::{Args, Subcommand};
@@ -184,7 +185,7 @@ async fn describe(client: &Client, arguments: &IdArgs) -> Result<(), CliError> {
 }
 
 /// How long ago something was, by this machine's clock.
-fn age(since: Timestamp) -> Duration {
+pub(super) fn age(since: Timestamp) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_millis(u64::try_from(since.0).unwrap_or(0)))
 }
@@ -294,6 +295,16 @@ fn outcome_json(id: &TransactionalId, one: &TransactionOutcome) -> serde_json::V
     })
 }
 
+pub(super) fn blocker_json(blocker: &Blocker) -> serde_json::Value {
+    json!({
+        "topic": blocker.partition.topic.as_str(),
+        "partition": blocker.partition.partition.0,
+        "first_offset": blocker.first_offset.0,
+        "producer_id": blocker.producer_id.0,
+        "transaction": blocker.transaction.as_ref().map(as_json),
+    })
+}
+
 async fn blockers(client: &Client, arguments: &BlockersArgs) -> Result<(), CliError> {
     let admin = Admin::new(client);
     let topics = match arguments.topics.is_empty() {
@@ -304,14 +315,7 @@ async fn blockers(client: &Client, arguments: &BlockersArgs) -> Result<(), CliEr
     if arguments.show.output == TableFormat::Json {
         let mut out = io::stdout().lock();
         for blocker in &blockers {
-            let line = json!({
-                "topic": blocker.partition.topic.as_str(),
-                "partition": blocker.partition.partition.0,
-                "first_offset": blocker.first_offset.0,
-                "producer_id": blocker.producer_id.0,
-                "transaction": blocker.transaction.as_ref().map(as_json),
-            });
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", blocker_json(blocker))?;
         }
         return Ok(());
     }

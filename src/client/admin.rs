@@ -242,16 +242,7 @@ impl Admin {
         F: Future<Output = Result<T, ClientError>>,
     {
         self.client
-            .retry(context, || async {
-                match attempt().await {
-                    // It may have been done: to do it again is not ours to decide.
-                    Err(ClientError::Disconnected { endpoint, reason }) => Err(ClientError::OutcomeUnknown {
-                        what: context.to_owned(),
-                        reason: format!("the connection to {endpoint} ended: {reason}"),
-                    }),
-                    other => other,
-                }
-            })
+            .retry(context, || async { attempt().await.map_err(|error| not_repeated(context, error)) })
             .await
     }
 
@@ -261,6 +252,17 @@ impl Admin {
 
     pub(super) fn timeout_ms(&self) -> i32 {
         i32::try_from(self.client.config().request_timeout.as_millis()).unwrap_or(i32::MAX)
+    }
+}
+
+/// What a change's error says: where the answer was lost it may have been done, and to do it again is not ours to decide.
+pub(super) fn not_repeated(context: &str, error: ClientError) -> ClientError {
+    match error {
+        ClientError::Disconnected { endpoint, reason } => ClientError::OutcomeUnknown {
+            what: context.to_owned(),
+            reason: format!("the connection to {endpoint} ended: {reason}"),
+        },
+        other => other,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which broker coordinates a group or a transactional id.
 
-use super::cluster::Client;
+use super::cluster::{Client, SHARED_OWNER};
 use super::connection::Connection;
 use super::error::ClientError;
 use super::lane::{Lane, Purpose};
@@ -83,6 +83,24 @@ impl Client {
         };
         let lane = Lane { node: Some(node), purpose, owner };
         self.lane(lane).await.inspect_err(|_| self.coordinators().forget(what))
+    }
+
+    /// Asks the coordinator of `what` on the shared lane, again as long as that may help.
+    pub(super) async fn at_coordinator<T, F>(
+        &self,
+        what: &Coordinated,
+        context: &str,
+        attempt: impl Fn(Arc<Connection>) -> F,
+    ) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let attempt = &attempt;
+        self.retry(context, || async move {
+            let connection = self.coordinator(what, Purpose::Control, SHARED_OWNER).await?;
+            attempt(connection).await.inspect_err(|error| self.heed_coordinator_error(what, error))
+        })
+        .await
     }
 
     /// Looks at an error of a coordinator's: if another one may be meant, it is asked for again next time.

@@ -203,6 +203,9 @@ impl ClientError {
             ClientError::Unreadable { .. } => {
                 "read on from a later offset, and look into the broker's log".to_owned()
             }
+            ClientError::OutcomeUnknown { what, .. } if what.contains("group") => {
+                "look at the group with `semel group describe` before trying again".to_owned()
+            }
             ClientError::OutcomeUnknown { .. } => {
                 "look at the topic with `semel topic describe` before trying again".to_owned()
             }
@@ -210,6 +213,9 @@ impl ClientError {
             ClientError::Broker { code, .. } => advice_for(*code).to_owned(),
             ClientError::Unknown { what } if what.starts_with("transaction") => {
                 "list transactional ids and their states with `semel txn list`".to_owned()
+            }
+            ClientError::Unknown { what } if what.starts_with("group") => {
+                "list groups with `semel group list`".to_owned()
             }
             ClientError::Unknown { .. } => {
                 "create it with `semel topic create`, or list topics with `semel topic list`".to_owned()
@@ -261,6 +267,19 @@ fn advice_for(code: ErrorCode) -> &'static str {
         ErrorCode::TransactionalIdNotFound => "list transactional ids with `semel txn list`",
         ErrorCode::InvalidTxnState => {
             "look at where the transaction stands with `semel txn describe` and `semel txn outcome`"
+        }
+        ErrorCode::NonEmptyGroup => {
+            "stop its members (`semel group describe` names them) or wait until their sessions end, and end the transactions \
+             that carry its offsets (`semel txn list --state Ongoing`)"
+        }
+        ErrorCode::UnknownMemberId | ErrorCode::RebalanceInProgress => {
+            "the group has members, who alone commit its offsets: stop them first (`semel group describe` names them)"
+        }
+        ErrorCode::GroupSubscribedToTopic => {
+            "stop the members that subscribe to the topic first (`semel group describe` names them)"
+        }
+        ErrorCode::UnstableOffsetCommit => {
+            "an open transaction carries offsets of the group: wait for its end, or end it (`semel txn list --state Ongoing`)"
         }
         ErrorCode::InvalidRegularExpression => "correct the pattern: its syntax is that of RE2",
         ErrorCode::InvalidTransactionTimeout => "choose a transaction timeout that the broker allows",

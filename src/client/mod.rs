@@ -11,6 +11,7 @@
 //! Start with [`Client::connect`]; then [`Producer`], [`TransactionalProducer`], [`Consumer`] or [`Admin`].
 
 mod admin;
+mod admin_groups;
 mod admin_topics;
 mod backoff;
 mod cluster;
@@ -33,6 +34,9 @@ mod versions;
 pub use crate::wire::batch::{Compression, RecordHeader};
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, NewTopic, PartitionDescription, TopicDescription,
+};
+pub use admin_groups::{
+    GroupDescription, GroupFilter, GroupListing, GroupMemberDescription, PartitionProgress,
 };
 pub use admin_topics::ConfigEntry;
 pub use backoff::{Backoff, BackoffLimits};

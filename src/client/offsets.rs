@@ -1,7 +1,7 @@
 //! A group's offsets: how far its readers have come. Without membership of the group (that is the group protocols'
 //! affair), as with `assign` in other clients.
 
-use super::cluster::{Client, SHARED_OWNER};
+use super::cluster::Client;
 use super::coordinator::Coordinated;
 use super::error::ClientError;
 use super::lane::Purpose;
@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 const OFFSET_COMMIT_BY_NAME: i16 = 9;
 const OFFSET_FETCH_BY_NAME: i16 = 9;
 const TXN_OFFSET_COMMIT_BY_NAME: i16 = 5;
+/// The first version of OffsetFetch that answers with all of a group's offsets if none is named.
+const OFFSET_FETCH_ALL: i16 = 2;
 /// The first version of OffsetFetch that asks for groups.
 const OFFSET_FETCH_GROUPS: i16 = 8;
 /// The first version of TxnOffsetCommit that enrols the group (KIP-890).
@@ -108,13 +110,10 @@ impl Client {
         let (request, wanted) = commit_request(member, offsets, &metadata);
         let (request, coordinated) = (&request, &Coordinated::Group(member.group.clone()));
         let timeout = self.config().request_timeout;
-        self.retry("committing offsets", || async move {
-            let connection = self.coordinator(coordinated, Purpose::Control, SHARED_OWNER).await?;
-            let committed = connection.call_version(request, wanted, timeout).await.and_then(|answer| {
-                let partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
-                first_refusal(partitions.map(|partition| partition.error_code), &member.group)
-            });
-            committed.inspect_err(|error| self.heed_coordinator_error(coordinated, error))
+        self.at_coordinator(coordinated, "committing offsets", |connection| async move {
+            let answer = connection.call_version(request, wanted, timeout).await?;
+            let partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
+            first_refusal(partitions.map(|partition| partition.error_code), &member.group)
         })
         .await
     }
@@ -153,15 +152,31 @@ impl Client {
         let metadata = &self.metadata_of(&names).await?;
         let (names, coordinated) = (&names, &Coordinated::Group(group.clone()));
         let timeout = self.config().request_timeout;
-        self.retry("reading committed offsets", || async move {
-            let connection = self.coordinator(coordinated, Purpose::Control, SHARED_OWNER).await?;
+        self.at_coordinator(coordinated, "reading committed offsets", |connection| async move {
             let wanted = up_to(if all_have_ids(names, metadata) { i16::MAX } else { OFFSET_FETCH_BY_NAME });
             let version = connection.versions().highest(crate::wire::ApiKey::OffsetFetch, wanted)?;
-            let request = fetch_request(group, partitions, query, version, metadata);
+            let request = fetch_request(group, Some(partitions), query, version, metadata);
             let exactly = VersionRange { min: version, max: version };
-            let read = connection.call_version(&request, exactly, timeout).await;
-            let read = read.and_then(|answer| read_offsets(answer, group, metadata));
-            read.inspect_err(|error| self.heed_coordinator_error(coordinated, error))
+            read_offsets(connection.call_version(&request, exactly, timeout).await?, group, metadata)
+        })
+        .await
+    }
+
+    /// Reads all offsets that a group has committed.
+    pub(super) async fn all_committed_offsets(
+        &self,
+        group: &GroupId,
+        query: OffsetQuery,
+    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError> {
+        let (coordinated, metadata) = (&Coordinated::Group(group.clone()), &Metadata::default());
+        let timeout = self.config().request_timeout;
+        self.at_coordinator(coordinated, "reading committed offsets", |connection| async move {
+            // Of topics that are not known here only their names say which they are.
+            let wanted = VersionRange { min: OFFSET_FETCH_ALL, max: OFFSET_FETCH_BY_NAME };
+            let version = connection.versions().highest(crate::wire::ApiKey::OffsetFetch, wanted)?;
+            let request = fetch_request(group, None, query, version, metadata);
+            let exactly = VersionRange { min: version, max: version };
+            read_offsets(connection.call_version(&request, exactly, timeout).await?, group, metadata)
         })
         .await
     }
@@ -254,33 +269,35 @@ fn transactional_request(
     (request, wanted)
 }
 
+/// Asks for these partitions' offsets, or for all.
 fn fetch_request(
     group: &GroupId,
-    partitions: &[TopicPartition],
+    partitions: Option<&[TopicPartition]>,
     query: OffsetQuery,
     version: i16,
     metadata: &Metadata,
 ) -> OffsetFetchRequest {
-    let topics = by_topic(partitions.iter().map(|partition| (partition, ())));
+    let topics = partitions.map(|named| by_topic(named.iter().map(|partition| (partition, ()))));
     let indexes =
         |partitions: Vec<(PartitionIndex, ())>| partitions.into_iter().map(|(index, ())| index.0).collect();
     let require_stable = query == OffsetQuery::Stable && version >= 7;
     if version < OFFSET_FETCH_GROUPS {
-        let topics = topics.into_iter().map(|(topic, partitions)| OffsetFetchRequestTopic {
+        let asked = |(topic, partitions): (&TopicName, _)| OffsetFetchRequestTopic {
             name: topic.as_str().to_owned(),
             partition_indexes: indexes(partitions),
-        });
-        let (group_id, topics) = (group.as_str().to_owned(), Some(topics.collect()));
+        };
+        let group_id = group.as_str().to_owned();
+        let topics = topics.map(|topics| topics.into_iter().map(asked).collect());
         return OffsetFetchRequest { group_id, topics, require_stable, ..OffsetFetchRequest::default() };
     }
-    let topics = topics.into_iter().map(|(topic, partitions)| OffsetFetchRequestTopics {
+    let asked = |(topic, partitions): (&TopicName, _)| OffsetFetchRequestTopics {
         name: topic.as_str().to_owned(),
         topic_id: metadata.topic_id(topic).unwrap_or_default(),
         partition_indexes: indexes(partitions),
-    });
+    };
     let asked = OffsetFetchRequestGroup {
         group_id: group.as_str().to_owned(),
-        topics: Some(topics.collect()),
+        topics: topics.map(|topics| topics.into_iter().map(asked).collect()),
         ..OffsetFetchRequestGroup::default()
     };
     OffsetFetchRequest { groups: vec![asked], require_stable, ..OffsetFetchRequest::default() }

@@ -127,13 +127,20 @@ impl Admin {
 
     /// The oldest open transaction of each partition of these topics: what holds back their last stable offsets.
     pub async fn blockers(&self, topics: &[TopicName]) -> Result<Vec<Blocker>, ClientError> {
-        let mut oldest: BTreeMap<TopicPartition, (Offset, ProducerId)> = BTreeMap::new();
+        let mut partitions = Vec::new();
         for topic in topics {
-            for partition in self.describe_topic(topic).await?.partitions {
-                let partition = TopicPartition::new(topic.clone(), partition.index);
-                if let Some(first) = self.oldest_open(&partition).await? {
-                    oldest.insert(partition, first);
-                }
+            let described = self.describe_topic(topic).await?.partitions.into_iter();
+            partitions.extend(described.map(|partition| TopicPartition::new(topic.clone(), partition.index)));
+        }
+        self.blockers_of(&partitions).await
+    }
+
+    /// The oldest open transaction of each of these partitions.
+    pub async fn blockers_of(&self, partitions: &[TopicPartition]) -> Result<Vec<Blocker>, ClientError> {
+        let mut oldest: BTreeMap<TopicPartition, (Offset, ProducerId)> = BTreeMap::new();
+        for partition in partitions {
+            if let Some(first) = self.oldest_open(partition).await? {
+                oldest.insert(partition.clone(), first);
             }
         }
         let mut producers: Vec<ProducerId> = oldest.values().map(|(_, producer)| *producer).collect();

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod batch;
+pub mod consumer_protocol;
 pub mod error;
 pub mod frame;
 pub mod messages;

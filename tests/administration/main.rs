@@ -11,6 +11,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod groups;
 
 use common::actor::Access;
 use common::broker::{self, Broker};

@@ -1,0 +1,89 @@
+//! What consumers tell one another through their coordinator, which passes it on unread (KIP-62): Kafka's
+//! `ConsumerProtocolSubscription` and `ConsumerProtocolAssignment`. Only the fields that all versions have in common are
+//! read: a version, then the topics.
+
+use bytes::{Buf, Bytes};
+
+/// The protocol type of consumers.
+pub const CONSUMER: &str = "consumer";
+
+/// The topics that a member subscribes to; none if it says so in a form unknown here.
+#[must_use]
+pub fn subscribed_topics(mut subscription: Bytes) -> Option<Vec<String>> {
+    let _version = subscription.try_get_i16().ok()?;
+    list(&mut subscription, text)
+}
+
+/// The partitions that a member is assigned, by topic; none if that is said in a form unknown here. A member that is
+/// assigned nothing may have an empty assignment.
+#[must_use]
+pub fn assigned_partitions(mut assignment: Bytes) -> Option<Vec<(String, Vec<i32>)>> {
+    if assignment.is_empty() {
+        return Some(Vec::new());
+    }
+    let _version = assignment.try_get_i16().ok()?;
+    let index = |bytes: &mut Bytes| bytes.try_get_i32().ok();
+    list(&mut assignment, |bytes| Some((text(bytes)?, list(bytes, index)?)))
+}
+
+fn list<T>(bytes: &mut Bytes, item: impl Fn(&mut Bytes) -> Option<T>) -> Option<Vec<T>> {
+    let count = usize::try_from(bytes.try_get_i32().ok()?).ok()?;
+    // Grown as they come: a forged count allocates nothing.
+    let mut items = Vec::new();
+    for _ in 0..count {
+        items.push(item(bytes)?);
+    }
+    Some(items)
+}
+
+fn text(bytes: &mut Bytes) -> Option<String> {
+    let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
+    let text = (length <= bytes.len()).then(|| bytes.split_to(length))?;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_topics_of_a_subscription_are_read_and_nothing_else_is_believed() {
+        let bytes = |bytes: &'static [u8]| subscribed_topics(Bytes::from_static(bytes));
+        let two = b"\0\x03\0\0\0\x02\0\x01a\0\x02bc\xff\xff\xff\xff";
+        assert_eq!(bytes(two), Some(vec!["a".to_owned(), "bc".to_owned()]));
+        assert_eq!(bytes(b"\0\x01\0\0\0\0"), Some(vec![]));
+        assert_eq!(bytes(b"\0\x01\x7f\xff\xff\xff"), None, "more than there is");
+        assert_eq!(bytes(b"\0\x01\0\0\0\x01\0\x09a"), None);
+        assert_eq!(bytes(b""), None);
+    }
+
+    #[test]
+    fn the_partitions_of_an_assignment_are_read_and_nothing_else_is_believed() {
+        let bytes = |bytes: &'static [u8]| assigned_partitions(Bytes::from_static(bytes));
+        let two = b"\0\x01\0\0\0\x02\0\x01a\0\0\0\x02\0\0\0\0\0\0\0\x07\0\x01b\0\0\0\0\xff\xff\xff\xff";
+        assert_eq!(bytes(two), Some(vec![("a".to_owned(), vec![0, 7]), ("b".to_owned(), vec![])]));
+        assert_eq!(bytes(b""), Some(vec![]));
+        assert_eq!(bytes(b"\0"), None);
+        assert_eq!(bytes(b"\0\x01\0\0\0\x01\0\x01a\0\0\0\x02\0\0\0\0"), None, "cut off");
+        assert_eq!(bytes(b"\0\x01\xff\xff\xff\xff"), None, "fewer than nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn an_assignment_comes_back(topics in proptest::collection::vec(("[a-z]{1,9}", proptest::collection::vec(0..99, 0..9)), 0..5)) {
+            let mut bytes = vec![0, 0];
+            bytes.extend(i32::try_from(topics.len()).unwrap().to_be_bytes());
+            for (topic, partitions) in &topics {
+                bytes.extend(i16::try_from(topic.len()).unwrap().to_be_bytes());
+                bytes.extend(topic.as_bytes());
+                bytes.extend(i32::try_from(partitions.len()).unwrap().to_be_bytes());
+                partitions.iter().for_each(|index: &i32| bytes.extend(index.to_be_bytes()));
+            }
+            for end in 1..bytes.len() {
+                prop_assert_eq!(assigned_partitions(Bytes::copy_from_slice(&bytes[..end])), None);
+            }
+            prop_assert_eq!(assigned_partitions(bytes.into()), Some(topics));
+        }
+    }
+}
