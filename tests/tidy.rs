@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &["types", "core", "store", "shard", "net", "broker"]),
     ("serve", &["types", "log", "shard", "net", "broker", "console"]),
     ("client", &["types", "wire"]),
-    ("cli", &["types", "client", "serve", "wire", "core", "log"]),
+    ("cli", &["types", "client", "serve", "wire", "core", "log", "shard"]),
 ];
 
 const FILE_LINES_MAX: usize = 800;

@@ -2,6 +2,7 @@
 //! compared by one tool: semel over QUIC and TLS, others over TLS.
 
 mod consume;
+mod log;
 mod measure;
 mod produce;
 mod report;
@@ -23,6 +24,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub enum BenchCommand {
     /// Idempotent producing: throughput, and the time from send to acknowledgement
     Produce(produce::ProduceBench),
+    /// A disk without broker and network: what a shard makes durable, beside plain appends
+    Log(log::LogBench),
     /// Reading: throughput
     Consume(consume::ConsumeBench),
     /// Transactions: their number, the time of a commit, and the time until a reader has the last record
@@ -32,6 +35,7 @@ pub enum BenchCommand {
 pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
     match command {
         BenchCommand::Produce(arguments) => produce::run(arguments).await,
+        BenchCommand::Log(arguments) => log::run(arguments).await,
         BenchCommand::Consume(arguments) => consume::run(arguments).await,
         BenchCommand::Txn(arguments) => txn::run(arguments).await,
     }
