@@ -128,7 +128,7 @@ impl BlockBuilder {
         }
         self.bytes.extend_from_slice(event);
         self.frames += 1;
-        Ok(PlaceInBlock { position, length: payload_length })
+        Ok(header.place(position))
     }
 
     /// Raises the number of the last durable block, if it has become higher since the block was begun.
@@ -259,7 +259,7 @@ impl Iterator for Frames<'_> {
         if end > BLOCK_HEADER_LENGTH + self.block.header.frames_length {
             return None;
         }
-        let place = PlaceInBlock { position: self.position, length: header.payload_length };
+        let place = header.place(self.position);
         let payload_at = (self.position + FRAME_HEADER_LENGTH) as usize;
         let event_at = payload_at + header.payload_length as usize;
         let payload = self.block.bytes.slice(payload_at..event_at);

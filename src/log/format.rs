@@ -1,7 +1,7 @@
 //! The bytes of the log (`spec/log-format.md`): file header, block header, frame header. Integers are little-endian;
 //! checksums are CRC-32C. Pure: bytes in, values out.
 
-use super::place::SegmentNumber;
+use super::place::{PlaceInBlock, SegmentNumber};
 use crate::types::{BlockNumber, LeaderEpoch, ServedTime};
 use std::fmt;
 
@@ -199,6 +199,11 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
+    /// Where the payload of a frame with this header lies, if the frame lies at `position` in its block.
+    pub(super) fn place(&self, position: u32) -> PlaceInBlock {
+        PlaceInBlock { position, length: self.payload_length, checksum: self.payload_checksum }
+    }
+
     /// The header's bytes, its own checksum first.
     #[must_use]
     pub fn encode(&self) -> [u8; FRAME_HEADER_LENGTH as usize] {

@@ -9,7 +9,7 @@ use super::format::{
     FrameHeader, Identity, PAGE,
 };
 use super::mark::{self, MarkRead};
-use super::place::{At, Place, PlaceInBlock, SegmentNumber};
+use super::place::{At, Place, SegmentNumber};
 use super::segment::{FileKind, segment_path};
 use crate::types::BlockNumber;
 use bytes::Bytes;
@@ -396,6 +396,6 @@ fn saved_frame(bytes: &Bytes, wanted: impl Fn(BlockNumber) -> bool) -> Option<Fr
     let (payload, event) = (bytes.slice(payload_at..event_at), bytes.slice(event_at..length));
     let intact = crc32c::crc32c(&payload) == header.payload_checksum
         && crc32c::crc32c(&event) == header.event_checksum;
-    let place = PlaceInBlock { position: 0, length: header.payload_length };
+    let place = header.place(0);
     intact.then_some(Frame { header, place, event, payload })
 }

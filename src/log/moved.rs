@@ -3,7 +3,7 @@
 use super::block::Frame;
 use super::disk::{Disk, DiskError, DiskFile, Tried};
 use super::format::{FILE_HEADER_LENGTH, FileHeader, Identity};
-use super::place::{Place, SegmentNumber};
+use super::place::{At, Place, SegmentNumber};
 use super::scan::Segments;
 use super::segment::{segment_path, unfinished};
 use crate::types::BlockNumber;
@@ -67,7 +67,7 @@ impl MovedWriter {
         if self.buffer.len() >= WRITE_AT_ONCE {
             self.flush()?;
         }
-        Ok(Some(Place { segment: self.segment, position, length: frame.header.payload_length }))
+        Ok(Some(frame.header.place(0).at(At { segment: self.segment, position })))
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {

@@ -57,6 +57,8 @@ pub struct Place {
     pub position: u32,
     /// Bytes of the *payload*.
     pub length: u32,
+    /// The payload's checksum: what lies there must be what was meant, and not only be intact.
+    pub checksum: u32,
 }
 
 /// A [`Place`] before it is known where its block goes: counted from the start of the block.
@@ -66,6 +68,8 @@ pub struct PlaceInBlock {
     pub position: u32,
     /// Bytes of the payload.
     pub length: u32,
+    /// The payload's checksum.
+    pub checksum: u32,
 }
 
 impl PlaceInBlock {
@@ -76,6 +80,7 @@ impl PlaceInBlock {
             segment: block.segment,
             position: block.position.saturating_add(self.position),
             length: self.length,
+            checksum: self.checksum,
         }
     }
 }

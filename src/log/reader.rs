@@ -61,7 +61,7 @@ pub enum Finding {
     #[error("there is no frame")]
     NoFrame,
     /// There is a frame, but not the one that was looked for.
-    #[error("the frame has another length than its index entry says")]
+    #[error("the frame is another one than its index entry speaks of")]
     OtherFrame,
     /// The payload fails its checksum.
     #[error("the payload does not match its checksum")]
@@ -187,7 +187,7 @@ impl Reader {
 
     fn check_header(&self, place: Place, header: Option<FrameHeader>) -> Result<FrameHeader, ReadError> {
         let header = header.ok_or_else(|| self.damaged(place, Finding::NoFrame))?;
-        if header.payload_length != place.length {
+        if (header.payload_length, header.payload_checksum) != (place.length, place.checksum) {
             return Err(self.damaged(place, Finding::OtherFrame));
         }
         Ok(header)

@@ -8,7 +8,7 @@ use super::format::{
     FrameHeader, Identity, PAGE,
 };
 use super::moved::MovedWriter;
-use super::place::{At, Place, PlaceInBlock, SegmentNumber};
+use super::place::{At, Place, SegmentNumber};
 use super::segment::{FileKind, segment_path};
 use crate::types::BlockNumber;
 use bytes::Bytes;
@@ -234,7 +234,7 @@ impl Scan {
             }
             let frame =
                 moved_frame(header, &bytes.split_to(length as usize)).ok_or_else(|| self.damaged())?;
-            let place = Place { segment: at.segment, position: at.position, length: header.payload_length };
+            let place = header.place(0).at(at);
             self.at.position = at.position.saturating_add(length);
             frames.push((frame, place));
         }
@@ -257,7 +257,7 @@ fn moved_frame(header: FrameHeader, bytes: &Bytes) -> Option<Frame> {
     let event_at = (FRAME_HEADER_LENGTH + header.payload_length) as usize;
     let frame = Frame {
         header,
-        place: PlaceInBlock { position: 0, length: header.payload_length },
+        place: header.place(0),
         event: bytes.slice(event_at..),
         payload: bytes.slice(FRAME_HEADER_LENGTH as usize..event_at),
     };

@@ -6,7 +6,7 @@ use super::payload::index_entry;
 use crate::core::{Event, PartitionRow};
 use crate::log::{DiskError, ScanError, ScannedFrame, SegmentNumber, Segments};
 use crate::store::{
-    Database, IndexEntry, ReadView, Snapshot, SnapshotError, Snapshots, StoreError, encode_index_key,
+    Database, IndexEntry, ReadView, Snapshot, SnapshotError, Snapshots, StoreError, encode_index_key, suspect,
 };
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{BlockNumber, Offset, PartitionId};
@@ -67,6 +67,22 @@ pub enum RebuildError {
     },
 }
 
+/// The directory of the rows, in the data directory.
+pub(super) const ROWS: &str = "rows";
+
+/// How often semel may have died while it opened the rows: some damage makes fjall end the process. Once may have been a
+/// kill that had nothing to do with it.
+const DEATHS_MAX: u32 = 2;
+
+/// How often in a row that has happened: the file is there while the rows are being opened.
+fn deaths(opening: &Path) -> u32 {
+    fs::read_to_string(opening).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> RebuildError {
+    RebuildError::Io { path: path.to_path_buf(), source }
+}
+
 /// Index entries that are put into the store at once.
 const ENTRIES_AT_ONCE: usize = 5_000;
 
@@ -82,14 +98,25 @@ pub(super) struct Sources<'s> {
 
 impl Sources<'_> {
     fn rows(&self) -> PathBuf {
-        self.dir.join("rows")
+        self.dir.join(ROWS)
     }
 
     /// The store, ready for the log above what is applied.
     pub(super) fn open_store(&self) -> Result<Database, RebuildError> {
-        let reason = match Database::open(&self.rows(), self.limits.store) {
+        let suspect = suspect(&self.rows());
+        let opening = self.dir.join("rows.opening");
+        let deaths = deaths(&opening);
+        if deaths >= DEATHS_MAX {
+            tracing::warn!(deaths, "semel has died while it opened the rows: they are made anew");
+            self.make_anew()?;
+        }
+        fs::write(&opening, (deaths + 1).to_string()).map_err(|source| io_error(&opening, source))?;
+        let opened = Database::open(&self.rows(), self.limits.store);
+        fs::remove_file(&opening).map_err(|source| io_error(&opening, source))?;
+        let reason = match opened {
             Ok(store) => match self.what_is_wrong(&store)? {
-                None => return Ok(store),
+                None if !suspect.exists() => return Ok(store),
+                None => format!("damage was found, see {}", suspect.display()),
                 Some(reason) => reason,
             },
             Err(error) if error.is_damage() => error.to_string(),
@@ -140,6 +167,9 @@ impl Sources<'_> {
         io(self.dir, sync(self.dir))?;
         io(&rows, fs::rename(&rows, &damaged))?;
         io(&new, fs::rename(&new, &rows))?;
+        io(self.dir, sync(self.dir))?;
+        let suspect = suspect(&rows);
+        io(&suspect, fs::remove_file(&suspect))?;
         io(self.dir, sync(self.dir))
     }
 

@@ -4,7 +4,7 @@ use super::applier::{Apply, LogEnd, Signal, Signals, apply_layers, load_rows, wr
 use super::engine::{Begin, Engine, Ports, Written};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
-use super::rebuild::{RebuildError, Sources, check_made_anew};
+use super::rebuild::{ROWS, RebuildError, Sources, check_made_anew};
 use super::replay::replay;
 use super::upkeep::{
     Duty, ExpireOffsets, ExpireProducers, ExpireTransactionalIds, FreeSegments, Ground, GroundStart,
@@ -14,9 +14,11 @@ use super::watch::Watchers;
 use crate::core::{ClusterRow, Command, Now, RowKey, Timer};
 use crate::log::{
     DirectoryLock, Disk, DiskError, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
-    RecoverError, Segments, ShardNumber, StopError, WriteError, recover,
+    RecoverError, Recovery, Segments, ShardNumber, StopError, WriteError, recover,
 };
-use crate::store::{Applied, Database, Layer, ReadView, Snapshot, SnapshotError, Snapshots, StoreError};
+use crate::store::{
+    Applied, Database, Layer, ReadView, Snapshot, SnapshotError, Snapshots, StoreError, suspect,
+};
 use crate::types::codec::CodecError;
 use crate::types::{BlockNumber, ConnectionId, PartitionId, ServedTime, Timestamp};
 use arc_swap::ArcSwap;
@@ -129,18 +131,20 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
         .map_err(|source| StartError::Io { what: "the log's directory".into(), source })?;
     let snapshots = Snapshots::open(Arc::clone(&disk), dir.join("snapshots"))?;
     let snapshot = snapshots.newest()?;
-    let segments = Segments::find(Arc::clone(&disk), log_dir.clone())?;
-    let sources = Sources { dir, limits, segments, snapshots: &snapshots, snapshot: snapshot.clone() };
-    let store = sources.open_store()?;
-    let Applied { checkpoint, served } = store.applied()?;
     let mut options = LogOptions::new(log_dir, ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
     options.segment_length = limits.segment_bytes;
     options.recent_bytes_max = limits.recent_bytes;
     let limits =
         ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits.clone() };
-    let mut recovery = recover(Arc::clone(&disk), options, checkpoint)?;
-    let (table, blocks) = replay(&mut recovery, &store, &limits)?;
-    check_made_anew(dir, &store)?;
+    let recover = || recover_all(dir, &disk, &snapshots, snapshot.clone(), options.clone(), &limits);
+    let Recovered { store, served, recovery, table, blocks } = match recover() {
+        // It has been written down, so now the rows are made anew.
+        Err(error) if suspect(&dir.join(ROWS)).exists() => {
+            tracing::warn!(%error, "the rows turned out to be damaged");
+            recover()
+        }
+        first => first,
+    }?;
     let log = recovery.into_log()?;
     tracing::info!(
         replayed_blocks = blocks,
@@ -152,6 +156,33 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
     let clock = Clock { base: log.served_time.max(served), since: Instant::now() };
     let space = Space { disk, dir: dir.to_path_buf(), snapshots, snapshot };
     run(lock, store, log, table, clock, limits, space)
+}
+
+/// The rows up to the end of the log, which is not open for writing yet.
+struct Recovered {
+    store: Database,
+    served: ServedTime,
+    recovery: Recovery,
+    table: super::table::Table,
+    blocks: u64,
+}
+
+/// Opens the store, or makes it anew, and replays the log above it.
+fn recover_all(
+    dir: &Path,
+    disk: &Arc<dyn Disk>,
+    snapshots: &Snapshots,
+    snapshot: Option<Snapshot>,
+    options: LogOptions,
+    limits: &ShardLimits,
+) -> Result<Recovered, StartError> {
+    let segments = Segments::find(Arc::clone(disk), options.dir.clone())?;
+    let store = Sources { dir, limits, segments, snapshots, snapshot }.open_store()?;
+    let Applied { checkpoint, served } = store.applied()?;
+    let mut recovery = recover(Arc::clone(disk), options, checkpoint)?;
+    let (table, blocks) = replay(&mut recovery, &store, limits)?;
+    check_made_anew(dir, &store)?;
+    Ok(Recovered { store, served, recovery, table, blocks })
 }
 
 /// What the space of the log is kept with.

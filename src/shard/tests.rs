@@ -1,6 +1,10 @@
 //! The shard as a whole, on a real disk in a temporary directory: decide, make durable, show, come back after a crash.
 
+mod contents;
+mod damage;
+mod golden;
 mod space;
+mod workload;
 
 use super::*;
 use crate::core::*;

@@ -3,6 +3,8 @@
 use super::index::IndexEntry;
 use super::keys::{encode_key, kind};
 use super::segments::{SegmentUse, SegmentUses};
+use super::stamps::{Stamps, stamps_of};
+use super::suspicion::Suspicion;
 use super::view::{Layer, ReadView};
 use crate::codec;
 use crate::core::{RowKey, RowValue};
@@ -12,6 +14,7 @@ use crate::types::{BlockNumber, ServedTime};
 use bytes::Bytes;
 use fjall::{CompressionType, KeyspaceCreateOptions, PersistMode};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,8 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// fjall failed.
-    #[error("the row store failed: {0}")]
-    Fjall(#[from] fjall::Error),
+    #[error("the row store in {} failed: {source}", path.display())]
+    Fjall {
+        /// Where it lies.
+        path: PathBuf,
+        /// Why.
+        source: fjall::Error,
+    },
     /// A row is damaged.
     #[error("the row with key {key} is damaged ({source}): stop semel and rebuild the rows from the log")]
     Damaged {
@@ -28,6 +36,22 @@ pub enum StoreError {
         key: String,
         /// What is wrong with it.
         source: CodecError,
+    },
+    /// Changes are missing that were followed by others.
+    #[error("the row store in {} has lost changes: {found}", path.display())]
+    Lost {
+        /// Where it lies.
+        path: PathBuf,
+        /// What is there in place of one number.
+        found: Stamps,
+    },
+    /// The store has failed with a panic.
+    #[error("the row store in {} cannot be opened: {panic}", path.display())]
+    Panic {
+        /// Where it lies.
+        path: PathBuf,
+        /// What it said.
+        panic: String,
     },
     /// The store cannot be opened.
     #[error("the row store in {} cannot be opened: {source}", path.display())]
@@ -48,8 +72,8 @@ impl StoreError {
             matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound)
         };
         match self {
-            StoreError::Damaged { .. } => true,
-            StoreError::Fjall(source) | StoreError::Open { source, .. } => match source {
+            StoreError::Damaged { .. } | StoreError::Lost { .. } | StoreError::Panic { .. } => true,
+            StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => match source {
                 fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => io(error),
                 fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) => false,
                 _ => true,
@@ -108,11 +132,20 @@ pub struct Database {
     fjall: fjall::Database,
     rows: fjall::Keyspace,
     index: fjall::Keyspace,
-    /// What the segments are used for, as the last batch has it. Locked while a batch is made, so that what is written of
-    /// it and what it says agree.
-    uses: Arc<Mutex<SegmentUses>>,
+    /// What the last batch has. Locked while a batch is made, so that what is written of it and what it says agree.
+    written: Arc<Mutex<Written>>,
+    suspicion: Suspicion,
     /// How far the rows are known to be durable.
     persisted: Arc<Mutex<Applied>>,
+}
+
+/// What the last batch has.
+#[derive(Debug, Default)]
+struct Written {
+    /// What the segments are used for.
+    uses: SegmentUses,
+    /// The batch's number: from 1 without gaps.
+    batch: u64,
 }
 
 impl std::fmt::Debug for Database {
@@ -122,8 +155,19 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    /// Opens the store in `path`, or makes it.
+    /// Opens the store in `path`, or makes it. It is whole then, or there is an error that says what is wrong with it; a
+    /// damaged part of a table may be found out later, when it is read.
     pub fn open(path: &Path, limits: StoreLimits) -> Result<Database, StoreError> {
+        // fjall asserts what damage can break.
+        let opened = catch_unwind(AssertUnwindSafe(|| Database::open_fjall(path, limits)));
+        opened.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            Err(StoreError::Panic { path: path.to_owned(), panic: text.to_owned() })
+        })
+    }
+
+    fn open_fjall(path: &Path, limits: StoreLimits) -> Result<Database, StoreError> {
         let open = || {
             let fjall = fjall::Database::builder(path)
                 .cache_size(limits.cache_bytes)
@@ -134,20 +178,31 @@ impl Database {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(limits.memtable_bytes);
             let rows = fjall.keyspace("rows", options)?;
             let index = fjall.keyspace("index", options)?;
-            let uses = Arc::new(Mutex::new(SegmentUses::default()));
+            let written = Arc::new(Mutex::new(Written::default()));
             let persisted = Arc::new(Mutex::new(Applied::NOTHING));
-            Ok(Database { fjall, rows, index, uses, persisted })
+            let suspicion = Suspicion::about(path);
+            Ok(Database { fjall, rows, index, written, suspicion, persisted })
         };
         let database = open().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        *lock(&database.uses) = SegmentUses::load(&database.view_now()?)?;
+        let batch = database.last_batch(path)?;
+        *lock(&database.written) = Written { uses: SegmentUses::load(&database.view_now()?)?, batch };
         // What can be read may be in the page cache only: it is made durable before anybody relies on it.
         database.persist()?;
         Ok(database)
     }
 
+    /// The number of the last batch, if none before it is missing in either keyspace (`spec/rows.md`, "Nothing between").
+    fn last_batch(&self, path: &Path) -> Result<u64, StoreError> {
+        let noted = |error| self.suspicion.of(error);
+        let stamps = |keyspace| stamps_of(keyspace, &self.suspicion);
+        let found = Stamps { rows: stamps(&self.rows)?, index: stamps(&self.index)? };
+        let is_empty = self.rows.is_empty().map_err(noted)? && self.index.is_empty().map_err(noted)?;
+        found.whole(is_empty).ok_or_else(|| StoreError::Lost { path: path.to_owned(), found })
+    }
+
     /// How far the log is in the rows.
     pub fn applied(&self) -> Result<Applied, StoreError> {
-        match self.rows.get([kind::APPLIED])? {
+        match self.read(&self.rows, &[kind::APPLIED])? {
             Some(row) => {
                 Applied::from_bytes(&row).map_err(|source| StoreError::damaged(&[kind::APPLIED], source))
             }
@@ -164,7 +219,7 @@ impl Database {
         applied: Applied,
     ) -> Result<(), StoreError> {
         let mut batch = self.fjall.batch();
-        let mut uses = lock(&self.uses);
+        let mut written = lock(&self.written);
         for layer in layers {
             for (key, row) in layer.changes() {
                 let is_index = key.first() == Some(&kind::INDEX);
@@ -174,35 +229,35 @@ impl Database {
                     None => batch.remove(keyspace, key),
                 }
                 if let (true, Some(row)) = (is_index, row) {
-                    uses.add(read_entry(key, row)?.place);
+                    written.uses.add(read_entry(key, row)?.place);
                 }
             }
         }
         batch.insert(&self.rows, [kind::APPLIED], applied.to_bytes());
-        self.commit(batch, &mut uses)
+        self.commit(batch, &mut written)
     }
 
     /// Removes index entries, as they were found. Readers of older views still see them.
     pub fn remove_index(&self, entries: &[(Vec<u8>, Bytes)]) -> Result<(), StoreError> {
         let mut batch = self.fjall.batch();
-        let mut uses = lock(&self.uses);
+        let mut written = lock(&self.written);
         for (key, row) in entries {
             batch.remove(&self.index, &key[..]);
-            uses.take(read_entry(key, row)?.place);
+            written.uses.take(read_entry(key, row)?.place);
         }
-        self.commit(batch, &mut uses)
+        self.commit(batch, &mut written)
     }
 
     /// Lets index entries point to where their batches have been moved: (entry's key, entry, new place).
     pub fn move_index(&self, moves: Vec<(Vec<u8>, IndexEntry, Place)>) -> Result<(), StoreError> {
         let mut batch = self.fjall.batch();
-        let mut uses = lock(&self.uses);
+        let mut written = lock(&self.written);
         for (key, entry, place) in moves {
-            uses.take(entry.place);
-            uses.add(place);
+            written.uses.take(entry.place);
+            written.uses.add(place);
             batch.insert(&self.index, key, IndexEntry { place, ..entry }.to_bytes());
         }
-        self.commit(batch, &mut uses)
+        self.commit(batch, &mut written)
     }
 
     /// Puts rows as they are, and index entries: for rows that are made anew.
@@ -211,26 +266,36 @@ impl Database {
         rows: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
     ) -> Result<(), StoreError> {
         let mut batch = self.fjall.batch();
-        let mut uses = lock(&self.uses);
+        let mut written = lock(&self.written);
         for (key, row) in rows {
             let is_index = key.first() == Some(&kind::INDEX);
             batch.insert(if is_index { &self.index } else { &self.rows }, key, row);
             if is_index {
-                uses.add(read_entry(key, row)?.place);
+                written.uses.add(read_entry(key, row)?.place);
             }
         }
-        self.commit(batch, &mut uses)
+        self.commit(batch, &mut written)
     }
 
-    fn commit(&self, mut batch: fjall::OwnedWriteBatch, uses: &mut SegmentUses) -> Result<(), StoreError> {
-        for (segment, used) in uses.changed() {
+    fn commit(&self, mut batch: fjall::OwnedWriteBatch, written: &mut Written) -> Result<(), StoreError> {
+        for (segment, used) in written.uses.changed() {
             let key = SegmentUses::key(segment);
             match used {
                 Some(used) => batch.insert(&self.rows, key, used.to_bytes()),
                 None => batch.remove(&self.rows, key),
             }
         }
-        Ok(batch.commit()?)
+        let number = written.batch + 1;
+        for keyspace in [&self.rows, &self.index] {
+            Stamps::put(&mut batch, keyspace, number);
+        }
+        batch.commit().map_err(|error| self.suspicion.of(error))?;
+        written.batch = number;
+        Ok(())
+    }
+
+    fn read(&self, keyspace: &fjall::Keyspace, key: &[u8]) -> Result<Option<fjall::Slice>, StoreError> {
+        keyspace.get(key).map_err(|error| self.suspicion.of(error))
     }
 
     /// Says how far the log is in rows that were made anew, and makes them durable.
@@ -242,18 +307,18 @@ impl Database {
     /// What is pointed to in each segment; a segment that is not listed is dead as far as the rows applied go.
     #[must_use]
     pub fn segment_uses(&self) -> BTreeMap<SegmentNumber, SegmentUse> {
-        lock(&self.uses).all()
+        lock(&self.written).uses.all()
     }
 
     /// The index entry with this key, as of now.
     pub fn index_entry(&self, key: &[u8]) -> Result<Option<IndexEntry>, StoreError> {
-        self.index.get(key)?.map(|row| read_entry(key, &row)).transpose()
+        self.read(&self.index, key)?.map(|row| read_entry(key, &row)).transpose()
     }
 
     /// Makes everything applied so far durable: a checkpoint.
     pub fn persist(&self) -> Result<(), StoreError> {
         let applied = self.applied()?;
-        self.fjall.persist(PersistMode::SyncAll)?;
+        self.fjall.persist(PersistMode::SyncAll).map_err(|error| self.suspicion.of(error))?;
         let mut persisted = lock(&self.persisted);
         if applied.checkpoint.block > persisted.checkpoint.block {
             *persisted = applied;
@@ -277,13 +342,14 @@ impl Database {
     /// The rows as they are, for readers. Call it where nothing is being applied, or use [`Database::view_now`].
     #[must_use]
     pub fn view(&self, applied: BlockNumber) -> ReadView {
-        ReadView::new(self.fjall.snapshot(), self.rows.clone(), self.index.clone(), applied)
+        let keyspaces = [self.rows.clone(), self.index.clone()];
+        ReadView::new(self.fjall.snapshot(), keyspaces, self.suspicion.clone(), applied)
     }
 
     /// One row, as of now.
     pub fn look(&self, key: &RowKey) -> Result<Option<RowValue>, StoreError> {
         let Some(bytes) = encode_key(key) else { return Ok(None) };
-        match self.rows.get(&bytes)? {
+        match self.read(&self.rows, &bytes)? {
             Some(row) => {
                 RowValue::decode(key, &row).map(Some).map_err(|source| StoreError::damaged(&bytes, source))
             }

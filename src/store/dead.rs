@@ -157,7 +157,7 @@ mod tests {
         layer.put(&RowKey::Producer(ProducerKey { partition, producer }), Some(&row.into()));
         for batch in 0..10 {
             let position = u32::try_from(4096 + batch * 200).unwrap();
-            let place = Place { segment: SegmentNumber(segment), position, length: 100 };
+            let place = Place { segment: SegmentNumber(segment), position, length: 100, checksum: 0 };
             let before = Totals::default();
             let (base_offset, last) = (Offset(batch * 10), Offset(batch * 10 + 9));
             let entry = IndexEntry {

@@ -19,7 +19,7 @@ pub struct IndexEntry {
     /// What it is.
     pub kind: IndexKind,
 }
-codec!(Place { segment, position, length });
+codec!(Place { segment, position, length, checksum });
 codec!(IndexEntry { base_offset, place, max_timestamp, before, kind });
 
 /// What a batch is, to a reader.

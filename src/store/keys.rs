@@ -25,6 +25,7 @@ pub(super) mod kind {
     pub const IDLE_PRODUCER: u8 = 62;
     pub const OUTCOME: u8 = 63;
     pub const SEGMENT: u8 = 48;
+    pub const STAMP: u8 = 49;
     pub const GROUP: u8 = 80;
     pub const MEMBERS: u8 = 81;
 }

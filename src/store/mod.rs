@@ -13,6 +13,8 @@ mod keys;
 mod search;
 pub(crate) mod segments;
 mod snapshot;
+mod stamps;
+mod suspicion;
 mod view;
 
 pub use database::{Applied, Database, StoreError, StoreLimits};
@@ -21,4 +23,6 @@ pub use index::{IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};
 pub use segments::SegmentUse;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotHeader, SnapshotWriter, Snapshots};
+pub use stamps::Stamps;
+pub use suspicion::suspect;
 pub use view::{Layer, LayerBuilder, ReadView};

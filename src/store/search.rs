@@ -162,7 +162,7 @@ mod tests {
             let base_offset = next;
             next = next.plus(*records);
             let max_timestamp = Timestamp(*time);
-            let place = Place { segment: SegmentNumber(1), position: 0, length: *length };
+            let place = Place { segment: SegmentNumber(1), position: 0, length: *length, checksum: 0 };
             let entry = IndexEntry { base_offset, place, max_timestamp, before, kind: IndexKind::Plain };
             before = before.with(*length, max_timestamp);
             (Offset(next.0 - 1), entry)

@@ -109,7 +109,7 @@ pub(crate) mod tests {
         let view = store.view_now().unwrap();
         assert_eq!(SegmentUses::load(&view).unwrap().uses, SegmentUses::count(&view).unwrap().uses);
         assert_eq!(store.segment_uses(), SegmentUses::count(&view).unwrap().uses);
-        let placed = |key: &[u8]| matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT)));
+        let placed = |key: &[u8]| matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT | kind::STAMP)));
         let rows = view.snapshot_rows(&[0]).map(Result::unwrap).filter(|(key, _)| !placed(key)).collect();
         let dead: BTreeSet<_> =
             view.dead_rows(Swept::Index, &[], usize::MAX).unwrap().rows.into_iter().collect();

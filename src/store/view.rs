@@ -4,6 +4,7 @@
 use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
 use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
+use super::suspicion::Suspicion;
 use crate::core::*;
 use crate::types::codec::Codec;
 use crate::types::*;
@@ -92,6 +93,7 @@ pub struct ReadView {
     snapshot: Snapshot,
     rows: Keyspace,
     index: Keyspace,
+    suspicion: Suspicion,
     /// Oldest first.
     layers: Vec<Arc<Layer>>,
     durable: BlockNumber,
@@ -107,8 +109,13 @@ impl std::fmt::Debug for ReadView {
 }
 
 impl ReadView {
-    pub(super) fn new(snapshot: Snapshot, rows: Keyspace, index: Keyspace, applied: BlockNumber) -> ReadView {
-        ReadView { snapshot, rows, index, layers: Vec::new(), durable: applied }
+    pub(super) fn new(
+        snapshot: Snapshot,
+        [rows, index]: [Keyspace; 2],
+        suspicion: Suspicion,
+        applied: BlockNumber,
+    ) -> ReadView {
+        ReadView { snapshot, rows, index, suspicion, layers: Vec::new(), durable: applied }
     }
 
     /// The block up to which everything is in this view.
@@ -141,7 +148,7 @@ impl ReadView {
 
     /// How far the log is in the snapshot.
     pub(super) fn applied(&self) -> Result<Applied, StoreError> {
-        match self.snapshot.get(&self.rows, [kind::APPLIED])? {
+        match self.stored(&[kind::APPLIED])? {
             Some(row) => {
                 Applied::from_bytes(&row).map_err(|source| StoreError::damaged(&[kind::APPLIED], source))
             }
@@ -184,7 +191,13 @@ impl ReadView {
                 return Ok(change.clone());
             }
         }
-        Ok(self.snapshot.get(self.keyspace(key), key)?.map(|row| Bytes::copy_from_slice(&row)))
+        self.stored(key)
+    }
+
+    /// What the snapshot has.
+    fn stored(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let row = self.snapshot.get(self.keyspace(key), key).map_err(|error| self.suspicion.of(error))?;
+        Ok(row.map(|row| Bytes::copy_from_slice(&row)))
     }
 
     /// One row.
@@ -210,7 +223,7 @@ impl ReadView {
         });
         let layers = layers.collect();
         let stored: fjall::Iter = self.snapshot.range(self.keyspace(from), from..to);
-        Range { layers, stored, next_stored: None, done: false }
+        Range { layers, stored, suspicion: &self.suspicion, next_stored: None, done: false }
     }
 
     /// The rows in the snapshot from a key on, without index and layers.
@@ -219,7 +232,7 @@ impl ReadView {
         from: &[u8],
     ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), StoreError>> + '_ {
         self.snapshot.range(&self.rows, from.to_vec()..).map(|guard| {
-            let (key, row) = guard.into_inner()?;
+            let (key, row) = guard.into_inner().map_err(|error| self.suspicion.of(error))?;
             Ok((key.to_vec(), Bytes::copy_from_slice(&row)))
         })
     }
@@ -459,6 +472,7 @@ pub(super) struct Range<'a> {
     /// Newest first.
     layers: Vec<LayerRange<'a>>,
     stored: fjall::Iter,
+    suspicion: &'a Suspicion,
     next_stored: Option<(Vec<u8>, Bytes)>,
     done: bool,
 }
@@ -468,7 +482,7 @@ impl Range<'_> {
         if self.next_stored.is_none() && !self.done {
             match self.stored.next() {
                 Some(guard) => {
-                    let (key, row) = guard.into_inner()?;
+                    let (key, row) = guard.into_inner().map_err(|error| self.suspicion.of(error))?;
                     self.next_stored = Some((key.to_vec(), Bytes::copy_from_slice(&row)));
                 }
                 None => self.done = true,

@@ -319,3 +319,29 @@ fn a_payload_that_looks_like_a_block_is_not_taken_for_one() {
     let block = BlockNumber(9);
     assert_eq!(evidence, Evidence::NewerBlock { block, path, position: at.position + PAGE });
 }
+
+#[test]
+fn an_intact_batch_that_lies_where_another_one_should_is_not_served() {
+    let sim = SimDisk::default();
+    let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+    let mut options = small_options(Path::new("/log"));
+    options.recent_bytes_max = 0;
+    let (_, mut log) = open(&disk, &options, Checkpoint::START).unwrap();
+    let written: Vec<_> = (1..=2).map(|number| append(&mut log, number, 100).unwrap()).collect();
+    let [one, other] = [&written[0], &written[1]];
+    assert_eq!((one.at.segment, one.block.length()), (other.at.segment, other.block.length()));
+    let path = super::super::segment::segment_path(&options.dir, one.at.segment);
+    let mut content = sim.content(&path);
+    for byte in 0..one.block.length() as usize {
+        content.swap(one.at.position as usize + byte, other.at.position as usize + byte);
+    }
+    sim.set_content(&path, content);
+    let with_payload = |placed: &PlacedBlock| placed.frames().filter(|(_, place)| place.length > 0).count();
+    assert!(with_payload(one) > 0);
+    for placed in &written {
+        for (_, place) in placed.frames().filter(|(_, place)| place.length > 0) {
+            let read = log.reader.read(place);
+            assert!(matches!(read, Err(ReadError::Damaged { finding: Finding::OtherFrame, .. })), "{read:?}");
+        }
+    }
+}

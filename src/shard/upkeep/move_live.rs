@@ -183,7 +183,7 @@ impl MoveLive {
             let Some((key, moved)) = entry_of(&frame.event, place)? else { continue };
             let same = |entry: &IndexEntry| {
                 entry.base_offset == moved.base_offset
-                    && entry.place.length == place.length
+                    && (entry.place.length, entry.place.checksum) == (place.length, place.checksum)
                     && entry.place.segment != file
             };
             if let Some(entry) = store.index_entry(&key)?.filter(same)

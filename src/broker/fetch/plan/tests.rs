@@ -52,7 +52,12 @@ impl Partition {
     fn write(&mut self, records: i64, length: u32, kind: IndexKind, fate: Fate) -> Offset {
         let base = Offset(self.next);
         self.next += records;
-        let place = Place { segment: SegmentNumber(1), position: u32::try_from(base.0).unwrap(), length };
+        let place = Place {
+            segment: SegmentNumber(1),
+            position: u32::try_from(base.0).unwrap(),
+            length,
+            checksum: 0,
+        };
         let entry = IndexEntry {
             base_offset: base,
             place,

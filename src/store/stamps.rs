@@ -1,0 +1,74 @@
+//! Every batch leaves its number in both keyspaces, and takes the number before it away. So each keyspace holds one number,
+//! the same in both; and whatever batch is lost there, from a journal or with a table, leaves another one or none
+//! (`spec/rows.md`, "Nothing between").
+
+use super::database::StoreError;
+use super::keys::{KeyBytes, kind};
+use super::suspicion::Suspicion;
+use crate::types::codec::{Codec, CodecError};
+use fjall::{Keyspace, OwnedWriteBatch};
+use std::fmt;
+
+/// The version of the rows' format. Rows of another one are made anew (`spec/rows.md`, "Versions").
+const VERSION: u16 = 1;
+
+/// Numbers of batches that are looked at in a keyspace: more than one is too many.
+const LOOKED_AT_MAX: usize = 3;
+
+/// The numbers of batches in the keyspaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamps {
+    /// In `rows`.
+    pub rows: Vec<u64>,
+    /// In `index`.
+    pub index: Vec<u64>,
+}
+
+impl fmt::Display for Stamps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stamps { rows, index } = self;
+        write!(
+            f,
+            "the last batch is {rows:?} in its rows and {index:?} in its index, where one number should be"
+        )
+    }
+}
+
+impl Stamps {
+    fn key(batch: u64) -> Vec<u8> {
+        KeyBytes::new(kind::STAMP).unsigned(batch).done()
+    }
+
+    /// Puts a batch's number into it.
+    pub(super) fn put(batch: &mut OwnedWriteBatch, keyspace: &Keyspace, number: u64) {
+        batch.insert(keyspace, Stamps::key(number), VERSION.to_bytes());
+        // Each number is put once and removed once. This kind of removal goes together with what it removes when they meet
+        // in a compaction, so that they do not pile up.
+        if number > 1 {
+            batch.remove_weak(keyspace, Stamps::key(number - 1));
+        }
+    }
+
+    /// The last batch's number, if no batch is missing; 0 in a new store.
+    pub(super) fn whole(&self, is_empty: bool) -> Option<u64> {
+        match (&self.rows[..], &self.index[..]) {
+            ([], []) if is_empty => Some(0),
+            ([rows], [index]) if rows == index => Some(*rows),
+            _ => None,
+        }
+    }
+}
+
+/// The numbers in a keyspace, the first few.
+pub(super) fn stamps_of(keyspace: &Keyspace, suspicion: &Suspicion) -> Result<Vec<u64>, StoreError> {
+    let keys = keyspace.prefix([kind::STAMP]).take(LOOKED_AT_MAX);
+    let number = |key: &[u8]| key.get(1..).and_then(|n| n.try_into().ok()).map(u64::from_be_bytes);
+    keys.map(|guard| {
+        let (key, row) = guard.into_inner().map_err(|error| suspicion.of(error))?;
+        if u16::from_bytes(&row) != Ok(VERSION) {
+            return Err(StoreError::damaged(&key, CodecError::Invalid("rows of another version")));
+        }
+        number(&key).ok_or_else(|| StoreError::damaged_key(&key))
+    })
+    .collect()
+}
