@@ -1,5 +1,7 @@
 //! The shard as a whole, on a real disk in a temporary directory: decide, make durable, show, come back after a crash.
 
+mod history;
+mod mutants;
 mod space;
 
 use super::*;
