@@ -1,5 +1,6 @@
 //! What the broker proves itself with, and what it lets clients prove themselves with.
 
+use aws_lc_rs::hmac;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -109,6 +110,8 @@ pub enum IdentityError {
 pub(super) struct TlsConfigs {
     pub(super) tcp: Arc<ServerConfig>,
     pub(super) quic: Arc<ServerConfig>,
+    /// Signs QUIC's stateless resets. Made of the private key, so that it outlives a restart.
+    pub(super) reset_key: hmac::Key,
 }
 
 impl IdentityFiles {
@@ -117,6 +120,7 @@ impl IdentityFiles {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = certificates(&self.certificate)?;
         let key = private_key(&self.key)?;
+        let reset_key = reset_key(&key);
         let verifier = self.verifier(&provider, clients)?;
         let refused = |source| IdentityError::Tls { path: self.certificate.clone(), source };
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -132,7 +136,7 @@ impl IdentityFiles {
         config.max_early_data_size = 0;
         let mut quic = config.clone();
         quic.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(TlsConfigs { tcp: Arc::new(config), quic: Arc::new(quic) })
+        Ok(TlsConfigs { tcp: Arc::new(config), quic: Arc::new(quic), reset_key })
     }
 
     fn verifier(
@@ -199,6 +203,12 @@ fn span(seconds: i64) -> String {
         7200..=172_799 => format!("{} hours", seconds / 3600),
         _ => format!("{} days", seconds / 86_400),
     }
+}
+
+/// A key of its own purpose, derived from the private key.
+fn reset_key(private: &PrivateKeyDer<'_>) -> hmac::Key {
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, private.secret_der());
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&secret, b"semel: QUIC stateless reset").as_ref())
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {

@@ -1,5 +1,6 @@
 //! QUIC: each bidirectional stream that a client opens is a Kafka connection of its own (`spec/transport-quic.md`).
 
+use super::identity::TlsConfigs;
 use super::limits::{Limits, QUIC_WINDOW_MIN};
 use super::noise::Kind;
 use super::principal::Principal;
@@ -9,7 +10,9 @@ use super::server::{NetError, Shared, drain, reap};
 use super::service::{Service, Transport};
 use super::session::{self, code};
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt,
+};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,18 +38,42 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A QUIC endpoint on a bound socket.
 pub(super) fn endpoint(
     socket: std::net::UdpSocket,
-    tls: &Arc<rustls::ServerConfig>,
+    tls: &TlsConfigs,
     limits: &Limits,
 ) -> Result<quinn::Endpoint, NetError> {
     // Best effort: small buffers cost retransmissions, not correctness.
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BYTES);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BYTES);
-    let config = server_config(tls, limits)?;
+    let config = server_config(&tls.quic, limits)?;
     let quic_error = |error: &dyn std::fmt::Display| NetError::Quic(error.to_string());
-    let mut packets = EndpointConfig::default();
+    let mut packets = EndpointConfig::new(Arc::new(tls.reset_key.clone()));
+    packets.cid_generator(|| Box::new(RandomIds));
     packets.max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX).map_err(|error| quic_error(&error))?;
     quinn::Endpoint::new(packets, Some(config), socket, Arc::new(quinn::TokioRuntime))
         .map_err(|error| quic_error(&error))
+}
+
+/// Makes connection ids of random bytes. Those of an earlier process pass for own ones, so that their packets are answered
+/// with a stateless reset (RFC 9000 §10.3): the peer then knows that its connection is gone.
+struct RandomIds;
+
+/// Bytes of a connection id: enough that two never meet.
+const CONNECTION_ID_BYTES: usize = 8;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        // The last eight of its sixteen bytes have 62 random bits.
+        let random = uuid::Uuid::new_v4();
+        ConnectionId::new(random.as_bytes().last_chunk::<CONNECTION_ID_BYTES>().unwrap_or(&[0; 8]))
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The configuration for new connections.

@@ -114,7 +114,7 @@ impl Server {
             address: config.listen,
             source,
         })?;
-        let endpoint = quic::endpoint(socket, &configs.quic, &config.limits)?;
+        let endpoint = quic::endpoint(socket, &configs, &config.limits)?;
         let (phase, stop) = watch::channel(Phase::Serving);
         let (workers, turns) = Workers::start(config.limits.threads)?;
         let seats = Seats::new(config.limits.connections, config.limits.connections_per_address);

@@ -114,3 +114,30 @@ async fn lanes_of_a_connection_are_limited() {
     drop(first);
     soon("the third lane", third).await.unwrap();
 }
+
+/// A broker that is killed says nothing. (Its runtime is taken away: not even a farewell leaves.)
+#[test]
+fn a_client_hears_of_a_restart_with_its_next_packet() {
+    let runtime = |threads| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads).enable_all().build().unwrap()
+    };
+    let (client, killed) = (runtime(1), runtime(1));
+    let world = killed.block_on(killed.spawn(World::new())).unwrap();
+    let quic = client.block_on(quic(&world));
+    let echo = async |lane: &mut peers::Peer| {
+        lane.send(&toy::echo(1, b"")).await;
+        lane.receive().await
+    };
+    let mut lane = client.block_on(quic.lane());
+    assert_eq!(client.block_on(echo(&mut lane)), toy::answer(1, b""));
+    killed.shutdown_timeout(PATIENCE);
+    client.block_on(async {
+        let config = NetConfig { listen: world.address, ..world.config.clone() };
+        let server = Server::bind(config, Arc::clone(&world.toy)).await.unwrap();
+        lane.try_send(&toy::echo(2, b"")).await;
+        let reason = soon("the end of the connection", quic.connection.closed()).await;
+        assert_eq!(reason, quinn::ConnectionError::Reset);
+        server.stop(PATIENCE).await;
+    });
+}
