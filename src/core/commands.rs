@@ -15,7 +15,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// What time it is, for one block of decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// Served time: deadlines.
     pub served: ServedTime,

@@ -3,6 +3,7 @@
 use super::commands::Reply;
 use super::events::Event;
 use super::evolve::evolve;
+use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
 use crate::types::{BlockNumber, RequestId, ServedTime};
 use std::cell::Cell;
@@ -95,6 +96,9 @@ impl<'v> Draft<'v> {
     /// States a fact and lets it take effect.
     pub fn state(&mut self, event: Event) -> Result<(), Need> {
         evolve(self, self.at, &event)?;
+        if mutated(Mutant::DepartureNotDurable) && matches!(event, Event::MembersLeft { .. }) {
+            return Ok(());
+        }
         self.events.push(event);
         Ok(())
     }

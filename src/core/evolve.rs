@@ -6,6 +6,7 @@ mod groups;
 use super::draft::{Draft, Need};
 use super::events::{BatchAppended, Enrolment, Event, MARKER_BYTES, MarkerWritten};
 use super::limits::OUTCOMES_PER_ID_MAX;
+use super::mutant::{Mutant, mutated};
 use super::rows::*;
 use crate::types::*;
 use std::time::Duration;
@@ -216,7 +217,8 @@ fn enrolled(
 fn batch_appended(rows: &mut Draft<'_>, at: ServedTime, batch: &BatchAppended) -> Result<(), Need> {
     let partition = batch.partition;
     rows.change(&partition, |row: &mut PartitionRow| {
-        row.next_offset = batch.last_offset().next();
+        let last = batch.last_offset();
+        row.next_offset = if mutated(Mutant::OffsetReused) { last } else { last.next() };
         row.totals = batch.before.with(batch.bytes, batch.max_timestamp);
     })?;
     let Some(append) = &batch.producer else { return Ok(()) };
@@ -230,7 +232,8 @@ fn batch_appended(rows: &mut Draft<'_>, at: ServedTime, batch: &BatchAppended) -
     rows.update(&key, fresh, |row| {
         row.enter_epoch(append.identity.epoch);
         row.stored_in_epoch = row.stored_in_epoch.saturating_add(u64::from(batch.records));
-        if row.batches.len() >= REMEMBERED_BATCHES {
+        let forgotten = usize::from(mutated(Mutant::FifthBatchForgotten));
+        if row.batches.len() + forgotten >= REMEMBERED_BATCHES {
             row.batches.remove(0);
         }
         row.batches.push(RememberedBatch {
@@ -271,7 +274,7 @@ fn transaction_closed(rows: &mut Draft<'_>, partition: PartitionId, first: Offse
     let mut oldest = None;
     rows.update(&partition, OpenTransactionsRow::default, |row| {
         row.by_first_offset.remove(&first);
-        oldest = row.by_first_offset.keys().next().copied();
+        oldest = row.by_first_offset.keys().next().copied().filter(|_| !mutated(Mutant::LsoOverlooksOthers));
     })?;
     rows.change(&partition, |row: &mut PartitionRow| row.first_open = oldest)
 }
@@ -299,7 +302,7 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
     if marker.outcome == Outcome::Abort {
         rows.put(
             &AbortedKey { partition, producer: marker.producer.id, marker: marker.offset },
-            AbortedRow { first },
+            AbortedRow { first: if mutated(Mutant::AbortedRangeOneShort) { first.next() } else { first } },
         );
     }
     transaction_closed(rows, partition, first)
@@ -316,6 +319,9 @@ fn offsets_staged(
         return Ok(());
     };
     for (key, committed) in offsets {
+        if mutated(Mutant::OffsetsBeforeOutcome) {
+            rows.put(key, committed.clone());
+        }
         let pending = PendingOffsetRow { number: enrolment.number, committed: committed.clone() };
         rows.put(&PendingOffsetKey { offset: key.clone(), producer }, pending);
     }
@@ -340,6 +346,7 @@ fn transaction_ended(
         for offset in ongoing.offsets {
             let key = PendingOffsetKey { offset, producer: ran_under.id };
             let pending = rows.get::<PendingOffsetRow>(&key)?.cloned();
+            let outcome = if mutated(Mutant::OffsetsKeptOnAbort) { Outcome::Commit } else { outcome };
             rows.remove::<PendingOffsetRow>(&key);
             if let (Some(pending), Outcome::Commit) = (pending, outcome) {
                 rows.put(&key.offset, pending.committed);

@@ -14,11 +14,12 @@ mod draft;
 mod events;
 mod evolve;
 pub mod limits;
+pub(crate) mod mutant;
 mod rows;
 pub mod topic_settings;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndByOperator, EndTxn, Enrol, ExpireProducer,

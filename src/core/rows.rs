@@ -5,6 +5,7 @@ mod groups;
 pub use groups::*;
 
 use super::limits::IDLE_SPAN;
+use super::mutant::{Mutant, mutated};
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::collections::{BTreeMap, BTreeSet};
@@ -227,7 +228,8 @@ impl PartitionRow {
     /// The last stable offset: nothing at or above it is decided yet (`spec/transactions.md`, "Reading").
     #[must_use]
     pub fn last_stable_offset(&self) -> Offset {
-        self.first_open.map_or(self.next_offset, |first| first.max(self.log_start))
+        let too_high = i64::from(mutated(Mutant::LsoOffByOne));
+        self.first_open.map_or(self.next_offset, |first| first.plus(too_high).max(self.log_start))
     }
 }
 
@@ -567,7 +569,7 @@ impl Timer {
     /// Whether its deadline is lost at a crash.
     #[must_use]
     pub fn is_volatile(&self) -> bool {
-        !matches!(self, Timer::Transaction(_))
+        !matches!(self, Timer::Transaction(_)) || mutated(Mutant::DeadlineLost)
     }
 }
 

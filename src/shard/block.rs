@@ -1,6 +1,7 @@
 //! The block that is being decided: frames for the log, and what has to happen once it is durable.
 
 use super::payload::{index_entry, marker_batch, rewrite};
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::{Drafted, Event, Now, Reply, RowKey};
 use crate::log::{At, Block, BlockBuilder, PlaceInBlock};
 use crate::store::{Layer, LayerBuilder};
@@ -98,6 +99,9 @@ impl OpenBlock {
     ) -> SealedBlock {
         let mut layer = LayerBuilder::default();
         for key in &self.changed {
+            if mutated(Mutant::AbortedRangeNotShown) && matches!(key, RowKey::Aborted(_)) {
+                continue;
+            }
             layer.put(key, row(key));
         }
         for (event, place) in &self.batches {

@@ -7,6 +7,7 @@ use super::handle::Ask;
 use super::limits::ShardLimits;
 use super::table::Table;
 use super::waiting::Waiting;
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::{
     Command, DeadlineRow, Decided, Drafted, Need, Now, Protocol, Reply, Row, RowKey, RowValue, Timer, decide,
 };
@@ -133,6 +134,9 @@ impl<P: Ports> Engine<P> {
 
     /// Takes a command, behind those of its connection that wait.
     pub(super) fn ask(&mut self, ask: Ask) {
+        if mutated(Mutant::OvertakesItsConnection) {
+            return self.decide(ask);
+        }
         if let Some(ask) = self.waiting.behind(ask) {
             self.decide(ask);
         }
@@ -267,7 +271,10 @@ impl<P: Ports> Engine<P> {
                 let number = self.decided;
                 let answered = std::mem::take(&mut drafted.answered);
                 self.take_rows(drafted, number);
-                let replies = self.addressed(ask, reply, answered);
+                let mut replies = self.addressed(ask, reply, answered);
+                if mutated(Mutant::ReplyBeforeFsync) {
+                    replies.drain(..).for_each(|(to, reply)| drop(to.send(reply)));
+                }
                 if let Some(open) = &mut self.open {
                     open.replies.extend(replies);
                 }
@@ -325,7 +332,7 @@ impl<P: Ports> Engine<P> {
     }
 
     fn reply_after(&mut self, block: BlockNumber, to: oneshot::Sender<Reply>, reply: Reply) {
-        if block <= self.durable {
+        if block <= self.durable || mutated(Mutant::RefusalDoesNotWait) {
             let _ = to.send(reply);
         } else {
             self.held.entry(block).or_default().push((to, reply));
@@ -356,6 +363,10 @@ impl<P: Ports> Engine<P> {
         let table = &self.table;
         let sealed = open.seal(at, self.durable, |key| table.row(key));
         self.backlog.push((sealed.layer.last(), sealed.layer.len()));
+        if mutated(Mutant::WatermarkBeforeFsync) {
+            let early = self.view.with_layer(Arc::clone(&sealed.layer));
+            self.ports.publish(Arc::new(early), &[]);
+        }
         let placed = PlacedBlock { block: sealed.block.clone(), at };
         let applied = Applied { checkpoint: placed.checkpoint(), served: sealed.now.served };
         let commands = sealed.replies.len();

@@ -24,7 +24,7 @@ pub struct ShardStopped;
 pub struct Origin {
     /// The connection.
     pub connection: ConnectionId,
-    life: Arc<()>,
+    pub(super) life: Arc<()>,
 }
 
 impl Origin {

@@ -11,6 +11,7 @@ use super::upkeep::{
     MoveLive, Pressure, Retention, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::{ClusterRow, Command, Now, RowKey, Timer};
 use crate::log::{
     DirectoryLock, Disk, DiskError, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
@@ -180,7 +181,7 @@ fn recover_all(
     let store = Sources { dir, limits, segments, snapshots, snapshot }.open_store()?;
     let Applied { checkpoint, served } = store.applied()?;
     let mut recovery = recover(Arc::clone(disk), options, checkpoint)?;
-    let (table, blocks) = replay(&mut recovery, &store, limits)?;
+    let (table, blocks) = replay(|| Ok(recovery.next_block()?), &store, limits)?;
     check_made_anew(dir, &store)?;
     Ok(Recovered { store, served, recovery, table, blocks })
 }
@@ -288,11 +289,7 @@ fn run(
     let Log { cursor, writer, reader, last, segments, .. } = log;
     let pressure = Pressure::default();
     let first_view = Arc::new(store.view(last));
-    let mut deadlines = first_view.deadlines().collect::<Result<Vec<_>, _>>()?;
-    // Sessions are volatile: each group that has members gives them new ones, as soon as it is looked at.
-    for group in first_view.live_groups() {
-        deadlines.push((Timer::Group(group?), ServedTime::default()));
-    }
+    let deadlines = timers(&first_view)?;
     let formed = first_view.get::<ClusterRow>(&())?.is_some();
     let view = Arc::new(ArcSwap::new(Arc::clone(&first_view)));
     let watchers = Arc::new(Watchers::default());
@@ -357,6 +354,18 @@ fn run(
         form_cluster(&running.shard);
     }
     Ok(running)
+}
+
+/// What must happen to whom, and when, as the rows have it.
+pub(super) fn timers(view: &ReadView) -> Result<Vec<(Timer, ServedTime)>, StartError> {
+    let forgotten = mutated(Mutant::TimersForgotten);
+    let deadlines = view.deadlines().filter(|_| !forgotten);
+    let mut timers = deadlines.collect::<Result<Vec<_>, _>>()?;
+    // Sessions are volatile: each group that has members gives them new ones, as soon as it is looked at.
+    for group in view.live_groups() {
+        timers.push((Timer::Group(group?), ServedTime::default()));
+    }
+    Ok(timers)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, StartError> {

@@ -1,6 +1,7 @@
 //! The rows that `decide` sees, up to *decided*: one entry for each row that is in use, loaded on demand, let go of only
 //! when the store has all that was decided of it. So a million producer ids cost disk, not memory.
 
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::{Look, RowKey, RowValue, View};
 use crate::types::BlockNumber;
 use std::cell::Cell;
@@ -33,6 +34,9 @@ impl View for Table {
             }
             // A volatile row that is not here is nowhere.
             None if key.is_volatile() => Look::Known(None, BlockNumber::ZERO),
+            Some(Entry::Loading) if mutated(Mutant::LoadingTakenForAbsent) => {
+                Look::Known(None, BlockNumber::ZERO)
+            }
             Some(Entry::Loading) | None => Look::Unknown,
         }
     }
@@ -60,7 +64,9 @@ impl Table {
 
     /// A row has been read from the store. If a block has made it anew meanwhile, what was read is old.
     pub(super) fn loaded(&mut self, key: &RowKey, row: Option<RowValue>) {
-        if let Some(entry @ Entry::Loading) = self.entries.get_mut(key) {
+        if let Some(entry) = self.entries.get_mut(key)
+            && (matches!(entry, Entry::Loading) || mutated(Mutant::StaleLoadedRow))
+        {
             *entry = Entry::Known { row, block: BlockNumber::ZERO, used: Cell::new(true) };
         }
     }
@@ -102,7 +108,9 @@ impl Table {
                 None => continue,
                 Some(Entry::Loading) => true,
                 Some(Entry::Known { row: Some(_), .. }) if key.is_pinned() => true,
-                Some(Entry::Known { block, used, .. }) => used.replace(false) || *block > applied,
+                Some(Entry::Known { block, used, .. }) => {
+                    used.replace(false) || (*block > applied && !mutated(Mutant::EvictedBeforeApplied))
+                }
             };
             if stays {
                 self.queue.push_back(key);

@@ -3,6 +3,8 @@
 mod contents;
 mod damage;
 mod golden;
+mod history;
+mod mutants;
 mod space;
 mod workload;
 

@@ -5,6 +5,7 @@ use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
 use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
 use super::suspicion::Suspicion;
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::*;
 use crate::types::codec::Codec;
 use crate::types::*;
@@ -177,7 +178,7 @@ impl ReadView {
             return view;
         }
         view.snapshot = base.snapshot.clone();
-        view.layers.retain(|layer| layer.last() > applied);
+        view.layers.retain(|layer| layer.last() > applied && !mutated(Mutant::LayerDropped));
         view
     }
 

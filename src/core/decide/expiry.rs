@@ -3,6 +3,7 @@
 use crate::core::commands::{ExpireProducer, ExpireTransactionalId, Now};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use std::time::Duration;
 
@@ -31,8 +32,9 @@ pub(super) fn expire_transactional_id(
 /// `ExpireProducer` (A12): one that has nothing open here and has not been heard of here for as long as is configured.
 pub(super) fn expire_producer(rows: &mut Draft<'_>, now: Now, expire: &ExpireProducer) -> Result<(), Need> {
     let IdleProducerKey { span, producer } = &expire.key;
+    let is_idle = |last_used| is_idle(last_used, expire.idle, now) || mutated(Mutant::ForgottenTooEarly);
     match rows.get::<ProducerRow>(producer)? {
-        Some(row) if row.open.is_some() || !is_idle(row.last_used, expire.idle, now) => return Ok(()),
+        Some(row) if row.open.is_some() || !is_idle(row.last_used) => return Ok(()),
         // The row has gone with its partition: only its place in the order of idleness is left.
         Some(_) | None => {}
     }

@@ -5,6 +5,7 @@ use super::transactions::close;
 use crate::core::commands::{EndByOperator, ForceAbort, Now, Protocol, Refusal};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
 
@@ -38,7 +39,7 @@ pub(super) fn end_by_operator(
 ) -> Result<Result<(), Refusal>, Need> {
     let id = &by.transactional_id;
     let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Err(Refusal::UnknownTransactionalId)) };
-    let named = by.number.is_none_or(|number| number == row.number);
+    let named = by.number.is_none_or(|number| number == row.number) || mutated(Mutant::NumberNotCompared);
     let may_end = match (&row.state, by.outcome) {
         (TransactionState::Prepared(_), _) | (TransactionState::Ongoing(_), Outcome::Abort) => true,
         (TransactionState::Ongoing(_), Outcome::Commit) => false,

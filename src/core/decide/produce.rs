@@ -7,6 +7,7 @@ use crate::core::commands::{
 use crate::core::draft::{Draft, Need};
 use crate::core::events::{BatchAppended, Event, ProducerAppend};
 use crate::core::limits::{OPEN_TRANSACTIONS_PER_PARTITION_MAX, PARTITIONS_PER_TRANSACTION_MAX};
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
 
@@ -109,7 +110,7 @@ fn judge(
         let goes_on = !(producer.transactional && protocol == Protocol::V2);
         return if starts || goes_on { Ok(Verdict::Append) } else { Err(Refusal::OutOfOrderSequence) };
     };
-    if producer.identity.epoch < row.epoch {
+    if producer.identity.epoch < row.epoch && !mutated(Mutant::EpochNotCompared) {
         return Err(Refusal::StaleEpoch);
     }
     if row.open.is_some() && !producer.transactional {
@@ -120,9 +121,10 @@ fn judge(
         return if starts { Ok(Verdict::Append) } else { Err(Refusal::OutOfOrderSequence) };
     };
     if let Some(same) = remembered.iter().find(|batch| batch.sequences == sequences) {
-        return Ok(Verdict::Duplicate(same.clone()));
+        let again = mutated(Mutant::DuplicateAppended);
+        return Ok(if again { Verdict::Append } else { Verdict::Duplicate(same.clone()) });
     }
-    if sequences.first == newest.sequences.last.next() {
+    if sequences.first == newest.sequences.last.next() || mutated(Mutant::SequenceGapAccepted) {
         return Ok(Verdict::Append);
     }
     Err(if was_stored(row, sequences) { Refusal::DuplicateSequence } else { Refusal::OutOfOrderSequence })
@@ -136,7 +138,8 @@ fn was_stored(row: &ProducerRow, sequences: SequenceRange) -> bool {
     let stored_before = row.stored_in_epoch.saturating_sub(remembered);
     sequences.last.is_behind(oldest.sequences.first)
         && sequences.first.is_behind(oldest.sequences.first)
-        && u64::from(sequences.first.distance_to(oldest.sequences.first)) <= stored_before
+        && (u64::from(sequences.first.distance_to(oldest.sequences.first)) <= stored_before
+            || mutated(Mutant::DuplicateOfUnstored))
 }
 
 /// Checks that a transactional batch belongs to the open transaction of its transactional id, and in version 2 enrols its
@@ -172,6 +175,7 @@ fn enrol_for_append(
     }
     match (enrolled, produce.protocol) {
         (Some(partitions), _) if partitions.contains(&partition) => Ok(Ok(number)),
+        (_, Protocol::V1) if mutated(Mutant::AppendWithoutEnrolment) => Ok(Ok(number)),
         (_, Protocol::V1) => Ok(Err(Refusal::NotEnrolled)),
         (Some(partitions), Protocol::V2) if partitions.len() >= PARTITIONS_PER_TRANSACTION_MAX => {
             Ok(Err(Refusal::TransactionTooLarge))

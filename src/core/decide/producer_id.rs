@@ -5,6 +5,7 @@ use crate::core::commands::{InitProducerId, Kept, Now, Refusal, Reply, TwoPhase}
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::limits::{PRODUCER_IDS_PER_RESERVATION, TRANSACTIONAL_ID_BYTES_MAX};
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
 
@@ -48,7 +49,8 @@ fn check(
     let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Ok(Taking::Fresh)) };
     let repeated =
         init.current.is_some_and(|current| row.recoverable == Some(current) && current != row.holder);
-    if !repeated && init.current.is_some_and(|current| current != row.holder) {
+    let stale = init.current.is_some_and(|current| current != row.holder);
+    if !repeated && stale && !mutated(Mutant::StaleHolderTakesOver) {
         return Ok(Err(Refusal::Fenced));
     }
     Ok(match (&row.state, init.two_phase, repeated) {
@@ -68,7 +70,7 @@ fn take_over(
     taking: Taking,
 ) -> Result<Reply, Need> {
     let row = rows.get::<TransactionRow>(id)?;
-    let open = row.is_some_and(|row| row.state.open().is_some());
+    let open = row.is_some_and(|row| row.state.open().is_some()) && !mutated(Mutant::FenceSkipped);
     let kept = match row.map(|row| &row.state) {
         Some(TransactionState::Prepared(prepared)) if init.two_phase == TwoPhase::Keep => {
             Some(prepared.producer)
@@ -101,7 +103,9 @@ fn take_over(
 /// reservation is skipped.
 pub(super) fn take_producer_id(rows: &mut Draft<'_>) -> Result<ProducerId, Need> {
     let reserved_until = rows.get::<ProducerIdsRow>(&())?.map_or(ProducerId(0), |row| row.reserved_until);
-    let id = rows.get::<NextProducerIdRow>(&())?.map_or(reserved_until, |row| row.id);
+    let reused = if mutated(Mutant::ReservationReused) { PRODUCER_IDS_PER_RESERVATION } else { 0 };
+    let first = ProducerId(reserved_until.0.saturating_sub(reused).max(0));
+    let id = rows.get::<NextProducerIdRow>(&())?.map_or(first, |row| row.id);
     if id >= reserved_until {
         let until = ProducerId(id.0.saturating_add(PRODUCER_IDS_PER_RESERVATION));
         rows.state(Event::ProducerIdsReserved { until })?;

@@ -5,6 +5,7 @@ use crate::core::commands::{EndTxn, Enrol, Now, Protocol, Refusal, Transactional
 use crate::core::draft::{Draft, Need};
 use crate::core::events::{Enrolment, Event, MarkerWritten};
 use crate::core::limits::{GROUPS_PER_TRANSACTION_MAX, PARTITIONS_PER_TRANSACTION_MAX};
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ pub(super) fn find_holder<'r>(
 ) -> Result<Result<&'r TransactionRow, Refusal>, Need> {
     Ok(match rows.get::<TransactionRow>(id)? {
         Some(row) if row.holder == identity => Ok(row),
+        Some(row) if row.holder.id == identity.id && mutated(Mutant::HolderNotCompared) => Ok(row),
         Some(row) if row.holder.id == identity.id => Err(Refusal::Fenced),
         _ => Err(Refusal::ProducerIdMapping),
     })
@@ -31,7 +33,7 @@ pub(super) fn enrolment(id: &TransactionalId, row: &TransactionRow, now: Now) ->
         }
         _ => Enrolment {
             transactional_id,
-            number: row.number.next(),
+            number: if mutated(Mutant::NumberReused) { row.number } else { row.number.next() },
             began: now.wall,
             deadline: now.served.plus(row.timeout),
         },
@@ -41,6 +43,7 @@ pub(super) fn enrolment(id: &TransactionalId, row: &TransactionRow, now: Now) ->
 /// Whether anything can be added to the newest transaction of an id, or to the next one: not while one is prepared (E9).
 pub(super) fn check_enrols(row: &TransactionRow) -> Result<(), Refusal> {
     match row.state {
+        TransactionState::Prepared(_) if mutated(Mutant::PreparedEnrols) => Ok(()),
         TransactionState::Prepared(_) => Err(Refusal::TransactionState),
         TransactionState::Empty | TransactionState::Ongoing(_) | TransactionState::Complete(_) => Ok(()),
     }
@@ -84,7 +87,7 @@ pub(super) fn find_coordinated<'r>(
     }
     let key = CoordinatorKey { transactional_id: id.clone(), kind };
     let newest = rows.get::<CoordinatorRow>(&key)?.map_or(0, |row| row.connection);
-    if producer.connection.0 < newest {
+    if producer.connection.0 < newest && !mutated(Mutant::OlderConnectionCounts) {
         return Ok(Err(Refusal::NotCoordinator));
     }
     rows.put(&key, CoordinatorRow { connection: producer.connection.0 });
@@ -201,6 +204,9 @@ pub(super) fn end_transaction(
             (EndReason::Requested, _) if ended.outcome == *outcome => return Ok(Ok(row.holder)),
             (EndReason::Requested, _) => return Ok(Err(Refusal::TransactionState)),
             // It was too slow, and wants what has been done anyway (rule O4): a commit would be another matter.
+            (reason, _) if reason.is_recoverable() && mutated(Mutant::CommitAfterAbort) => {
+                return Ok(Ok(row.holder));
+            }
             (reason, Outcome::Abort) if reason.is_recoverable() && *protocol == Protocol::V2 => {
                 return Ok(Ok(row.holder));
             }
@@ -238,6 +244,9 @@ pub(super) fn expire_transaction(rows: &mut Draft<'_>, now: Now, id: &Transactio
         Some(TransactionState::Ongoing(Ongoing { deadline, budget_of: Some(_), .. })) => {
             (Some(*deadline), EndReason::Budget)
         }
+        Some(TransactionState::Prepared(_)) if mutated(Mutant::PreparedExpires) => {
+            (Some(now.served), EndReason::Expired)
+        }
         Some(TransactionState::Prepared(prepared)) => (prepared.deadline, EndReason::Expired),
         Some(TransactionState::Empty | TransactionState::Complete(_)) | None => return Ok(()),
     };
@@ -273,14 +282,17 @@ pub(super) fn close(
         offsets.into_iter().map(|offset| PendingOffsetRow::key(&PendingOffsetKey { offset, producer }));
     rows.require(partitions.iter().flat_map(|p| rows_of_marker(*p, producer)).chain(pending))?;
     let (marker_epoch, holder) = match protocol {
+        Protocol::V2 if mutated(Mutant::EpochNotRaised) => (row.holder.epoch, row.holder),
         Protocol::V1 => (row.holder.epoch, row.holder),
         Protocol::V2 => raised(rows, row.holder)?,
     };
     // Whoever took a prepared transaction over may have a new id: then the old one's last epoch fences it for good.
     let marker_epoch = if producer == row.holder.id { marker_epoch } else { ProducerEpoch::FENCED_FOR_GOOD };
+    let marker_epoch = if mutated(Mutant::MarkerEpochNotRaised) { row.holder.epoch } else { marker_epoch };
     let transactional_id = id.clone();
     rows.state(Event::TransactionEnded { transactional_id, number, outcome, reason, holder })?;
-    for partition in partitions {
+    let markers = 1 + usize::from(mutated(Mutant::MarkerTwice)) - usize::from(mutated(Mutant::MarkerSkipped));
+    for partition in partitions.into_iter().flat_map(|partition| std::iter::repeat_n(partition, markers)) {
         // A partition without a row is a deleted one: partitions and transactions are decided by one shard.
         let Some((offset, before)) =
             rows.get::<PartitionRow>(&partition)?.map(|row| (row.next_offset, row.totals))
@@ -293,7 +305,7 @@ pub(super) fn close(
             before,
             producer: Identity { id: producer, epoch: marker_epoch },
             number,
-            outcome,
+            outcome: if mutated(Mutant::MarkerOfOtherOutcome) { Outcome::Commit } else { outcome },
             timestamp: now.wall,
         };
         rows.state(Event::MarkerWritten(marker))?;
@@ -314,6 +326,9 @@ fn rows_of_marker(partition: PartitionId, producer: ProducerId) -> [RowKey; 3] {
 pub(super) fn raised(rows: &mut Draft<'_>, holder: Identity) -> Result<(ProducerEpoch, Identity), Need> {
     Ok(match holder.epoch.bumped() {
         Ok(epoch) => (epoch, Identity { id: holder.id, epoch }),
+        Err(EpochExhausted) if mutated(Mutant::RotationReusesId) => {
+            (ProducerEpoch::FENCED_FOR_GOOD, Identity { id: holder.id, epoch: ProducerEpoch::FIRST })
+        }
         Err(EpochExhausted) => {
             let id = take_producer_id(rows)?;
             (ProducerEpoch::FENCED_FOR_GOOD, Identity { id, epoch: ProducerEpoch::FIRST })

@@ -2,6 +2,7 @@
 
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
 use bytes::Bytes;
@@ -96,7 +97,8 @@ fn members_left(
     rows.change(group, |row: &mut GroupRow| {
         row.since = since;
         if empty {
-            row.generation = row.generation.next();
+            let back = mutated(Mutant::GenerationGoesBack);
+            row.generation = if back { Generation(0) } else { row.generation.next() };
             row.state = GroupState::Empty;
         } else {
             row.state = GroupState::PreparingRebalance;

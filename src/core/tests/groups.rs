@@ -1,11 +1,14 @@
 //! Groups: random histories of members that come, go, are silent, come late and repeat themselves, and of restarts; judged
 //! by the properties of `spec/groups.md`.
 
+use super::findings::{Broken, Findings};
 use super::world::World;
 use crate::core::*;
 use crate::types::*;
 use bytes::Bytes;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -67,6 +70,7 @@ struct Group {
 /// Reads the events as a reader of the log would.
 #[derive(Default)]
 struct Judge {
+    findings: Findings,
     generation: i32,
     members: BTreeSet<MemberId>,
     gone: BTreeSet<MemberId>,
@@ -76,27 +80,34 @@ impl Judge {
     fn event(&mut self, event: &Event) {
         match event {
             Event::GenerationFormed { generation, members, leader, .. } => {
-                assert!(generation.0 > self.generation, "GenerationMonotone");
+                self.findings.holds(
+                    generation.0 > self.generation,
+                    "GenerationMonotone",
+                    "generations never go back",
+                );
                 self.generation = generation.0;
                 let members: BTreeSet<MemberId> = members.iter().map(|(id, _)| id.clone()).collect();
-                assert!(members.contains(leader), "a leader is a member");
+                self.findings.holds(members.contains(leader), "GroupStabilises", "a leader is a member");
                 let back = members.iter().any(|id| self.gone.contains(id));
-                assert!(!back, "FenceMember: who is gone does not come back under the same id");
+                self.findings.holds(!back, "FenceMember", "who is gone does not come back under the same id");
                 self.gone.extend(self.members.difference(&members).cloned());
                 self.members = members;
             }
             Event::MembersLeft { members, .. } => {
-                members.iter().for_each(|id| assert!(self.members.remove(id), "whoever leaves was there"));
+                let there = members.iter().all(|id| self.members.remove(id));
+                self.findings.holds(there, "FenceMember", "whoever leaves was there");
                 self.gone.extend(members.iter().cloned());
                 self.generation += i32::from(self.members.is_empty());
             }
             Event::MemberReplaced { former, id, .. } => {
-                assert!(self.members.remove(former) && self.members.insert(id.clone()));
+                let replaced = self.members.remove(former) && self.members.insert(id.clone());
+                self.findings.holds(replaced, "FenceMember", "a member takes the place of another");
                 self.gone.insert(former.clone());
             }
             Event::GroupAssigned { assignments, .. } => {
                 let assigned: BTreeSet<MemberId> = assignments.iter().map(|(id, _)| id.clone()).collect();
-                assert_eq!(assigned, self.members, "every member is assigned something");
+                let all = assigned == self.members;
+                self.findings.holds(all, "GroupStabilises", "every member is assigned something");
             }
             _ => {}
         }
@@ -144,7 +155,10 @@ impl Group {
     /// Clients hear what was decided for them.
     fn hear(&mut self) {
         for (request, reply) in std::mem::take(&mut self.world.answered) {
-            let who = self.waiting.remove(&request).expect("EveryMemberAnswered: once, and who asked");
+            let Some(who) = self.waiting.remove(&request) else {
+                self.judge.findings.holds(false, "EveryMemberAnswered", "once, and who asked");
+                continue;
+            };
             let client = &mut self.clients[who];
             match reply {
                 Reply::Joined(Ok(joined)) => {
@@ -159,7 +173,8 @@ impl Group {
                     client.synced = true;
                     let told = String::from_utf8(synced.assignment.to_vec()).unwrap();
                     // A static member's successor gets what was assigned to the former id.
-                    assert!(told.is_empty() || who == 0 || told == own, "{told} went to {own}");
+                    let own = told.is_empty() || who == 0 || told == own;
+                    self.judge.findings.holds(own, "EveryMemberAnswered", "each with its own assignment");
                 }
                 Reply::Joined(Err(Refusal::MemberIdRequired)) => client.id = Some(fresh(request)),
                 Reply::Joined(Err(refusal)) | Reply::Synced(Err(refusal)) => self.refused(who, refusal),
@@ -243,9 +258,11 @@ impl Group {
             panic!()
         };
         if answers == [Ok(())] {
-            assert!(!self.judge.gone.contains(&member.member), "FenceMember: it is gone");
-            assert!(self.judge.members.contains(&member.member), "FenceMember: it was never there");
-            assert_eq!(member.generation.0, self.judge.generation, "FenceMember: of an older generation");
+            let Judge { findings, gone, members, generation } = &mut self.judge;
+            findings.holds(!gone.contains(&member.member), "FenceMember", "who commits is not gone");
+            findings.holds(members.contains(&member.member), "FenceMember", "who commits is a member");
+            let newest = member.generation.0 == *generation;
+            findings.holds(newest, "FenceMember", "who commits is of the newest generation");
         }
     }
 
@@ -293,21 +310,19 @@ impl Group {
             self.judge.event(event);
         }
         self.judged = self.world.log.len();
-        assert_eq!(
-            self.world.replayed().durable(),
-            self.world.rows.durable(),
-            "the rows are the fold of the log"
-        );
+        let same = self.world.replayed().durable() == self.world.rows.durable();
+        self.judge.findings.holds(same, "DurableBeforeVisible", "the rows are the fold of the log");
         let row = self.world.rows.get::<RebalanceRow>(&group()).cloned().unwrap_or_default();
         let joined =
             row.joining.iter().flat_map(|joining| joining.joined.values().map(|joiner| joiner.request));
         let waited_for: BTreeSet<RequestId> = joined.chain(row.syncing.values().copied()).collect();
         let waiting: BTreeSet<RequestId> = self.waiting.keys().copied().collect();
-        assert_eq!(waited_for, waiting, "EveryMemberAnswered: who waits is known to wait, and nobody else");
+        let findings = &mut self.judge.findings;
+        findings.holds(waited_for == waiting, "EveryMemberAnswered", "who waits is known to wait");
         let rows = self.world.rows.0.keys();
         let sessions = rows.filter(|key| matches!(key, RowKey::Deadline(Timer::Member(_)))).count();
         let counted = self.world.rows.get::<SessionsRow>(&()).map_or(0, |row| row.sessions);
-        assert_eq!(counted, sessions as u64, "sessions are counted");
+        findings.holds(counted == sessions as u64, "Bounded", "sessions are counted");
     }
 
     /// Every client does what a client does, until all are members of one stable generation.
@@ -332,11 +347,11 @@ impl Group {
             }
             self.pass(1);
             self.check();
-            if self.is_stable() {
+            if self.is_stable() || self.judge.findings.verdict().is_err() {
                 return;
             }
         }
-        panic!("GroupStabilises: {:?}", self.world.rows.0);
+        self.judge.findings.holds(false, "GroupStabilises", "members that behave become one generation");
     }
 
     fn is_stable(&self) -> bool {
@@ -356,20 +371,47 @@ fn fresh(request: RequestId) -> MemberId {
     MemberId::new(&format!("member {}", request.0))
 }
 
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    proptest::collection::vec(step(), 1..60)
+}
+
+/// A history that `runner` draws: how many steps it took, and what did not hold then.
+pub(crate) fn judge_one(runner: &mut TestRunner) -> (usize, Result<(), Broken>) {
+    judge(&steps().new_tree(runner).unwrap().current())
+}
+
+fn judge(steps: &[Step]) -> (usize, Result<(), Broken>) {
+    let mut group = Group::new();
+    for (number, step) in steps.iter().enumerate() {
+        group.take(step);
+        if let Err(broken) = group.judge.findings.verdict() {
+            return (number + 1, Err(broken));
+        }
+    }
+    group.settle();
+    (steps.len(), group.judge.findings.verdict())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
-    fn the_properties_of_groups_hold_in_every_history(steps in proptest::collection::vec(step(), 1..60)) {
-        let mut group = Group::new();
-        steps.iter().for_each(|step| group.take(step));
-        group.settle();
+    fn the_properties_of_groups_hold_in_every_history(steps in steps()) {
+        let (_, verdict) = judge(&steps);
+        prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
     }
+}
+
+/// A group whose members have all come, and are stable.
+fn settled() -> Group {
+    let mut group = Group::new();
+    group.settle();
+    assert_eq!(group.judge.findings.verdict(), Ok(()));
+    group
 }
 
 #[test]
 fn a_restart_under_a_stable_group_changes_nothing_for_members_that_come_back_in_time() {
-    let mut group = Group::new();
-    group.settle();
+    let mut group = settled();
     let generation = group.judge.generation;
     group.restart();
     group.pass(SESSION.as_secs() - 1);
@@ -386,8 +428,7 @@ fn a_restart_under_a_stable_group_changes_nothing_for_members_that_come_back_in_
 
 #[test]
 fn the_protocol_that_most_members_prefer_is_selected() {
-    let mut group = Group::new();
-    group.settle();
+    let group = settled();
     // Three members prefer `a`, one prefers `b`.
     assert_eq!(group.world.rows.get::<MembersRow>(&self::group()).unwrap().protocol, "a");
 }
@@ -395,7 +436,7 @@ fn the_protocol_that_most_members_prefer_is_selected() {
 #[test]
 fn offsets_are_forgotten_when_neither_they_nor_the_group_were_used_for_long() {
     const RETENTION: Duration = Duration::from_secs(1_000);
-    let mut group = Group::new();
+    let mut group = settled();
     let offset = |group: &Group| {
         let key = GroupOffsetKey { group: self::group(), partition: group.world.partition(0) };
         group.world.rows.get::<CommittedOffset>(&key).is_some()
@@ -405,7 +446,6 @@ fn offsets_are_forgotten_when_neither_they_nor_the_group_were_used_for_long() {
         group.world.ask(Command::ExpireOffsets { group: self::group(), partitions, retention: RETENTION });
         group.world.ask(Command::ExpireGroup { group: self::group(), retention: RETENTION });
     };
-    group.settle();
     group.commit(0, false);
     let alive = |group: &mut Group| (0..MEMBERS).for_each(|who| group.heartbeat(who, false).unwrap());
     for _ in 0..300 {

@@ -1,7 +1,10 @@
 //! The rules of `spec/transactions.md` and `spec/groups.md`, one by one, and the properties over random histories.
 
-mod groups;
+pub(crate) mod findings;
+pub(crate) mod groups;
+mod history;
+pub(crate) mod judge;
 mod prepared;
-mod properties;
+pub(crate) mod properties;
 mod rules;
 mod world;

@@ -96,6 +96,7 @@ impl World {
             };
             rows.take(drafted);
         }
+        rows.0.retain(|key, _| !key.is_volatile());
         rows
     }
 
@@ -182,8 +183,19 @@ impl World {
     }
 
     pub fn enrol(&mut self, id: &str, identity: Identity, indexes: &[i32]) -> Vec<Result<(), Refusal>> {
+        self.enrol_over(id, identity, indexes, 1)
+    }
+
+    pub fn enrol_over(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        indexes: &[i32],
+        connection: u64,
+    ) -> Vec<Result<(), Refusal>> {
         let partitions = indexes.iter().map(|index| self.partition(*index)).collect();
-        match self.ask(Command::Enrol(Enrol { producer: World::producer(id, identity, 1), partitions })) {
+        let producer = World::producer(id, identity, connection);
+        match self.ask(Command::Enrol(Enrol { producer, partitions })) {
             Reply::Each(answers) => answers,
             other => panic!("{other:?}"),
         }
@@ -269,7 +281,17 @@ impl World {
         identity: Identity,
         timeout: Option<Duration>,
     ) -> Result<(), Refusal> {
-        let producer = World::producer(id, identity, 1);
+        self.prepare_over(id, identity, timeout, 1)
+    }
+
+    pub fn prepare_over(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        timeout: Option<Duration>,
+        connection: u64,
+    ) -> Result<(), Refusal> {
+        let producer = World::producer(id, identity, connection);
         match self.ask(Command::PrepareTxn(PrepareTxn { producer, timeout })) {
             Reply::Done(done) => done,
             other => panic!("{other:?}"),
@@ -309,7 +331,8 @@ impl World {
 
     /// What the upkeep does: proposes everything that has a place in the order of idleness.
     pub fn expire_idle(&mut self, idle: Duration) {
-        let keys: Vec<RowKey> = self.rows.0.keys().cloned().collect();
+        let mut keys: Vec<RowKey> = self.rows.0.keys().cloned().collect();
+        keys.sort();
         for key in keys {
             match key {
                 RowKey::IdleTransactionalId(key) => {

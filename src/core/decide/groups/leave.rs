@@ -4,6 +4,7 @@ use super::{Group, Stop, settled};
 use crate::core::commands::{LeavingMember, Now, Refusal};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
 
@@ -82,7 +83,8 @@ impl Group<'_, '_> {
             let syncing: Vec<RequestId> = gone.iter().filter_map(|id| row.syncing.remove(id)).collect();
             (joiners, syncing)
         })?;
-        joiners.iter().for_each(|joiner| self.refuse_joiner(joiner, Refusal::UnknownMember));
+        let answered = joiners.iter().filter(|_| !mutated(Mutant::LeaverNotAnswered));
+        answered.for_each(|joiner| self.refuse_joiner(joiner, Refusal::UnknownMember));
         syncing.into_iter().for_each(|request| self.refuse_syncing(request, Refusal::UnknownMember));
         for id in gone {
             self.end_session(id)?;

@@ -1,0 +1,112 @@
+//! Every mutant (`core/mutant.rs`) is caught by the properties over random histories; `spec/mutants.md` tells by which.
+
+use super::history;
+use crate::core::mutant::{Mutant, with_mutant};
+use crate::core::tests::findings::Broken;
+use crate::core::tests::{groups, properties};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use std::fmt::Write as _;
+
+/// Histories with their judge.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// Judges one: how many steps it took, and what did not hold then.
+    judge_one: fn(&mut TestRunner) -> (usize, Result<(), Broken>),
+    /// So many a mutant may live through, and pass without one.
+    histories: u64,
+}
+
+const TRANSACTIONS: Kind = Kind { judge_one: properties::judge_one, histories: 500 };
+const GROUPS: Kind = Kind { judge_one: groups::judge_one, histories: 300 };
+/// Each has a store of its own.
+const SHARD: Kind = Kind { judge_one: history::judge_one, histories: 300 };
+
+/// Where a mutant is looked for.
+fn kind(mutant: Mutant) -> Kind {
+    match mutant {
+        Mutant::GenerationGoesBack
+        | Mutant::DepartureNotDurable
+        | Mutant::OldGenerationCommits
+        | Mutant::LeaverNotAnswered => GROUPS,
+        Mutant::ReplyBeforeFsync
+        | Mutant::RefusalDoesNotWait
+        | Mutant::WatermarkBeforeFsync
+        | Mutant::AbortedRangeNotShown
+        | Mutant::LayerDropped
+        | Mutant::EvictedBeforeApplied
+        | Mutant::StaleLoadedRow
+        | Mutant::LoadingTakenForAbsent
+        | Mutant::OvertakesItsConnection
+        | Mutant::ReplayOneShort
+        | Mutant::TimersForgotten => SHARD,
+        _ => TRANSACTIONS,
+    }
+}
+
+struct Caught {
+    broken: Broken,
+    history: u64,
+    /// In all histories together.
+    steps: usize,
+}
+
+/// Histories number 1, 2, … until something does not hold. They are the same each time.
+fn search(mutant: Option<Mutant>, kind: Kind) -> Option<Caught> {
+    let mut steps = 0;
+    for history in 1..=kind.histories {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&history.to_le_bytes());
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let (taken, verdict) = with_mutant(mutant, || (kind.judge_one)(&mut runner));
+        steps += taken;
+        if let Err(broken) = verdict {
+            return Some(Caught { broken, history, steps });
+        }
+    }
+    None
+}
+
+#[test]
+fn without_a_mutant_the_same_histories_pass() {
+    for kind in [TRANSACTIONS, GROUPS, SHARD] {
+        if let Some(Caught { broken, history, .. }) = search(None, kind) {
+            panic!("{broken}, in history {history}");
+        }
+    }
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let mut table = String::from(HEAD);
+    let mut survivors = Vec::new();
+    for mutant in Mutant::ALL {
+        match search(Some(*mutant), kind(*mutant)) {
+            None => survivors.push(*mutant),
+            Some(Caught { broken, history, steps }) => {
+                writeln!(table, "| {mutant:?} | {} | {broken} | {history} | {steps} |", mutant.breaks())
+                    .unwrap();
+            }
+        }
+    }
+    assert!(survivors.is_empty(), "nothing catches {survivors:?}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/spec/mutants.md");
+    if std::env::var_os("UPDATE_MUTANTS").is_some() {
+        std::fs::write(path, &table).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        written == table,
+        "spec/mutants.md is old; to renew it: UPDATE_MUTANTS=1 cargo test --lib mutant"
+    );
+}
+
+const HEAD: &str = "# Mutants
+
+A property that cannot fail says nothing. Each mutant is one guard of the code that is taken away (`src/core/mutant.rs`; they
+exist in tests only), and random histories must then break a property by its name. Without a mutant the same histories pass.
+This table is made by the test `every_mutant_is_caught`; `tla/negative/` has the like for the specification.
+
+| mutant | what is wrong | caught by | in history | after steps |
+|---|---|---|---|---|
+";
