@@ -1,4 +1,4 @@
-//! Every batch leaves its number in both keyspaces, and takes the number before it away. So each keyspace holds one number,
+//! Every batch leaves its number in both keyspaces, and takes the number before it away. So each keyspace holds 0, for the first one, and one number,
 //! the same in both; and whatever batch is lost there, from a journal or with a table, leaves another one or none
 //! (`spec/rows.md`, "Nothing between").
 
@@ -12,7 +12,10 @@ use std::fmt;
 /// The version of the rows' format. Rows of another one are made anew (`spec/rows.md`, "Versions").
 const VERSION: u16 = 1;
 
-/// Numbers of batches that are looked at in a keyspace: more than one is too many.
+/// The number that the first batch leaves for ever: without it, the beginning is lost.
+const FIRST: u64 = 0;
+
+/// Numbers of batches that are looked at in a keyspace: more than two are too many.
 const LOOKED_AT_MAX: usize = 3;
 
 /// The numbers of batches in the keyspaces.
@@ -29,7 +32,7 @@ impl fmt::Display for Stamps {
         let Stamps { rows, index } = self;
         write!(
             f,
-            "the last batch is {rows:?} in its rows and {index:?} in its index, where one number should be"
+            "the last batch is {rows:?} in its rows and {index:?} in its index, where 0 and one number should be"
         )
     }
 }
@@ -46,6 +49,8 @@ impl Stamps {
         // in a compaction, so that they do not pile up.
         if number > 1 {
             batch.remove_weak(keyspace, Stamps::key(number - 1));
+        } else {
+            batch.insert(keyspace, Stamps::key(FIRST), VERSION.to_bytes());
         }
     }
 
@@ -53,7 +58,7 @@ impl Stamps {
     pub(super) fn whole(&self, is_empty: bool) -> Option<u64> {
         match (&self.rows[..], &self.index[..]) {
             ([], []) if is_empty => Some(0),
-            ([rows], [index]) if rows == index => Some(*rows),
+            ([FIRST, rows], [FIRST, index]) if rows == index => Some(*rows),
             _ => None,
         }
     }

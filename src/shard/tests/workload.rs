@@ -202,8 +202,11 @@ impl Workload {
         running.stop().await.unwrap();
         let segments = super::space::segment_files(&crashed);
         let in_use = |path: &&PathBuf| {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            name.starts_with('0') && std::fs::read(path).unwrap().starts_with(b"semelSEG")
+            // A spare that waits to be used has the header of an earlier segment.
+            let number = path.file_stem().unwrap().to_str().unwrap().parse::<u64>();
+            let content = std::fs::read(path).unwrap();
+            content.starts_with(b"semelSEG")
+                && number.is_ok_and(|number| content[40..48] == number.to_le_bytes())
         };
         let last_segment = segments.iter().rfind(in_use).unwrap();
         let last_segment = last_segment.strip_prefix(&crashed).unwrap().to_path_buf();
