@@ -307,7 +307,8 @@ impl History {
             Step::ProduceIdempotent { .. } if self.asked.is_empty() => {
                 self.init(3, What::InitIdempotent, None);
             }
-            Step::Retry { back } => {
+            // Before a partition knows the producer, what overtakes its first batch is taken for a start (A5).
+            Step::Retry { back } if self.acknowledged > 0 => {
                 let again = self.sent.iter().rev().nth(back).copied();
                 again.into_iter().for_each(|sent| self.send(4, What::Retry, sent));
             }
