@@ -298,7 +298,9 @@ async fn is_mended(workload: &Workload, clean: bool, damage: impl FnOnce(&Path),
         let _ = running.stop().await;
     }
     let running = open_tiny(dir.path()).unwrap();
-    assert_eq!(Contents::of(&running).await, workload.whole);
+    let found = Contents::of(&running).await;
+    assert_eq!(found.wrong_against(&workload.whole), Vec::<String>::new());
+    assert_eq!(found, workload.whole);
     let left = ["rows.suspect", "rows.opening", "rows.unchecked"].map(|name| dir.path().join(name).exists());
     assert_eq!(left, [false; 3]);
     running.stop().await.unwrap();
