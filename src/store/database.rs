@@ -3,7 +3,7 @@
 use super::index::IndexEntry;
 use super::keys::{encode_key, kind};
 use super::segments::{SegmentUse, SegmentUses};
-use super::stamps::{Stamps, stamps_of};
+use super::stamps::{Stamps, numbers};
 use super::suspicion::Suspicion;
 use super::view::{Layer, ReadView};
 use crate::codec;
@@ -12,7 +12,7 @@ use crate::log::{At, Checkpoint, Place, SegmentNumber};
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{BlockNumber, ServedTime};
 use bytes::Bytes;
-use fjall::{CompressionType, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, KeyspaceCreateOptions, PersistMode, Readable as _};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -194,8 +194,17 @@ impl Database {
     /// The number of the last batch, if none before it is missing in either keyspace (`spec/rows.md`, "Nothing between").
     fn last_batch(&self, path: &Path) -> Result<u64, StoreError> {
         let noted = |error| self.suspicion.of(error);
-        let stamps = |keyspace| stamps_of(keyspace, &self.suspicion);
-        let found = Stamps { rows: stamps(&self.rows)?, index: stamps(&self.index)? };
+        let newest = |keyspace: &fjall::Keyspace| numbers(keyspace.prefix(Stamps::prefix()), &self.suspicion);
+        let newest = Stamps { rows: newest(&self.rows)?, index: newest(&self.index)? };
+        // When a whole journal is gone, fjall counts its writes from 0 again, and what its tables have is in no snapshot.
+        let snapshot = self.fjall.snapshot();
+        let found = |keyspace: &fjall::Keyspace| {
+            numbers(snapshot.prefix(keyspace, Stamps::prefix()), &self.suspicion)
+        };
+        let found = Stamps { rows: found(&self.rows)?, index: found(&self.index)? };
+        if newest != found {
+            return Err(StoreError::Lost { path: path.to_owned(), found });
+        }
         let is_empty = self.rows.is_empty().map_err(noted)? && self.index.is_empty().map_err(noted)?;
         found.whole(is_empty).ok_or_else(|| StoreError::Lost { path: path.to_owned(), found })
     }

@@ -54,6 +54,11 @@ impl Stamps {
         }
     }
 
+    /// The key that all numbers begin with.
+    pub(super) fn prefix() -> [u8; 1] {
+        [kind::STAMP]
+    }
+
     /// The last batch's number, if no batch is missing; 0 in a new store.
     pub(super) fn whole(&self, is_empty: bool) -> Option<u64> {
         match (&self.rows[..], &self.index[..]) {
@@ -64,9 +69,9 @@ impl Stamps {
     }
 }
 
-/// The numbers in a keyspace, the first few.
-pub(super) fn stamps_of(keyspace: &Keyspace, suspicion: &Suspicion) -> Result<Vec<u64>, StoreError> {
-    let keys = keyspace.prefix([kind::STAMP]).take(LOOKED_AT_MAX);
+/// The numbers that are found in a keyspace, the first few.
+pub(super) fn numbers(keys: fjall::Iter, suspicion: &Suspicion) -> Result<Vec<u64>, StoreError> {
+    let keys = keys.take(LOOKED_AT_MAX);
     let number = |key: &[u8]| key.get(1..).and_then(|n| n.try_into().ok()).map(u64::from_be_bytes);
     keys.map(|guard| {
         let (key, row) = guard.into_inner().map_err(|error| suspicion.of(error))?;
