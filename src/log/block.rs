@@ -241,6 +241,18 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
+impl Frame {
+    /// The frame in `bytes`, which are exactly as long as `header` says; none if it is not as it was written.
+    pub(super) fn checked(header: FrameHeader, bytes: &Bytes) -> Option<Frame> {
+        let payload_at = FRAME_HEADER_LENGTH as usize;
+        let event_at = payload_at + header.payload_length as usize;
+        let (payload, event) = (bytes.slice(payload_at..event_at), bytes.slice(event_at..));
+        let intact = crc32c::crc32c(&payload) == header.payload_checksum
+            && crc32c::crc32c(&event) == header.event_checksum;
+        intact.then_some(Frame { header, place: header.place(0), event, payload })
+    }
+}
+
 /// Walks the frames of a block; ends early at a frame that does not fit the block's lengths.
 #[derive(Clone, Debug)]
 pub struct Frames<'a> {

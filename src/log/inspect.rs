@@ -4,10 +4,8 @@
 
 use super::block::{Block, Frame, PlacedBlock};
 use super::disk::{Disk, DiskError, DiskFile, Tried};
-use super::format::{
-    BLOCK_HEADER_LENGTH, BlockHeader, FILE_HEADER_LENGTH, FRAME_HEADER_LENGTH, FileHeader, FileHeaderRead,
-    FrameHeader, Identity, PAGE,
-};
+use super::format::{FILE_HEADER_LENGTH, FRAME_HEADER_LENGTH, FileHeaderRead, FrameHeader, Identity, PAGE};
+use super::look;
 use super::mark::{self, MarkRead};
 use super::place::{At, Place, SegmentNumber};
 use super::segment::{FileKind, segment_path};
@@ -105,9 +103,7 @@ impl LogFiles {
             let path = segment_path(dir, segment);
             let file: Arc<dyn DiskFile> = disk.open(&path).tried("open", &path)?.into();
             let length = file.length().tried("measure", &path)?;
-            let mut page = Vec::new();
-            file.read_at(0, FILE_HEADER_LENGTH as usize, &mut page).tried("read", &path)?;
-            let first_block = match FileHeader::decode(&page) {
+            let first_block = match look::file_header(&*file, &path)? {
                 FileHeaderRead::Valid(header) => {
                     identity.get_or_insert(header.identity);
                     (header.segment == segment).then_some(header.first_block)
@@ -173,13 +169,9 @@ impl LogFiles {
         position: u32,
         wanted: impl Fn(BlockNumber) -> bool,
     ) -> Result<Option<Block>, DiskError> {
-        let bytes = read(file, position, BLOCK_HEADER_LENGTH)?;
-        let Some(header) = BlockHeader::decode(&bytes) else { return Ok(None) };
-        let fits = position.checked_add(header.length).is_some_and(|end| end <= file.length);
-        if header.identity != self.identity || !fits || !wanted(header.number) {
-            return Ok(None);
-        }
-        Ok(Block::parse(read(file, position, header.length)?))
+        look::block_at((&*file.file, &file.path), position, file.length, |header| {
+            header.identity == self.identity && wanted(header.number)
+        })
     }
 
     /// The files, in order.
@@ -391,11 +383,5 @@ fn saved_frame(bytes: &Bytes, wanted: impl Fn(BlockNumber) -> bool) -> Option<Fr
     if !wanted(header.block) || length > bytes.len() {
         return None;
     }
-    let payload_at = FRAME_HEADER_LENGTH as usize;
-    let event_at = payload_at + header.payload_length as usize;
-    let (payload, event) = (bytes.slice(payload_at..event_at), bytes.slice(event_at..length));
-    let intact = crc32c::crc32c(&payload) == header.payload_checksum
-        && crc32c::crc32c(&event) == header.event_checksum;
-    let place = header.place(0);
-    intact.then_some(Frame { header, place, event, payload })
+    Frame::checked(header, &bytes.slice(..length))
 }

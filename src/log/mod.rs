@@ -17,6 +17,7 @@ mod disk;
 mod format;
 mod inspect;
 mod lock;
+mod look;
 mod mark;
 mod moved;
 mod options;

@@ -2,9 +2,8 @@
 
 use super::block::{Block, PlacedBlock};
 use super::disk::{Disk, DiskError, DiskFile, Tried};
-use super::format::{
-    FILE_HEADER_LENGTH, FRAME_HEADER_LENGTH, FileHeader, FileHeaderRead, FrameHeader, Identity,
-};
+use super::format::{FRAME_HEADER_LENGTH, FileHeaderRead, FrameHeader, Identity};
+use super::look;
 use super::place::{At, Place, SegmentNumber};
 use super::segment::segment_path;
 use bytes::Bytes;
@@ -208,9 +207,7 @@ impl Reader {
             return Err(ReadError::Gone { segment });
         }
         let file: Arc<dyn DiskFile> = opened.tried("open", &path)?.into();
-        let mut page = Vec::new();
-        file.read_at(0, FILE_HEADER_LENGTH as usize, &mut page).tried("read", &path)?;
-        match FileHeader::decode(&page) {
+        match look::file_header(&*file, &path)? {
             FileHeaderRead::Valid(header)
                 if header.segment == segment && header.identity == self.identity => {}
             _ => return Err(ReadError::Damaged { path, position: 0, finding: Finding::FileHeader }),

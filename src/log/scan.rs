@@ -3,10 +3,8 @@
 
 use super::block::{Block, Frame};
 use super::disk::{Disk, DiskError, DiskFile, Tried};
-use super::format::{
-    BLOCK_HEADER_LENGTH, BlockHeader, FILE_HEADER_LENGTH, FRAME_HEADER_LENGTH, FileHeader, FileHeaderRead,
-    FrameHeader, Identity, PAGE,
-};
+use super::format::{FRAME_HEADER_LENGTH, FileHeader, FileHeaderRead, FrameHeader, Identity, PAGE};
+use super::look;
 use super::moved::MovedWriter;
 use super::place::{At, Place, SegmentNumber};
 use super::segment::{FileKind, segment_path};
@@ -57,7 +55,7 @@ impl Segments {
         for segment in list(&*disk, &dir)? {
             let path = segment_path(&dir, segment);
             let file = disk.open(&path).tried("open", &path)?;
-            if let FileHeaderRead::Valid(header) = header(&*file, &path)? {
+            if let FileHeaderRead::Valid(header) = look::file_header(&*file, &path)? {
                 return Ok(Some(Segments::new(disk, dir, header.identity)));
             }
         }
@@ -110,7 +108,7 @@ impl Segments {
     fn open(&self, segment: SegmentNumber) -> Result<Option<InUse>, DiskError> {
         let path = segment_path(&self.dir, segment);
         let file = self.disk.open(&path).tried("open", &path)?;
-        match header(&*file, &path)? {
+        match look::file_header(&*file, &path)? {
             FileHeaderRead::Valid(header)
                 if header.segment == segment && header.identity == self.identity =>
             {
@@ -135,12 +133,6 @@ fn list(disk: &dyn Disk, dir: &std::path::Path) -> Result<Vec<SegmentNumber>, Di
         .collect();
     segments.sort_unstable();
     Ok(segments)
-}
-
-fn header(file: &dyn DiskFile, path: &std::path::Path) -> Result<FileHeaderRead, DiskError> {
-    let mut page = Vec::new();
-    file.read_at(0, FILE_HEADER_LENGTH as usize, &mut page).tried("read", path)?;
-    Ok(FileHeader::decode(&page))
 }
 
 /// Bytes of moved frames read at once, if no frame is longer.
@@ -200,13 +192,9 @@ impl Scan {
         position: u32,
         wanted: impl Fn(BlockNumber) -> bool,
     ) -> Result<Option<Block>, DiskError> {
-        let bytes = self.read(position, BLOCK_HEADER_LENGTH as usize)?;
-        let Some(header) = BlockHeader::decode(&bytes) else { return Ok(None) };
-        let fits = position.checked_add(header.length).is_some_and(|end| end <= self.length);
-        if header.identity != self.identity || !fits || !wanted(header.number) {
-            return Ok(None);
-        }
-        Ok(Block::parse(self.read(position, header.length as usize)?))
+        look::block_at((&*self.file, &self.path), position, self.length, |header| {
+            header.identity == self.identity && wanted(header.number)
+        })
     }
 
     fn next_moved(&mut self) -> Result<Option<Vec<ScannedFrame>>, ScanError> {
@@ -233,7 +221,7 @@ impl Scan {
                 return if frames.is_empty() { Err(self.damaged()) } else { Ok(Some(frames)) };
             }
             let frame =
-                moved_frame(header, &bytes.split_to(length as usize)).ok_or_else(|| self.damaged())?;
+                Frame::checked(header, &bytes.split_to(length as usize)).ok_or_else(|| self.damaged())?;
             let place = header.place(0).at(at);
             self.at.position = at.position.saturating_add(length);
             frames.push((frame, place));
@@ -250,18 +238,4 @@ impl Scan {
     fn damaged(&self) -> ScanError {
         ScanError::Damaged { path: self.path.clone(), position: self.at.position }
     }
-}
-
-/// A frame that lies by itself; none if it is not as it was written.
-fn moved_frame(header: FrameHeader, bytes: &Bytes) -> Option<Frame> {
-    let event_at = (FRAME_HEADER_LENGTH + header.payload_length) as usize;
-    let frame = Frame {
-        header,
-        place: header.place(0),
-        event: bytes.slice(event_at..),
-        payload: bytes.slice(FRAME_HEADER_LENGTH as usize..event_at),
-    };
-    let intact = crc32c::crc32c(&frame.payload) == header.payload_checksum
-        && crc32c::crc32c(&frame.event) == header.event_checksum;
-    intact.then_some(frame)
 }

@@ -2,7 +2,8 @@
 
 use super::corruption::{Corruption, Evidence, RecoverError};
 use super::disk::{Disk, DiskError, DiskFile, Tried};
-use super::format::{FILE_HEADER_LENGTH, FileHeader, FileHeaderRead, Identity};
+use super::format::{FileHeaderRead, Identity};
+use super::look;
 use super::mark::{self, MarkRead};
 use super::options::{LogOptions, SEGMENT_LENGTH_MIN};
 use super::place::{Checkpoint, SegmentNumber};
@@ -216,8 +217,6 @@ impl SegmentFile {
     }
 
     fn header(&self) -> Result<FileHeaderRead, DiskError> {
-        let mut page = Vec::new();
-        self.file.read_at(0, FILE_HEADER_LENGTH as usize, &mut page).tried("read", &self.path)?;
-        Ok(FileHeader::decode(&page))
+        look::file_header(&*self.file, &self.path)
     }
 }

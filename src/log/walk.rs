@@ -2,8 +2,9 @@
 
 use super::block::{Block, PlacedBlock};
 use super::corruption::{Corruption, Evidence, RecoverError};
-use super::disk::{DiskError, Tried};
-use super::format::{BLOCK_HEADER_LENGTH, BlockHeader, FILE_HEADER_LENGTH, Identity, PAGE, ShardNumber};
+use super::disk::DiskError;
+use super::format::{FILE_HEADER_LENGTH, Identity, PAGE, ShardNumber};
+use super::look;
 use super::place::At;
 use super::segment::segment_path;
 use super::survey::{HeaderState, SegmentFile, Started};
@@ -134,20 +135,10 @@ impl Walk {
         position: u32,
         wanted: impl Fn(BlockNumber) -> bool,
     ) -> Result<Option<Block>, DiskError> {
-        let mut bytes = Vec::new();
-        let read = |length: usize, position: u64, bytes: &mut Vec<u8>| {
-            segment.file.read_at(position, length, bytes).tried("read", &segment.path)
-        };
-        read(BLOCK_HEADER_LENGTH as usize, u64::from(position), &mut bytes)?;
-        let Some(header) = BlockHeader::decode(&bytes) else { return Ok(None) };
-        let ours = header.identity.shard == self.shard
-            && self.identity.is_none_or(|identity| identity == header.identity);
-        let fits = position.checked_add(header.length).is_some_and(|end| end <= segment.length);
-        if !ours || !fits || !wanted(header.number) {
-            return Ok(None);
-        }
-        let rest = header.length as usize - bytes.len();
-        read(rest, u64::from(position) + bytes.len() as u64, &mut bytes)?;
-        Ok(Block::parse(bytes.into()))
+        look::block_at((&*segment.file, &segment.path), position, segment.length, |header| {
+            header.identity.shard == self.shard
+                && self.identity.is_none_or(|identity| identity == header.identity)
+                && wanted(header.number)
+        })
     }
 }

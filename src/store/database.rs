@@ -232,7 +232,7 @@ impl Database {
         for layer in layers {
             for (key, row) in layer.changes() {
                 let is_index = key.first() == Some(&kind::INDEX);
-                let keyspace = if is_index { &self.index } else { &self.rows };
+                let keyspace = self.keyspace(is_index);
                 match row {
                     Some(row) => batch.insert(keyspace, key, &row[..]),
                     None => batch.remove(keyspace, key),
@@ -278,7 +278,7 @@ impl Database {
         let mut written = lock(&self.written);
         for (key, row) in rows {
             let is_index = key.first() == Some(&kind::INDEX);
-            batch.insert(if is_index { &self.index } else { &self.rows }, key, row);
+            batch.insert(self.keyspace(is_index), key, row);
             if is_index {
                 written.uses.add(read_entry(key, row)?.place);
             }
@@ -301,6 +301,10 @@ impl Database {
         batch.commit().map_err(|error| self.suspicion.of(error))?;
         written.batch = number;
         Ok(())
+    }
+
+    fn keyspace(&self, is_index: bool) -> &fjall::Keyspace {
+        if is_index { &self.index } else { &self.rows }
     }
 
     fn read(&self, keyspace: &fjall::Keyspace, key: &[u8]) -> Result<Option<fjall::Slice>, StoreError> {

@@ -16,9 +16,7 @@ impl ReadView {
     ) -> Result<Vec<IdleTransactionalIdKey>, StoreError> {
         let begin = from.map_or_else(
             || idle(kind::IDLE_TRANSACTIONAL_ID, IdleSpan(0)).done(),
-            |key| {
-                behind(idle(kind::IDLE_TRANSACTIONAL_ID, key.span).text(key.transactional_id.as_str()).done())
-            },
+            |key| idle(kind::IDLE_TRANSACTIONAL_ID, key.span).text(key.transactional_id.as_str()).behind(),
         );
         let read = |mut key: KeyReader<'_>| {
             let span = IdleSpan(key.count()?);
@@ -42,7 +40,7 @@ impl ReadView {
             || idle(kind::IDLE_PRODUCER, IdleSpan(0)).done(),
             |IdleProducerKey { span, producer }| {
                 let key = idle(kind::IDLE_PRODUCER, *span).partition(producer.partition);
-                behind(key.number(producer.producer.0).done())
+                key.number(producer.producer.0).behind()
             },
         );
         let read = |mut key: KeyReader<'_>| {
@@ -70,10 +68,4 @@ impl ReadView {
         })
         .collect()
     }
-}
-
-/// The first key after this one.
-fn behind(mut key: Vec<u8>) -> Vec<u8> {
-    key.push(0);
-    key
 }

@@ -76,6 +76,13 @@ impl KeyBytes {
     pub(super) fn done(self) -> Vec<u8> {
         self.0
     }
+
+    /// The first key behind this one.
+    pub(super) fn behind(self) -> Vec<u8> {
+        let mut key = self.done();
+        key.push(0);
+        key
+    }
 }
 
 /// The bytes of a row's key; none for a volatile row, which is never stored.

@@ -1,6 +1,6 @@
-//! Every batch leaves its number in both keyspaces, and takes the number before it away. So each keyspace holds 0, for the first one, and one number,
-//! the same in both; and whatever batch is lost there, from a journal or with a table, leaves another one or none
-//! (`spec/rows.md`, "Nothing between").
+//! Every batch leaves its number in both keyspaces, and takes the number before it away. So each keyspace holds 0, for the
+//! first one, and one number, the same in both; and whatever batch is lost there, from a journal or with a table, leaves
+//! another one or none (`spec/rows.md`, "Nothing between").
 
 use super::database::StoreError;
 use super::keys::{KeyBytes, kind};

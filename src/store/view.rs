@@ -361,7 +361,7 @@ impl ReadView {
     ) -> impl Iterator<Item = Result<(GroupId, GroupRow), StoreError>> + '_ {
         let from = match after {
             None => KeyBytes::new(kind::GROUP).done(),
-            Some(group) => successor(KeyBytes::new(kind::GROUP).text(group.as_str())),
+            Some(group) => KeyBytes::new(kind::GROUP).text(group.as_str()).behind(),
         };
         self.range(&from, &[kind::GROUP + 1]).map(|entry| {
             let (key, row) = entry?;
@@ -378,7 +378,7 @@ impl ReadView {
         let from = match after {
             None => KeyBytes::new(kind::GROUP_OFFSET).done(),
             Some((group, partition)) => {
-                successor(KeyBytes::new(kind::GROUP_OFFSET).text(group.as_str()).partition(*partition))
+                KeyBytes::new(kind::GROUP_OFFSET).text(group.as_str()).partition(*partition).behind()
             }
         };
         self.range(&from, &[kind::GROUP_OFFSET + 1]).map(|entry| {
@@ -448,13 +448,6 @@ fn topic_entry(entry: Result<(Vec<u8>, Bytes), StoreError>) -> Result<(TopicId, 
     let id = KeyReader::new(&key).and_then(|mut key| key.topic());
     let row = TopicRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
     Ok((id.ok_or_else(|| StoreError::damaged_key(&key))?, row))
-}
-
-/// The first key behind this one.
-fn successor(key: KeyBytes) -> Vec<u8> {
-    let mut key = key.done();
-    key.push(0);
-    key
 }
 
 /// The group that a key begins with.

@@ -4,6 +4,7 @@
 use super::super::CliError;
 use super::measure::{Latencies, Percentiles, Window};
 use super::payload;
+use super::report::real;
 use crate::core::{BatchFacts, Command, NewTopic, Produce, ProduceBatch, Protocol, Reply, TopicConfig};
 use crate::log::RealDisk;
 use crate::shard::{Origin, Running, ShardLimits, start};
@@ -99,9 +100,8 @@ async fn measure(arguments: &LogBench, dir: &Path) -> Result<Found, CliError> {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a figure for people: 52 bits are enough")]
 fn megabytes_per_s(bytes: u64, seconds: f64) -> f64 {
-    bytes as f64 / 1e6 / seconds
+    real(bytes) / 1e6 / seconds
 }
 
 struct Filled {

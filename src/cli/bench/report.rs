@@ -48,7 +48,7 @@ pub(super) struct Volume {
 
 /// Numbers this small lose nothing.
 #[expect(clippy::cast_precision_loss, reason = "a figure for people: 52 bits are enough")]
-fn real(number: u64) -> f64 {
+pub(super) fn real(number: u64) -> f64 {
     number as f64
 }
 

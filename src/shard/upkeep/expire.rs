@@ -11,37 +11,38 @@ use std::time::Duration;
 /// How long to rest when nothing is due. What is forgotten a little late does no harm.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// Reads the keys of what was last heard of before a time, behind a key, longest idle first: so many at most.
+type Look<K> = fn(&ReadView, Option<&K>, IdleSpan, usize) -> Result<Vec<K>, StoreError>;
+
 /// See the module.
 #[derive(Debug)]
-pub(in crate::shard) struct ExpireTransactionalIds {
+pub(in crate::shard) struct ExpireIdle<K> {
+    name: &'static str,
     idle: Duration,
+    look: Look<K>,
+    expire: fn(K, Duration) -> Command,
     /// The last one looked at: what was refused (a transaction is open) is passed over until the next round.
-    behind: Option<IdleTransactionalIdKey>,
+    behind: Option<K>,
 }
 
-/// See the module.
-#[derive(Debug)]
-pub(in crate::shard) struct ExpireProducers {
-    idle: Duration,
-    /// The last one looked at, as above.
-    behind: Option<IdleProducerKey>,
-}
-
-impl ExpireTransactionalIds {
-    pub(in crate::shard) fn after(idle: Duration) -> ExpireTransactionalIds {
-        ExpireTransactionalIds { idle, behind: None }
+impl ExpireIdle<IdleTransactionalIdKey> {
+    pub(in crate::shard) fn transactional_ids(idle: Duration) -> Self {
+        let expire = |key, idle| Command::ExpireTransactionalId(ExpireTransactionalId { key, idle });
+        let look = ReadView::idle_transactional_ids;
+        ExpireIdle { name: "expire-transactional-ids", idle, look, expire, behind: None }
     }
 }
 
-impl ExpireProducers {
-    pub(in crate::shard) fn after(idle: Duration) -> ExpireProducers {
-        ExpireProducers { idle, behind: None }
+impl ExpireIdle<IdleProducerKey> {
+    pub(in crate::shard) fn producers(idle: Duration) -> Self {
+        let expire = |key, idle| Command::ExpireProducer(ExpireProducer { key, idle });
+        ExpireIdle { name: "expire-producers", idle, look: ReadView::idle_producers, expire, behind: None }
     }
 }
 
-impl Duty for ExpireTransactionalIds {
+impl<K: Clone + Send> Duty for ExpireIdle<K> {
     fn name(&self) -> &'static str {
-        "expire-transactional-ids"
+        self.name
     }
 
     fn period(&self) -> Duration {
@@ -50,29 +51,10 @@ impl Duty for ExpireTransactionalIds {
 
     fn turn(&mut self, view: &ReadView, now: Now) -> Result<Turn, StoreError> {
         let until = IdleSpan::first_not_idle_for(self.idle, now.served);
-        let due = view.idle_transactional_ids(self.behind.as_ref(), until, COMMANDS_PER_TURN_MAX)?;
+        let due = (self.look)(view, self.behind.as_ref(), until, COMMANDS_PER_TURN_MAX)?;
         self.behind = due.last().cloned();
-        let idle = self.idle;
-        let expire = |key| Command::ExpireTransactionalId(ExpireTransactionalId { key, idle });
-        Ok(Turn { more: !due.is_empty(), commands: due.into_iter().map(expire).collect() })
-    }
-}
-
-impl Duty for ExpireProducers {
-    fn name(&self) -> &'static str {
-        "expire-producers"
-    }
-
-    fn period(&self) -> Duration {
-        PERIOD
-    }
-
-    fn turn(&mut self, view: &ReadView, now: Now) -> Result<Turn, StoreError> {
-        let until = IdleSpan::first_not_idle_for(self.idle, now.served);
-        let due = view.idle_producers(self.behind.as_ref(), until, COMMANDS_PER_TURN_MAX)?;
-        self.behind = due.last().cloned();
-        let idle = self.idle;
-        let expire = |key| Command::ExpireProducer(ExpireProducer { key, idle });
-        Ok(Turn { more: !due.is_empty(), commands: due.into_iter().map(expire).collect() })
+        let more = !due.is_empty();
+        let commands = due.into_iter().map(|key| (self.expire)(key, self.idle)).collect();
+        Ok(Turn { commands, more })
     }
 }

@@ -24,7 +24,7 @@ use crate::store::{ReadView, StoreError};
 use crate::types::ConnectionId;
 use std::time::{Duration, Instant};
 
-pub(super) use expire::{ExpireProducers, ExpireTransactionalIds};
+pub(super) use expire::ExpireIdle;
 pub(super) use expire_offsets::ExpireOffsets;
 pub(super) use free::FreeSegments;
 pub(super) use ground::{Ground, GroundStart};
