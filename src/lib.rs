@@ -12,6 +12,7 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod core;
+pub mod history;
 pub mod log;
 pub mod net;
 pub mod serve;

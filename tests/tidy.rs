@@ -15,11 +15,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["types", "core", "log"]),
     ("shard", &["types", "core", "log", "store", "wire"]),
     ("net", &["types"]),
+    ("history", &[]),
     ("broker", &["types", "wire", "core", "store", "log", "shard", "net"]),
     ("console", &["types", "core", "store", "shard", "net", "broker"]),
     ("serve", &["types", "log", "shard", "net", "broker", "console"]),
     ("client", &["types", "wire"]),
-    ("cli", &["types", "client", "serve", "wire", "core", "log", "shard"]),
+    ("cli", &["types", "client", "serve", "wire", "core", "log", "shard", "history"]),
 ];
 
 const FILE_LINES_MAX: usize = 800;
