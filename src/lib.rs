@@ -14,6 +14,7 @@ pub mod cli;
 pub mod client;
 pub mod console;
 pub mod core;
+pub mod history;
 pub mod log;
 pub mod metrics;
 pub mod net;
