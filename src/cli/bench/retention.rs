@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -44,8 +44,7 @@ pub struct RetentionBench {
     /// MB of records per second [default: as fast as it goes]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
-    /// The broker's process on this machine: what it has written to disk, and its memory. What its data directory
-    /// (`--data-dir`) takes is looked at in any case
+    /// The broker's process on this machine: what it has written to disk, and its memory
     #[arg(long, value_name = "PID")]
     broker_pid: Option<u32>,
     /// Print one JSON object instead of text
@@ -163,9 +162,11 @@ async fn phase(
     let config = ProducerConfig { linger: Duration::ZERO, ..ProducerConfig::default() };
     let beside = Producer::new(&client, config)?;
     let beside = tokio::spawn(one_in_flight(beside, topics.beside.clone(), Arc::clone(&over)));
-    let watched = (arguments.connect.data_dir.clone(), arguments.broker_pid);
+    // How large it becomes, if the broker is on this machine.
+    let data_dir = Some(arguments.connect.data_dir.clone()).filter(|dir| dir.is_dir());
+    let watched = (data_dir, arguments.broker_pid);
     let watching = Arc::clone(&over);
-    let watch = tokio::task::spawn_blocking(move || watch(&watched.0, watched.1, &watching));
+    let watch = tokio::task::spawn_blocking(move || watch(watched.0.as_ref(), watched.1, &watching));
     let (begun, before) = (Instant::now(), load.written.load(Ordering::Relaxed));
     let disk_before = arguments.broker_pid.and_then(written_bytes);
     load.latencies = Latencies::new();
@@ -294,10 +295,10 @@ struct Watched {
     broker_resident_bytes_max: Option<u64>,
 }
 
-fn watch(dir: &Path, broker: Option<u32>, over: &AtomicBool) -> Watched {
+fn watch(dir: Option<&PathBuf>, broker: Option<u32>, over: &AtomicBool) -> Watched {
     let mut watched = Watched::default();
     while !over.load(Ordering::Relaxed) {
-        watched.disk_bytes_max = watched.disk_bytes_max.max(disk_bytes(dir));
+        watched.disk_bytes_max = watched.disk_bytes_max.max(dir.and_then(|dir| disk_bytes(dir)));
         watched.broker_resident_bytes_max =
             watched.broker_resident_bytes_max.max(broker.and_then(resident_bytes));
         std::thread::sleep(SAMPLE);

@@ -68,18 +68,13 @@ impl MoveLive {
     /// Segments that are mostly dead, and not wholly: those are freed as they are.
     fn candidates(&self) -> Result<Vec<Candidate>, StoreError> {
         let parts = self.ground.parts();
-        let floor = self.ground.floor().checkpoint.at.segment;
         let uses = parts.store.segment_uses();
         let mut chosen = Vec::new();
         for file in self.ground.files()? {
             let Some(used) = uses.get(&file) else { continue };
-            if !(file.is_moved() || file < floor) || self.ground.is_damaged(file) {
-                continue;
-            }
-            let length = self.ground.length(file).max(1);
-            let (live, dead) = (used.bytes, length.saturating_sub(used.bytes));
-            let percent = live.saturating_mul(100) / length;
+            let Some(percent) = self.ground.live_percent(file, used.bytes) else { continue };
             if percent < parts.limits.move_live_percent {
+                let (live, dead) = (used.bytes, self.ground.length(file).saturating_sub(used.bytes));
                 chosen.push(Candidate { percent, live, dead, file });
             }
         }
@@ -205,7 +200,9 @@ impl MoveLive {
 
     fn finish(&self, writer: &mut MovedWriter) -> Result<State, MoveError> {
         let file = writer.finish()?;
-        match self.ground.parts().segments.scan(file, None)? {
+        let parts = self.ground.parts();
+        parts.metrics.log.moved.add(self.ground.length(file));
+        match parts.segments.scan(file, None)? {
             Some(scan) => Ok(State::Pointing { file, scan }),
             None => Ok(State::Idle),
         }
