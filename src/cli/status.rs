@@ -29,20 +29,18 @@ enum Form {
 
 pub(super) async fn run(arguments: StatusArgs) -> Result<(), CliError> {
     let Page { status, body } = page(&arguments.connect.config()?, "/status").await?;
+    let refused = |problem: String, advice: &str| CliError::Refused { problem, advice: advice.to_owned() };
     match status {
         200 => {}
         403 => {
-            return Err(CliError::usage(
+            return Err(refused(
                 safe_text(body.trim_end().as_bytes()),
                 "use the certificate of an admin, or add the principal to the setting metrics-readers",
             ));
         }
         _ => {
             let said = safe_text(body.trim_end().as_bytes());
-            return Err(CliError::usage(
-                format!("the broker answered {status}: {said}"),
-                "is it a semel broker?",
-            ));
+            return Err(refused(format!("the broker answered {status}: {said}"), "is it a semel broker?"));
         }
     }
     let mut out = io::stdout().lock();
@@ -51,7 +49,7 @@ pub(super) async fn run(arguments: StatusArgs) -> Result<(), CliError> {
         return Ok(writeln!(out, "{}", body.trim_end())?);
     }
     let status: Value = serde_json::from_str(&body).map_err(|error| {
-        CliError::usage(
+        refused(
             format!("the broker's status is no JSON: {error}"),
             "is it of another version than this command?",
         )
