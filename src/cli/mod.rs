@@ -16,6 +16,7 @@ mod log;
 mod outcome;
 mod output;
 mod produce;
+mod status;
 mod topic;
 mod topic_settings;
 mod txn;
@@ -50,6 +51,8 @@ pub enum Command {
     Serve(broker::SettingsArgs),
     /// Print the effective settings of the broker and where each comes from
     Config(broker::SettingsArgs),
+    /// Show on one screen whether a broker serves, and what is wrong with it
+    Status(status::StatusArgs),
     /// Create, list, describe, configure, grow and delete topics; delete records
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -99,6 +102,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         None => broker::serve(&broker::SettingsArgs::without_flags()),
         Some(Command::Serve(settings)) => broker::serve(&settings),
         Some(Command::Config(settings)) => broker::config(&settings),
+        Some(Command::Status(arguments)) => on_runtime(status::run(arguments)),
         Some(Command::Topic(command)) => on_runtime(topic::run(command)),
         Some(Command::Txn(command)) => on_runtime(txn::run(command)),
         Some(Command::Group(command)) => on_runtime(group::run(command)),

@@ -325,6 +325,12 @@ impl ShardMetrics {
         (begun != 0).then(|| self.log.writing.origin.elapsed().saturating_sub(Duration::from_nanos(begun)))
     }
 
+    /// A time that this share of all blocks took at most to become durable; none if none has, or it is above all bounds.
+    #[must_use]
+    pub fn write_quantile(&self, share: f64) -> Option<f64> {
+        self.log.write.quantile(share)
+    }
+
     /// Row changes that are not in the store yet.
     #[must_use]
     pub fn backlog_rows(&self) -> u64 {

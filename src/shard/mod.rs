@@ -21,7 +21,7 @@ mod waiting;
 mod watch;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use handle::{Answer, Origin, Shard, ShardStopped};
 pub use limits::{ShardLimits, SpaceLimits};

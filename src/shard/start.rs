@@ -310,6 +310,7 @@ fn run(
         Arc::clone(&reader),
         pressure.clone(),
         Arc::clone(&metrics),
+        store.clone(),
     );
     let recycler = writer.recycler();
     let ground = GroundStart {

@@ -30,11 +30,11 @@ fn open(dir: &Path) -> Running {
     start(dir, Arc::new(RealDisk), &limits()).unwrap()
 }
 
-async fn ask(running: &Running, command: Command, batches: Vec<Bytes>) -> Reply {
+pub(crate) async fn ask(running: &Running, command: Command, batches: Vec<Bytes>) -> Reply {
     running.shard.ask(&Origin::new(CLIENT), command, batches).await.unwrap().await.unwrap()
 }
 
-async fn create_topic(running: &Running, name: &str, partitions: u32) -> TopicId {
+pub(crate) async fn create_topic(running: &Running, name: &str, partitions: u32) -> TopicId {
     let id = TopicId(Uuid::new_v4());
     let topic = NewTopic { id, name: TopicName::new(name).unwrap(), partitions, config: TopicConfig::new() };
     let reply = ask(running, Command::CreateTopic { topic, validate_only: false }, vec![]).await;
@@ -73,7 +73,7 @@ fn batch(producer: Option<(Identity, i32, bool)>, records: u32) -> (BatchFacts, 
     (facts, bytes)
 }
 
-async fn produce(
+pub(crate) async fn produce(
     running: &Running,
     partition: PartitionId,
     producer: Option<(Identity, i32, bool)>,
@@ -92,7 +92,7 @@ async fn produce(
     }
 }
 
-async fn init(running: &Running, id: Option<&str>) -> Identity {
+pub(crate) async fn init(running: &Running, id: Option<&str>) -> Identity {
     let init = InitProducerId {
         transactional_id: id.and_then(TransactionalId::new).map(|id| (id, CLIENT)),
         timeout: std::time::Duration::from_secs(60),
@@ -105,7 +105,12 @@ async fn init(running: &Running, id: Option<&str>) -> Identity {
     }
 }
 
-async fn end(running: &Running, id: &str, identity: Identity, outcome: Outcome) -> Result<Identity, Refusal> {
+pub(crate) async fn end(
+    running: &Running,
+    id: &str,
+    identity: Identity,
+    outcome: Outcome,
+) -> Result<Identity, Refusal> {
     let producer = TransactionalProducer {
         transactional_id: TransactionalId::new(id).unwrap(),
         identity,
