@@ -150,8 +150,7 @@ async fn a_producer_is_remembered_longer_than_its_records() {
     let first = || batch(Some((producer, 0, false)), &["a", "b"]);
     client.produce(9, ("t", id, 0), None, first()).await;
     assert_eq!(super::retention::delete(&mut client, 2, "t", 0, -1).await, (ErrorCode::None, 2));
-    let harness = harness.restarted().await;
-    let mut client = harness.user();
+    let (_harness, mut client) = harness.restarted(client).await;
     let again = client.produce(9, ("t", id, 0), None, first()).await;
     assert_eq!((again.error_code, again.base_offset), (ErrorCode::None, 0), "it is known");
     let gap = client.produce(9, ("t", id, 0), None, batch(Some((producer, 3, false)), &["d"])).await;
@@ -168,8 +167,7 @@ async fn a_restart_neither_forgets_nor_ends_what_is_open() {
     let (mut client, id) = harness.with_topic("t", 1).await;
     let first = client.init(Some("x")).await;
     append(&mut client, id, first, 0, "committed").await;
-    let harness = harness.restarted().await;
-    let mut client = harness.user();
+    let (harness, mut client) = harness.restarted(client).await;
     let stable = async |client: &mut Client| client.fetch(12, ("t", id, 0), 0, true).await.last_stable_offset;
     assert_eq!(stable(&mut client).await, 0, "it is open");
     assert_eq!(append(&mut client, id, first, 1, "too").await, ErrorCode::None);
@@ -178,11 +176,9 @@ async fn a_restart_neither_forgets_nor_ends_what_is_open() {
 
     let second = (ended.producer_id, ended.producer_epoch);
     append(&mut client, id, second, 0, "aborted").await;
-    let harness = harness.restarted().await;
-    let mut client = harness.user();
+    let (harness, mut client) = harness.restarted(client).await;
     let third = client.init(Some("x")).await;
-    let harness = harness.restarted().await;
-    let mut client = harness.user();
+    let (_harness, mut client) = harness.restarted(client).await;
     append(&mut client, id, third, 0, "next").await;
     assert_eq!(client.end(5, "x", third, true).await.error_code, ErrorCode::None);
     let answer = client.fetch(12, ("t", id, 0), 0, true).await;

@@ -40,12 +40,14 @@ impl Harness {
         Harness::over(tempfile::tempdir().unwrap(), disk, configure)
     }
 
-    /// The broker is stopped, and another one started on what it leaves; every connection is a new one.
-    pub(super) async fn restarted(self) -> Harness {
+    /// The broker is stopped, and another one started on what it leaves; the client, who must be the only one, connects anew.
+    pub(super) async fn restarted(self, client: Client) -> (Harness, Client) {
         let Harness { broker, running, dir, .. } = self;
-        drop(broker);
+        drop((client, broker));
         running.stop().await.unwrap();
-        Harness::over(dir, Arc::new(RealDisk), |_| {})
+        let harness = Harness::over(dir, Arc::new(RealDisk), |_| {});
+        let client = harness.user();
+        (harness, client)
     }
 
     fn over(dir: TempDir, disk: Arc<dyn Disk>, configure: impl FnOnce(&mut BrokerConfig)) -> Harness {
