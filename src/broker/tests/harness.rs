@@ -22,8 +22,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// A broker. Its data go with it.
 pub(super) struct Harness {
     pub(super) broker: Broker,
-    _running: Running,
-    _dir: TempDir,
+    running: Running,
+    dir: TempDir,
     connections: AtomicU64,
 }
 
@@ -37,13 +37,26 @@ impl Harness {
     }
 
     pub(super) fn on(disk: Arc<dyn Disk>, configure: impl FnOnce(&mut BrokerConfig)) -> Harness {
-        let dir = tempfile::tempdir().unwrap();
+        Harness::over(tempfile::tempdir().unwrap(), disk, configure)
+    }
+
+    /// The broker is stopped, and another one started on what it leaves; the client, who must be the only one, connects anew.
+    pub(super) async fn restarted(self, client: Client) -> (Harness, Client) {
+        let Harness { broker, running, dir, .. } = self;
+        drop((client, broker));
+        running.stop().await.unwrap();
+        let harness = Harness::over(dir, Arc::new(RealDisk), |_| {});
+        let client = harness.user();
+        (harness, client)
+    }
+
+    fn over(dir: TempDir, disk: Arc<dyn Disk>, configure: impl FnOnce(&mut BrokerConfig)) -> Harness {
         let limits = ShardLimits { segment_bytes: 8 << 20, block_bytes: 2 << 20, ..ShardLimits::default() };
         let running = start(dir.path(), disk, &limits).unwrap();
         let mut config = BrokerConfig::new(Endpoint { host: "localhost".to_owned(), port: 9092 });
         configure(&mut config);
         let broker = Broker::new(running.shard.clone(), Budgets::new(&Limits::default()), config);
-        Harness { broker, _running: running, _dir: dir, connections: AtomicU64::new(1) }
+        Harness { broker, running, dir, connections: AtomicU64::new(1) }
     }
 
     pub(super) fn admin(&self) -> Client {

@@ -1,6 +1,8 @@
 //! Random histories of a whole shard, one thread, no I/O but the store's: what the engine wants done waits until a step
 //! does it, so that writes, loads, layers and crashes come in any order. Judged from what is durable alone.
 
+mod failpoints;
+
 use super::batch;
 use crate::core::tests::findings::Broken;
 use crate::core::tests::judge::{Judge, UNUSED};
