@@ -301,6 +301,15 @@ async fn a_row_that_was_let_go_of_is_read_again() {
     running.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_thread_that_panics_ends_the_shard() {
+    let (signals, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let thread = start::spawn_beside("semel-rows", &signals, || panic!("fjall could not")).unwrap();
+    assert!(thread.join().is_err(), "a stop in order waits for the thread, and hears of it too");
+    let signal = told.recv().await.unwrap();
+    assert!(matches!(signal, applier::Signal::Failed(StopReason::Panic)), "{signal:?}");
+}
+
 #[test]
 fn a_second_process_on_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -70,18 +70,39 @@ impl StoreError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         use std::io::ErrorKind;
-        let io = |error: &std::io::Error| match error.kind() {
-            ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound => true,
-            // A crash has left the store half made.
-            kind => kind == ErrorKind::AlreadyExists,
-        };
+        if let Some(kind) = self.io_kind() {
+            // What exists already is of a store that a crash has left half made.
+            return matches!(
+                kind,
+                ErrorKind::UnexpectedEof
+                    | ErrorKind::InvalidData
+                    | ErrorKind::NotFound
+                    | ErrorKind::AlreadyExists
+            );
+        }
         match self {
             StoreError::Damaged { .. } | StoreError::Lost { .. } | StoreError::Panic { .. } => true,
             StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => match source {
-                fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => io(error),
-                fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) => false,
+                // Poisoned: something was refused before, and said what.
+                fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) | fjall::Error::Poisoned => {
+                    false
+                }
                 _ => true,
             },
+        }
+    }
+
+    /// What the system has answered, if it was the system.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        match self {
+            StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => match source {
+                fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+                    Some(error.kind())
+                }
+                _ => None,
+            },
+            _ => None,
         }
     }
 
