@@ -6,6 +6,7 @@ use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
 use super::rebuild::{ROWS, RebuildError, Sources, check_made_anew};
 use super::replay::replay;
+use super::trace::{self, Trace};
 use super::upkeep::{
     Duty, ExpireIdle, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention,
     SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
@@ -234,6 +235,7 @@ struct Threads {
     loads: threads::Sender<Vec<RowKey>>,
     view: Arc<ArcSwap<ReadView>>,
     watchers: Arc<Watchers>,
+    trace: Option<Trace>,
 }
 
 impl Ports for Threads {
@@ -267,6 +269,9 @@ impl Ports for Threads {
         self.view.store(view);
         self.watchers.wake(changed.iter().copied());
     }
+    fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_mut()
+    }
 }
 
 fn spawn<T: Send + 'static>(
@@ -287,6 +292,7 @@ fn run(
     space: Space,
 ) -> Result<Running, StartError> {
     let Log { cursor, writer, reader, last, segments, .. } = log;
+    let trace = open_trace(limits.trace.as_deref())?;
     let pressure = Pressure::default();
     let first_view = Arc::new(store.view(last));
     let deadlines = timers(&first_view)?;
@@ -325,6 +331,7 @@ fn run(
         loads,
         view,
         watchers,
+        trace,
     };
     let engine = Engine::new(ports, limits.clone(), begin);
 
@@ -354,6 +361,14 @@ fn run(
         form_cluster(&running.shard);
     }
     Ok(running)
+}
+
+fn open_trace(path: Option<&Path>) -> Result<Option<Trace>, StartError> {
+    let opened = path.map(|path| {
+        let what = || format!("the trace {}", path.display());
+        trace::file(path).map(Trace::new).map_err(|source| StartError::Io { what: what(), source })
+    });
+    opened.transpose()
 }
 
 /// What must happen to whom, and when, as the rows have it.

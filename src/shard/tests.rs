@@ -6,6 +6,7 @@ mod golden;
 mod history;
 mod mutants;
 mod space;
+pub(crate) mod traces;
 mod workload;
 
 use super::*;

@@ -5,6 +5,7 @@ use crate::log::{Disk, RealDisk};
 use crate::net::{
     self, Authority, Budgets, Connection, Limits, Principal, Reply, Service as _, Session as _, Transport,
 };
+use crate::shard::tests::traces::check_file;
 use crate::shard::{Running, ShardLimits, start};
 use crate::types::*;
 use crate::wire::batch::*;
@@ -19,11 +20,13 @@ use tempfile::TempDir;
 /// How long a test waits for what must come.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A broker. Its data go with it.
+const TRACE: &str = "trace";
+
+/// A broker. Its data go with it; every step it took is one of the specification's.
 pub(super) struct Harness {
     pub(super) broker: Broker,
     _running: Running,
-    _dir: TempDir,
+    dir: TempDir,
     connections: AtomicU64,
 }
 
@@ -38,12 +41,14 @@ impl Harness {
 
     pub(super) fn on(disk: Arc<dyn Disk>, configure: impl FnOnce(&mut BrokerConfig)) -> Harness {
         let dir = tempfile::tempdir().unwrap();
-        let limits = ShardLimits { segment_bytes: 8 << 20, block_bytes: 2 << 20, ..ShardLimits::default() };
+        let trace = Some(dir.path().join(TRACE));
+        let limits =
+            ShardLimits { segment_bytes: 8 << 20, block_bytes: 2 << 20, trace, ..ShardLimits::default() };
         let running = start(dir.path(), disk, &limits).unwrap();
         let mut config = BrokerConfig::new(Endpoint { host: "localhost".to_owned(), port: 9092 });
         configure(&mut config);
         let broker = Broker::new(running.shard.clone(), Budgets::new(&Limits::default()), config);
-        Harness { broker, _running: running, _dir: dir, connections: AtomicU64::new(1) }
+        Harness { broker, _running: running, dir, connections: AtomicU64::new(1) }
     }
 
     pub(super) fn admin(&self) -> Client {
@@ -70,6 +75,14 @@ impl Harness {
         let mut client = self.admin();
         let id = client.create_topic(name, partitions).await;
         (client, id)
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            check_file(&self.dir.path().join(TRACE));
+        }
     }
 }
 
