@@ -5,6 +5,7 @@
 use super::block::{HeldReply, OpenBlock, PushError, SealedBlock};
 use super::handle::Ask;
 use super::limits::ShardLimits;
+use super::metrics::Marks;
 use super::table::Table;
 use super::trace::{Awaited, Trace};
 use super::waiting::Waiting;
@@ -36,6 +37,8 @@ pub(super) trait Ports {
     fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]);
     /// Where steps are noted down, if they are.
     fn trace(&mut self) -> Option<&mut Trace>;
+    /// Count a decision. `table` has the rows as they were before it.
+    fn count(&mut self, _command: &Command, _reply: Option<&Reply>, _drafted: &Drafted, _table: &Table) {}
 }
 
 /// How far the write of a block has come.
@@ -126,6 +129,17 @@ impl<P: Ports> Engine<P> {
     pub(super) fn takes_commands(&self) -> bool {
         let backlog: usize = self.backlog.iter().map(|(_, rows)| rows).sum();
         !self.full && backlog <= self.limits.backlog_rows
+    }
+
+    /// Where the shard stands.
+    pub(super) fn marks(&self) -> Marks {
+        Marks {
+            applied: self.applied,
+            durable: self.durable,
+            decided: self.decided,
+            backlog_rows: self.backlog.iter().map(|(_, rows)| rows).sum(),
+            resident_rows: self.table.len(),
+        }
     }
 
     /// Whether everything decided is durable and in the store.
@@ -308,6 +322,7 @@ impl<P: Ports> Engine<P> {
 
     /// Takes what a decision, logged in `block` if it has events, has made of the rows; gives its replies.
     fn take_decided(&mut self, ask: Ask, decided: Decided, block: Option<BlockNumber>) -> Vec<HeldReply> {
+        self.ports.count(&ask.command, decided.reply.as_ref(), &decided.drafted, &self.table);
         let trace = self.ports.trace();
         let traced = trace.and_then(|trace| trace.decided(&self.table, &ask.command, &decided, block));
         let Decided { reply, mut drafted } = decided;

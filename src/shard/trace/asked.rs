@@ -290,12 +290,12 @@ impl Asked {
                 }
             }
             Command::DeleteRecords { partition, to }
-            | Command::ExpireRecords(ExpireRecords { partition, to, .. }) => {
-                if seen.has_changed(&PartitionRow::key(partition)) {
-                    let (p, offset) = (partition.to_string(), to.offset.0);
-                    self.push(json!({"type": "DeleteRecords", "p": p, "offset": offset}), Ok(done()));
-                    self.rows.push(OpenTransactionsRow::key(partition));
-                }
+            | Command::ExpireRecords(ExpireRecords { partition, to, .. })
+                if seen.has_changed(&PartitionRow::key(partition)) =>
+            {
+                let (p, offset) = (partition.to_string(), to.offset.0);
+                self.push(json!({"type": "DeleteRecords", "p": p, "offset": offset}), Ok(done()));
+                self.rows.push(OpenTransactionsRow::key(partition));
             }
             _ => {}
         }

@@ -21,7 +21,7 @@ pub(in crate::shard) fn file(path: &Path) -> io::Result<Sink> {
         if length > left {
             "{\"do\":\"End\",\"why\":\"the file is full\"}\n".clone_into(&mut text);
         }
-        left = left.checked_sub(length).unwrap_or(0);
+        left = left.saturating_sub(length);
         // One write for a line, so that a process that is killed leaves whole lines.
         if let Err(error) = file.write_all(text.as_bytes()) {
             tracing::warn!(%error, "the trace goes no further");
