@@ -143,7 +143,8 @@ fn judged(property: &str) -> String {
     let mut judged = Vec::new();
     for judge in JUDGES {
         let text = read(&root().join(judge));
-        let found = text.split(&format!("\"{property}\",")).skip(1).filter_map(|rest| {
+        let named = format!("\"{property}\",");
+        let found = text.split(&named).skip(1).filter_map(|rest| {
             let rest = rest.trim_start().strip_prefix('"')?;
             rest.split('"').next()
         });
