@@ -16,6 +16,7 @@ mod log;
 mod outcome;
 mod output;
 mod produce;
+mod spec;
 mod status;
 mod topic;
 mod topic_settings;
@@ -71,6 +72,8 @@ pub enum Command {
     Log(log::LogCommand),
     /// Judge what clients saw against what is promised: a history of their calls and the answers
     Check(check::CheckArgs),
+    /// List the properties that semel is built to keep, and where each is specified, checked and shown to bite
+    Spec(spec::SpecArgs),
     /// Measure a broker: throughput, latency, CPU
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -110,6 +113,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
         Some(Command::Log(command)) => log::run(command),
         Some(Command::Check(arguments)) => check::run(&arguments),
+        Some(Command::Spec(arguments)) => spec::run(&arguments),
         Some(Command::Bench(command)) => on_runtime(bench::run(command)),
         Some(Command::Completions { shell }) => completions(shell),
     }

@@ -16,6 +16,7 @@ mod rebuild;
 mod replay;
 mod start;
 mod table;
+pub(crate) mod trace;
 mod upkeep;
 mod waiting;
 mod watch;

@@ -8,6 +8,7 @@ mod history;
 mod mutants;
 mod power;
 mod space;
+pub(crate) mod traces;
 mod workload;
 
 use super::*;

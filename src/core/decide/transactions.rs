@@ -194,6 +194,12 @@ pub(super) fn end_transaction(
 ) -> Result<Result<Identity, Refusal>, Need> {
     let EndTxn { producer, outcome, protocol } = end;
     let id = &producer.transactional_id;
+    // E10 comes before anything that version 1 is told, also that it has been told before.
+    if *protocol == Protocol::V1
+        && let Err(Refusal::NotCoordinator) = find_coordinated(rows, producer, CoordinatorKind::Transaction)?
+    {
+        return Ok(Err(Refusal::NotCoordinator));
+    }
     let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Err(Refusal::ProducerIdMapping)) };
     if let TransactionState::Complete(ended) = &row.state
         && ended.by == producer.identity
@@ -217,11 +223,7 @@ pub(super) fn end_transaction(
             _ => {}
         }
     }
-    let found = match protocol {
-        Protocol::V1 => find_coordinated(rows, producer, CoordinatorKind::Transaction)?,
-        Protocol::V2 => find_holder(rows, id, producer.identity)?,
-    };
-    let row = match found {
+    let row = match find_holder(rows, id, producer.identity)? {
         Ok(row) => row,
         Err(refusal) => return Ok(Err(refusal)),
     };

@@ -7,4 +7,4 @@ pub(crate) mod judge;
 mod prepared;
 pub(crate) mod properties;
 mod rules;
-mod world;
+pub(crate) mod world;

@@ -3,7 +3,7 @@
 use super::findings::Broken;
 use super::history::{Clients, IDS, Step, step};
 use super::judge::Judge;
-use super::world::{TIMEOUT, World};
+use super::world::{TIMEOUT, Watch, World};
 use crate::core::{RowKey, RowValue, TransactionState};
 use crate::types::{Offset, ProducerId};
 use proptest::prelude::*;
@@ -18,6 +18,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A history that `runner` draws: how many steps it took, and what did not hold then.
 pub(crate) fn judge_one(runner: &mut TestRunner) -> (usize, Result<(), Broken>) {
     judge(&steps().new_tree(runner).unwrap().current())
+}
+
+/// A history that `runner` draws, watched: what it breaks is not looked at.
+pub(crate) fn watch_one(runner: &mut TestRunner, watch: Watch) -> usize {
+    let steps = steps().new_tree(runner).unwrap().current();
+    let (mut world, mut clients) = (World::new(2), Clients::default());
+    world.watch = Some(watch);
+    let mut aged = false;
+    for step in &steps {
+        aged |= matches!(step, Step::Age { .. });
+        if !(aged && matches!(step, Step::Restart)) {
+            clients.take(&mut world, step);
+        }
+    }
+    steps.len()
 }
 
 fn judge(steps: &[Step]) -> (usize, Result<(), Broken>) {

@@ -42,7 +42,20 @@ impl Rows {
     }
 }
 
+/// What somebody who watches a world is told.
+pub(crate) enum Happened<'a> {
+    /// A command was decided on these rows.
+    Decided(&'a dyn View, &'a Command, &'a Decided),
+    /// Volatile rows were lost.
+    Restarted,
+    /// A row was put where no event has brought it.
+    Moved(RowKey),
+}
+
+pub(crate) type Watch = Box<dyn FnMut(&Happened<'_>)>;
+
 pub struct World {
+    pub(crate) watch: Option<Watch>,
     pub rows: Rows,
     pub now: Now,
     /// Every event, with the served time at which it was decided.
@@ -57,7 +70,8 @@ impl World {
     pub fn new(partitions: u32) -> World {
         let topic = TopicId(Uuid::from_u128(7));
         let now = Now { served: ServedTime(1), wall: Timestamp(1_000) };
-        let mut world = World { rows: Rows::default(), now, log: Vec::new(), topic, answered: Vec::new() };
+        let mut world =
+            World { watch: None, rows: Rows::default(), now, log: Vec::new(), topic, answered: Vec::new() };
         world.ask(Command::FormCluster { id: Uuid::from_u128(1) });
         let name = TopicName::new("t").unwrap();
         let new = NewTopic { id: topic, name, partitions, config: TopicConfig::new() };
@@ -73,8 +87,11 @@ impl World {
     /// Asks what may have to wait for its answer.
     #[expect(clippy::needless_pass_by_value, reason = "commands are made where they are asked")]
     pub fn ask_waiting(&mut self, command: Command) -> Option<Reply> {
-        let Decided { reply, mut drafted } =
-            decide(&self.rows, self.now, &command).expect("all rows are known");
+        let decided = decide(&self.rows, self.now, &command).expect("all rows are known");
+        if let Some(watch) = &mut self.watch {
+            watch(&Happened::Decided(&self.rows, &command, &decided));
+        }
+        let Decided { reply, mut drafted } = decided;
         self.answered.append(&mut drafted.answered);
         let events = self.rows.take(drafted);
         self.log.extend(events.into_iter().map(|event| (self.now.served, event)));
@@ -118,6 +135,9 @@ impl World {
     /// A restart: volatile rows are lost.
     pub fn restart(&mut self) {
         self.rows = self.replayed();
+        if let Some(watch) = &mut self.watch {
+            watch(&Happened::Restarted);
+        }
     }
 
     pub fn partition(&self, index: i32) -> PartitionId {
@@ -351,6 +371,9 @@ impl World {
         let key = RowKey::Transaction(TransactionalId::new(id).unwrap());
         if let Some(RowValue::Transaction(row)) = self.rows.0.get_mut(&key) {
             row.holder.epoch = ProducerEpoch(epoch);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch(&Happened::Moved(key));
         }
     }
 }

@@ -10,6 +10,8 @@
     reason = "a test"
 )]
 
+mod traceability;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
