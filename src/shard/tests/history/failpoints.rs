@@ -75,7 +75,7 @@ struct Seen {
 impl Holder {
     fn new(protocol: Protocol) -> Holder {
         let nobody = Identity { id: ProducerId(-1), epoch: ProducerEpoch(-1) };
-        Holder { history: History::new(), protocol, identity: nobody }
+        Holder { history: History::new(None), protocol, identity: nobody }
     }
 
     fn producer(&self) -> TransactionalProducer {
