@@ -7,8 +7,8 @@ use super::limits::ShardLimits;
 use super::rebuild::{ROWS, RebuildError, Sources, check_made_anew};
 use super::replay::replay;
 use super::upkeep::{
-    Duty, ExpireIdle, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention,
-    SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+    Duty, ExpireIdle, ExpireOffsets, ForgetKeys, FreeSegments, Ground, GroundStart, MoveLive, Pressure,
+    Retention, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::mutant::{Mutant, mutated};
@@ -388,6 +388,7 @@ impl Space {
             Box::new(SweepRows::default()),
             Box::new(ExpireIdle::transactional_ids(limits.transactional_id_expiration)),
             Box::new(ExpireIdle::producers(limits.producer_id_expiration)),
+            Box::new(ForgetKeys::default()),
             Box::new(Retention::every(limits.retention_check)),
             Box::new(ExpireOffsets::new(limits.offsets_retention)),
             Box::new(TrimIndex::new(ground.clone())),
