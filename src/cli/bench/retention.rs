@@ -47,9 +47,6 @@ pub struct RetentionBench {
     /// The broker's process on this machine: what it has written to disk, and its memory
     #[arg(long, value_name = "PID")]
     broker_pid: Option<u32>,
-    /// The broker's data directory on this machine: how large it becomes
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -165,7 +162,9 @@ async fn phase(
     let config = ProducerConfig { linger: Duration::ZERO, ..ProducerConfig::default() };
     let beside = Producer::new(&client, config)?;
     let beside = tokio::spawn(one_in_flight(beside, topics.beside.clone(), Arc::clone(&over)));
-    let watched = (arguments.data_dir.clone(), arguments.broker_pid);
+    // How large it becomes, if the broker is on this machine.
+    let data_dir = Some(arguments.connect.data_dir.clone()).filter(|dir| dir.is_dir());
+    let watched = (data_dir, arguments.broker_pid);
     let watching = Arc::clone(&over);
     let watch = tokio::task::spawn_blocking(move || watch(watched.0.as_ref(), watched.1, &watching));
     let (begun, before) = (Instant::now(), load.written.load(Ordering::Relaxed));

@@ -200,7 +200,7 @@ pub(super) fn end_transaction(
         // In version 1 a repetition says as much of older connections as what it repeats (E10).
         if *protocol == Protocol::V1 && holds {
             let found = find_coordinated(rows, producer, CoordinatorKind::Transaction)?;
-            return Ok(found.map(drop).and(answer));
+            return Ok(found.map(|_| ()).and(answer));
         }
         return Ok(answer);
     }
