@@ -79,8 +79,7 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         | Event::GroupDeleted { .. } => groups::evolve(rows, at, event),
         Event::OffsetsForgotten { offsets } => removed::<CommittedOffset>(rows, offsets),
         Event::OffsetsCommitted { offsets } => offsets_committed(rows, offsets),
-        Event::KeysAccepted(accepted) => keys::keys_accepted(rows, accepted),
-        Event::KeysForgotten { keys, freed } => keys::keys_forgotten(rows, keys, freed),
+        Event::KeysAccepted(_) | Event::KeysForgotten { .. } => keys::evolve(rows, event),
         Event::RowsSwept { producers, aborted } => {
             removed::<ProducerRow>(rows, producers)?;
             removed::<AbortedRow>(rows, aborted)

@@ -14,7 +14,6 @@ async fn keyed_topic(client: &mut Client, window_ms: &str) -> TopicId {
     let config = |name: &str, value: &str| CreatableTopicConfig {
         name: name.to_owned(),
         value: Some(value.to_owned()),
-        ..Default::default()
     };
     let topic = CreatableTopic {
         name: "t".to_owned(),

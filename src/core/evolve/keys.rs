@@ -1,12 +1,21 @@
 //! What the events of idempotency keys change.
 
 use crate::core::draft::{Draft, Need};
-use crate::core::events::KeysAccepted;
+use crate::core::events::{Event, KeysAccepted};
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
 
-pub(super) fn keys_accepted(rows: &mut Draft<'_>, accepted: &KeysAccepted) -> Result<(), Need> {
+/// Lets an event of keys take effect; of others, nothing.
+pub(super) fn evolve(rows: &mut Draft<'_>, event: &Event) -> Result<(), Need> {
+    match event {
+        Event::KeysAccepted(accepted) => keys_accepted(rows, accepted),
+        Event::KeysForgotten { keys, freed } => keys_forgotten(rows, keys, freed),
+        _ => Ok(()),
+    }
+}
+
+fn keys_accepted(rows: &mut Draft<'_>, accepted: &KeysAccepted) -> Result<(), Need> {
     let KeysAccepted { partition, base_offset, until, transaction, keys } = accepted;
     let topic_key = |key: &IdempotencyKey| TopicKey { topic: partition.topic, key: key.clone() };
     let holder = transaction.iter().map(|(id, _)| KeyHolderRow::key(id));
@@ -54,11 +63,7 @@ pub(super) fn keys_resolved(
     Ok(())
 }
 
-pub(super) fn keys_forgotten(
-    rows: &mut Draft<'_>,
-    keys: &[TopicKey],
-    freed: &[KeyTransaction],
-) -> Result<(), Need> {
+fn keys_forgotten(rows: &mut Draft<'_>, keys: &[TopicKey], freed: &[KeyTransaction]) -> Result<(), Need> {
     rows.require(keys.iter().map(KeyRow::key).chain(freed.iter().map(FreedKeysRow::key)))?;
     for key in keys {
         if let Some(until) = rows.get::<KeyRow>(key)?.map(|row| row.until) {

@@ -111,7 +111,7 @@ public final class Actor {
     private void createTopic(JsonNode request) throws Exception {
         NewTopic topic = new NewTopic(request.get("name").asText(), request.get("partitions").asInt(), (short) 1);
         Map<String, String> config = new HashMap<>();
-        request.path("config").fields().forEachRemaining(set -> config.put(set.getKey(), set.getValue().asText()));
+        request.path("config").properties().forEach(set -> config.put(set.getKey(), set.getValue().asText()));
         try (Admin admin = Admin.create(settings)) {
             admin.createTopics(List.of(topic.configs(config))).all().get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
         }
