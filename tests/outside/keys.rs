@@ -9,7 +9,7 @@ const HEADER: (&str, &str) = ("semel.idempotency.key.header", "semel-idempotency
 
 /// Every seventh record has the key of one that is stored already, the first of all among them.
 fn is_known(n: usize) -> bool {
-    n % 7 == 0
+    n.is_multiple_of(7)
 }
 
 fn records(known: impl Fn(usize) -> bool) -> Vec<(i32, String, String)> {
