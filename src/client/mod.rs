@@ -51,7 +51,10 @@ pub use offsets::{CommittedOffset, GroupMember, OffsetQuery, OffsetToCommit};
 pub use outcomes::{OutcomeQuery, Outcomes, Standing, TransactionOutcome};
 pub use page::{Page, page};
 pub use partitioner::{Partitioner, murmur2};
-pub use producer::{Delivered, Delivery, ProduceError, Producer, ProducerConfig, ProducerRecord};
+pub use producer::{
+    AcceptedKey, Delivered, Delivery, IDEMPOTENCY_KEY_HEADER, ProduceError, Producer, ProducerConfig,
+    ProducerRecord,
+};
 pub use transaction::{
     CommitError, CommitUnknown, Committed, ResolveError, Resolved, Transaction, TransactionConfig,
     TransactionError, TransactionalProducer,

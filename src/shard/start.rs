@@ -10,8 +10,8 @@ use super::replay::replay;
 use super::table::Table;
 use super::trace::{self, Trace};
 use super::upkeep::{
-    Duty, ExpireIdle, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention,
-    SurveySpace, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+    Duty, ExpireIdle, ExpireOffsets, ForgetKeys, FreeSegments, Ground, GroundStart, MoveLive, Pressure,
+    Retention, SurveySpace, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::mutant::{Mutant, mutated};
@@ -491,6 +491,7 @@ impl Space {
             Box::new(SweepRows::default()),
             Box::new(ExpireIdle::transactional_ids(limits.transactional_id_expiration)),
             Box::new(ExpireIdle::producers(limits.producer_id_expiration)),
+            Box::new(ForgetKeys::default()),
             Box::new(Retention::every(limits.retention_check)),
             Box::new(ExpireOffsets::new(limits.offsets_retention)),
             Box::new(TrimIndex::new(ground.clone())),

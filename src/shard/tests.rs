@@ -70,6 +70,7 @@ fn batch(producer: Option<(Identity, i32, bool)>, records: u32) -> (BatchFacts, 
         oldest_timestamp: Timestamp(1000),
         max_timestamp: Timestamp(1000),
         producer,
+        keys: Vec::new(),
     };
     (facts, bytes)
 }
@@ -88,7 +89,7 @@ pub(crate) async fn produce(
         batches: vec![ProduceBatch { partition, batch: facts }],
     };
     match ask(running, Command::Produce(produce), vec![bytes]).await {
-        Reply::Produced(mut answers) => answers.remove(0),
+        Reply::Produced(mut answers) => answers.remove(0).map_err(|refused| refused.refusal),
         other => panic!("{other:?}"),
     }
 }
@@ -276,7 +277,7 @@ async fn decisions_that_do_not_fit_into_a_block_wait_for_the_next_in_order() {
     }
     for (number, answer) in answers.into_iter().enumerate() {
         let Reply::Produced(appended) = answer.await.unwrap() else { panic!("another reply") };
-        assert_eq!(appended[0].unwrap().base_offset.0, i64::try_from(number).unwrap() * 3_000);
+        assert_eq!(appended[0].clone().unwrap().base_offset.0, i64::try_from(number).unwrap() * 3_000);
     }
     assert_eq!(running.shard.view().index(partition, Offset(0)).count(), 50);
     running.stop().await.unwrap();

@@ -4,6 +4,7 @@ pub(crate) mod findings;
 pub(crate) mod groups;
 mod history;
 pub(crate) mod judge;
+mod keys;
 mod prepared;
 pub(crate) mod properties;
 mod rules;

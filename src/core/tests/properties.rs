@@ -4,7 +4,7 @@ use super::findings::Broken;
 use super::history::{Clients, IDS, Step, step};
 use super::judge::Judge;
 use super::world::{TIMEOUT, Watch, World};
-use crate::core::{RowKey, RowValue, TransactionState};
+use crate::core::{RowKey, RowValue, TransactionState, topic_settings};
 use crate::types::{Offset, ProducerId};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -37,6 +37,8 @@ pub(crate) fn watch_one(runner: &mut TestRunner, watch: Watch) -> usize {
 
 fn judge(steps: &[Step]) -> (usize, Result<(), Broken>) {
     let mut world = World::new(2);
+    // So long that some keys are sent again before it is over, and some after.
+    world.set(topic_settings::KEY_WINDOW_MS, "100000");
     let (mut clients, mut judge) = (Clients::default(), Judge::of(world.topic));
     let (mut judged, mut aged) = (0, false);
     for (number, step) in steps.iter().enumerate() {

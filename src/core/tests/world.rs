@@ -179,13 +179,29 @@ impl World {
         first: i32,
         records: u32,
     ) -> Result<Appended, Refusal> {
+        self.produce_keyed(protocol, (id, identity), index, (first, records), &[])
+            .map_err(|refused| refused.refusal)
+    }
+
+    /// A batch whose first records bear these keys.
+    pub fn produce_keyed(
+        &mut self,
+        protocol: Protocol,
+        (id, identity): (Option<&str>, Identity),
+        index: i32,
+        (first, records): (i32, u32),
+        keys: &[&str],
+    ) -> Result<Appended, NotAppended> {
         let producer = Some(BatchProducer {
             identity,
             first_sequence: Sequence::new(first).unwrap(),
             transactional: id.is_some(),
         });
+        let producer = producer.filter(|producer| producer.identity.id != ProducerId::NONE);
         let (bytes, time) = (100 * records, Timestamp(5));
-        let batch = BatchFacts { records, bytes, oldest_timestamp: time, max_timestamp: time, producer };
+        let keys = (0..).zip(keys).map(|(record, key)| RecordKey { record, key: key_of(key) }).collect();
+        let batch =
+            BatchFacts { records, bytes, oldest_timestamp: time, max_timestamp: time, producer, keys };
         let batches = vec![ProduceBatch { partition: self.partition(index), batch }];
         let transactional_id = id.and_then(TransactionalId::new);
         match self.ask(Command::Produce(Produce { transactional_id, protocol, batches })) {
@@ -366,6 +382,27 @@ impl World {
         }
     }
 
+    /// The same of idempotency keys.
+    pub fn forget_keys(&mut self) {
+        let mut forget = ForgetKeys::default();
+        for key in self.rows.0.keys() {
+            match key {
+                RowKey::KeyEnd(end) => forget.keys.push(end.key.clone()),
+                RowKey::FreedKeysEnd(end) => forget.freed.push(end.transaction),
+                _ => {}
+            }
+        }
+        forget.keys.sort();
+        self.ask(Command::ForgetKeys(forget));
+    }
+
+    /// Gives the topic a setting, by a decision.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let change = ConfigChange::Some([(name.to_owned(), Some(value.to_owned()))].into());
+        let configure = Command::ConfigureTopic { topic: self.topic, change, validate_only: false };
+        assert_eq!(self.ask(configure), Reply::Done(Ok(())));
+    }
+
     /// Puts the epoch of an id where a long life would have brought it.
     pub fn age(&mut self, id: &str, epoch: i16) {
         let key = RowKey::Transaction(TransactionalId::new(id).unwrap());
@@ -376,4 +413,9 @@ impl World {
             watch(&Happened::Moved(key));
         }
     }
+}
+
+/// A key of this text.
+pub fn key_of(text: &str) -> IdempotencyKey {
+    IdempotencyKey::new(bytes::Bytes::copy_from_slice(text.as_bytes())).unwrap()
 }

@@ -509,12 +509,12 @@ impl History {
                 }
                 self.clients[who] = Client { identity, ..Client::default() };
             }
-            (What::Produce(who, partition), Reply::Produced(answers)) => match answers[0] {
+            (What::Produce(who, partition), Reply::Produced(answers)) => match &answers[0] {
                 Ok(appended) => self.judge.is_stored(partition, appended.base_offset),
                 // It has been fenced: it begins anew.
                 Err(_) => self.clients[who].identity = None,
             },
-            (What::Idempotent(sent), Reply::Produced(answers)) => match answers[0] {
+            (What::Idempotent(sent), Reply::Produced(answers)) => match &answers[0] {
                 Ok(appended) => {
                     self.judge.is_stored(partition(0), appended.base_offset);
                     let sent = self.sent.iter().position(|other| other.first == sent.first);
