@@ -8,9 +8,10 @@ use super::metrics::ShardMetrics;
 use super::rebuild::{ROWS, RebuildError, Sources, check_made_anew};
 use super::replay::replay;
 use super::table::Table;
+use super::trace::{self, Trace};
 use super::upkeep::{
-    Duty, ExpireIdle, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention,
-    SurveySpace, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+    Duty, ExpireIdle, ExpireOffsets, ForgetKeys, FreeSegments, Ground, GroundStart, MoveLive, Pressure,
+    Retention, SurveySpace, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::mutant::{Mutant, mutated};
@@ -262,6 +263,7 @@ struct Threads {
     loads: threads::Sender<Vec<RowKey>>,
     view: Arc<ArcSwap<ReadView>>,
     watchers: Arc<Watchers>,
+    trace: Option<Trace>,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -296,6 +298,9 @@ impl Ports for Threads {
     fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]) {
         self.view.store(view);
         self.watchers.wake(changed.iter().copied());
+    }
+    fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_mut()
     }
     fn count(&mut self, command: &Command, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
         self.metrics.decided(command, reply, drafted, table);
@@ -336,6 +341,7 @@ fn run(
     space: Space,
 ) -> Result<Running, StartError> {
     let Log { cursor, writer, reader, last, segments, .. } = log;
+    let trace = open_trace(limits.trace.as_deref())?;
     let pressure = Pressure::default();
     let first_view = Arc::new(store.view(last));
     let deadlines = timers(&first_view)?;
@@ -352,6 +358,7 @@ fn run(
         Arc::clone(&reader),
         pressure.clone(),
         Arc::clone(&metrics),
+        store.clone(),
     );
     let recycler = writer.recycler();
     let ground = GroundStart {
@@ -381,6 +388,7 @@ fn run(
         loads,
         view,
         watchers,
+        trace,
         metrics: Arc::clone(&metrics),
     };
     let engine = Engine::new(ports, limits.clone(), begin);
@@ -404,6 +412,14 @@ fn run(
         form_cluster(&running.shard);
     }
     Ok(running)
+}
+
+fn open_trace(path: Option<&Path>) -> Result<Option<Trace>, StartError> {
+    let opened = path.map(|path| {
+        let what = || format!("the trace {}", path.display());
+        trace::file(path).map(Trace::new).map_err(|source| StartError::Io { what: what(), source })
+    });
+    opened.transpose()
 }
 
 /// The threads beside the loop, and the queues to them.
@@ -475,6 +491,7 @@ impl Space {
             Box::new(SweepRows::default()),
             Box::new(ExpireIdle::transactional_ids(limits.transactional_id_expiration)),
             Box::new(ExpireIdle::producers(limits.producer_id_expiration)),
+            Box::new(ForgetKeys::default()),
             Box::new(Retention::every(limits.retention_check)),
             Box::new(ExpireOffsets::new(limits.offsets_retention)),
             Box::new(TrimIndex::new(ground.clone())),
