@@ -157,6 +157,7 @@ Bearers(s, k, time) == {i \in DOMAIN s.log : s.log[i].key = k /\ time < s.log[i]
 
 (* A key is refused if and only if a record bears it that is not undone; for good only if that one cannot be undone or is   *)
 (* the asker's own: what an abort undoes gives its key back in the same step, and what a commit makes good keeps it. *)
+(* The keys of a transaction are accepted if and only if it commits. *)
 KeysAtomicWithTxn ==
     \A k \in Keys, t \in Txns \union {None} :
         LET answer == JudgeKey(topic, k, t, now)

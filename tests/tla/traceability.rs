@@ -39,7 +39,7 @@ fn every_property_is_checked_and_can_fail() {
     assert_eq!(sections.len(), properties().len());
     for section in sections {
         let name = section.lines().next().unwrap_or_default();
-        assert!(!section.contains("- **says**: \n"), "{name} has no comment in tla/Properties.tla");
+        assert!(!section.contains("- **says**: \n"), "{name} has no comment above its definition");
         assert!(!section.contains("- **models**: none"), "no model is checked for {name}");
         let defects = ["- **mutants of the code**: none", "- **negative controls**: none"];
         assert!(!defects.iter().all(|none| section.contains(none)), "nothing shows that {name} can fail");
@@ -60,9 +60,10 @@ fn table() -> String {
         };
         write!(
             table,
-            "\n## {property}\n\n- **says**: {says}\n- **specification**: `{property}` in `tla/Properties.tla`\n\
+            "\n## {property}\n\n- **says**: {says}\n- **specification**: `{property}` in `{}`\n\
              - **models**: {}\n- **histories of the code**: {}\n- **histories of clients**: {clients}\n\
              - **mutants of the code**: {}\n- **negative controls**: {}\n",
+            definition(&property),
             all(&models),
             judged(&property),
             all(&mutants),
@@ -87,9 +88,18 @@ fn properties() -> Vec<String> {
         .collect()
 }
 
+/// The modules that define properties.
+const DEFINITIONS: [&str; 2] = ["tla/Properties.tla", "tla/IdempotencyKeys.tla"];
+
+/// The module that defines a property.
+fn definition(property: &str) -> &'static str {
+    let defines = |module: &&str| read(&root().join(module)).contains(&format!("\n{property} =="));
+    DEFINITIONS.into_iter().find(defines).expect("every property is defined")
+}
+
 /// The comment above each definition.
 fn says() -> BTreeMap<String, String> {
-    let module = read(&root().join("tla/Properties.tla"));
+    let module: String = DEFINITIONS.map(|module| read(&root().join(module))).concat();
     let lines: Vec<&str> = module.lines().collect();
     let pairs = lines.windows(2).filter_map(|pair| {
         let says = pair[0].strip_prefix("(* ")?.strip_suffix(" *)")?;
