@@ -13,6 +13,7 @@
 mod alter_configs;
 mod api_versions;
 mod authorise;
+mod backup;
 mod config;
 mod coordinator;
 mod delete_records;
@@ -24,6 +25,7 @@ mod failure;
 mod fetch;
 mod group_offsets;
 mod groups;
+mod leader_epoch;
 mod limits;
 mod list_offsets;
 mod markers;

@@ -101,6 +101,8 @@ pub enum Event {
     OffsetsForgotten { offsets: Vec<GroupOffsetKey> },
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
+    /// The log was restored from a backup: producer ids below `ids_from` may speak of what is not in it.
+    LogRestored { restore: Uuid, ids_from: ProducerId, leader_epoch: LeaderEpoch },
     /// Rows are gone whose partition is gone, and aborted ranges that end below the log start.
     RowsSwept { producers: Vec<ProducerKey>, aborted: Vec<AbortedKey> },
 }
@@ -244,4 +246,5 @@ codec_enum!(Event {
     83 => MembersLeft { group, members },
     84 => GroupDeleted { group },
     85 => OffsetsForgotten { offsets },
+    110 => LogRestored { restore, ids_from, leader_epoch },
 });

@@ -1,8 +1,10 @@
 //! The rows: semel's state, as the fold of its events. A row is found by its key alone; `decide` reads no ranges.
 
 mod groups;
+mod restored;
 
 pub use groups::*;
+pub use restored::*;
 
 use super::limits::IDLE_SPAN;
 use super::mutant::{Mutant, mutated};
@@ -105,6 +107,10 @@ rows! {
     IdleProducer[IdleProducerKey] => IdleProducerRow,
     /// How one of a transactional id's newest transactions ended.
     Outcome[OutcomeKey] => OutcomeRow,
+    /// That the log was restored from a backup.
+    Restored[()] => RestoredRow,
+    /// Where a partition's leader epochs begin.
+    LeaderEpochs[PartitionId] => LeaderEpochsRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
     /// Volatile: a transactional id's newest connection to one kind of coordinator.
@@ -349,8 +355,10 @@ pub enum EndReason {
     Operator,
     /// It held back a topic's last stable offset for longer than the topic allows.
     Budget,
+    /// It was open in a backup from which the log was restored: what it did after that is gone.
+    Restored,
 }
-codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced, 3 => Operator, 4 => Budget });
+codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced, 3 => Operator, 4 => Budget, 5 => Restored });
 
 impl EndReason {
     /// Whether its producer was only too slow, and may go on (KIP-588).

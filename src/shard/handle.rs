@@ -1,5 +1,6 @@
 //! What the rest of the broker holds of the shard: ask it something, look at its rows, wait for a change.
 
+use super::backup::{BackupRefused, BackupStanding, Backups};
 use super::metrics::ShardMetrics;
 use super::upkeep::Pressure;
 use super::watch::{Watch, Watchers};
@@ -70,6 +71,7 @@ pub struct Shard {
     reader: Arc<Reader>,
     pressure: Pressure,
     metrics: Arc<ShardMetrics>,
+    backups: Backups,
 }
 
 impl Shard {
@@ -80,14 +82,25 @@ impl Shard {
         reader: Arc<Reader>,
         pressure: Pressure,
         metrics: Arc<ShardMetrics>,
+        backups: Backups,
     ) -> Shard {
-        Shard { asks, view, watchers, reader, pressure, metrics }
+        Shard { asks, view, watchers, reader, pressure, metrics, backups }
     }
 
     /// What the shard counts.
     #[must_use]
     pub fn metrics(&self) -> &Arc<ShardMetrics> {
         &self.metrics
+    }
+
+    /// Asks for a backup of that name, and where it stands ([`Backups::ask`]). It reads the manifest of one that is complete:
+    /// off the async threads.
+    pub async fn back_up(&self, name: String) -> Result<BackupStanding, BackupRefused> {
+        let backups = self.backups.clone();
+        match tokio::task::spawn_blocking(move || backups.ask(&name)).await {
+            Ok(standing) => standing,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
     /// Whether the disk's reserve has been reached: then what takes more space is to be refused, with an error that

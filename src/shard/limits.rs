@@ -1,6 +1,7 @@
 //! The limits of a shard, in one place, each with its reason.
 
 use crate::store::StoreLimits;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The limits of a shard.
@@ -43,6 +44,8 @@ pub struct ShardLimits {
     pub store: StoreLimits,
     /// How the log's space is kept.
     pub space: SpaceLimits,
+    /// The directory of this broker's backups; without one, none are taken.
+    pub backup_dir: Option<PathBuf>,
 }
 
 /// How the log's space is kept, and how much of the disk's time that may take.
@@ -116,6 +119,7 @@ impl Default for ShardLimits {
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             store: StoreLimits::default(),
             space: SpaceLimits::default(),
+            backup_dir: None,
         }
     }
 }

@@ -6,5 +6,6 @@ mod history;
 pub(crate) mod judge;
 mod prepared;
 pub(crate) mod properties;
+pub(crate) mod restores;
 mod rules;
 mod world;
