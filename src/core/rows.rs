@@ -1,9 +1,11 @@
 //! The rows: semel's state, as the fold of its events. A row is found by its key alone; `decide` reads no ranges.
 
 mod groups;
+mod keys;
 mod restored;
 
 pub use groups::*;
+pub use keys::*;
 pub use restored::*;
 
 use super::limits::IDLE_SPAN;
@@ -111,6 +113,16 @@ rows! {
     Restored[()] => RestoredRow,
     /// Where a partition's leader epochs begin.
     LeaderEpochs[PartitionId] => LeaderEpochsRow,
+    /// A key that has been taken in a topic.
+    IdempotencyKey[TopicKey] => KeyRow,
+    /// When a key's window ends.
+    KeyEnd[KeyEndKey] => KeyEndRow,
+    /// The keys that a transaction took are free.
+    FreedKeys[KeyTransaction] => FreedKeysRow,
+    /// When the last window among them ends.
+    FreedKeysEnd[FreedKeysEndKey] => FreedKeysEndRow,
+    /// The open transaction of a transactional id that has taken keys.
+    KeyHolder[TransactionalId] => KeyHolderRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
     /// Volatile: a transactional id's newest connection to one kind of coordinator.

@@ -6,7 +6,7 @@ use super::upkeep::Pressure;
 use super::watch::{Watch, Watchers};
 use crate::core::{Command, Reply};
 use crate::log::{Place, ReadError, Reader};
-use crate::store::ReadView;
+use crate::store::{Database, ReadView};
 use crate::types::{ConnectionId, PartitionId};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -72,6 +72,7 @@ pub struct Shard {
     pressure: Pressure,
     metrics: Arc<ShardMetrics>,
     backups: Backups,
+    store: Database,
 }
 
 impl Shard {
@@ -83,8 +84,16 @@ impl Shard {
         pressure: Pressure,
         metrics: Arc<ShardMetrics>,
         backups: Backups,
+        store: Database,
     ) -> Shard {
-        Shard { asks, view, watchers, reader, pressure, metrics, backups }
+        Shard { asks, view, watchers, reader, pressure, metrics, backups, store }
+    }
+
+    /// Whether a read of a view may wait for the disk now, because the store is writing tables: such a read is not for an
+    /// async thread.
+    #[must_use]
+    pub fn reads_may_wait(&self) -> bool {
+        self.store.is_rewriting()
     }
 
     /// What the shard counts.

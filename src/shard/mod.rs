@@ -17,12 +17,13 @@ mod rebuild;
 mod replay;
 mod start;
 mod table;
+pub(crate) mod trace;
 mod upkeep;
 mod waiting;
 mod watch;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use backup::{
     BackupError, BackupFile, BackupRefused, BackupStanding, CheckedRows, Manifest, PartitionEnd, Restored,
