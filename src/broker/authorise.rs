@@ -25,6 +25,8 @@ pub(super) enum Operation {
     DeleteGroups,
     /// See the broker's own configuration.
     DescribeBroker,
+    /// Have a backup taken: whoever reads it reads everybody's records.
+    TakeBackups,
     /// What only brokers ask of one another: enrolment in the name of others.
     ActForCluster,
 }
@@ -39,6 +41,7 @@ pub(super) fn authorise(authority: Authority, operation: Operation) -> bool {
         | Operation::GrowTopics
         | Operation::AlterTopics
         | Operation::DeleteGroups
+        | Operation::TakeBackups
         | Operation::ActForCluster => authority == Authority::Admin,
     }
 }

@@ -2,13 +2,13 @@
 
 use super::authorise::topic_operations;
 use super::failure::Failure;
+use super::leader_epoch;
 use super::limits::DESCRIBED_PARTITIONS_MAX;
-use super::metadata::LEADER_EPOCH;
 use super::names::{self, Topic};
 use super::service::NODE;
 use super::session::Context;
 use crate::store::ReadView;
-use crate::types::TopicName;
+use crate::types::{LeaderEpoch, TopicName};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
 use std::collections::BTreeSet;
@@ -49,6 +49,7 @@ fn describe(
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
     let mut left = limit.clamp(1, DESCRIBED_PARTITIONS_MAX);
     let cursor = request.cursor.map(|cursor| (cursor.topic_name, cursor.partition_index));
+    let leader_epoch = leader_epoch::current(view)?;
     let mut topics = Vec::new();
     let mut next_cursor = None;
     for (name, topic) in asked {
@@ -63,7 +64,8 @@ fn describe(
             break;
         }
         let mut indexes = topic.indexes().filter(|index| *index >= first);
-        let partitions: Vec<_> = indexes.by_ref().take(left).map(partition).collect();
+        let partitions: Vec<_> =
+            indexes.by_ref().take(left).map(|index| partition(index, leader_epoch)).collect();
         left -= partitions.len();
         let rest = indexes.next();
         topics.push(DescribeTopicPartitionsResponseTopic {
@@ -89,11 +91,11 @@ fn missing(name: String) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic { error_code, name: Some(name), ..Default::default() }
 }
 
-fn partition(index: i32) -> DescribeTopicPartitionsResponsePartition {
+fn partition(index: i32, leader_epoch: LeaderEpoch) -> DescribeTopicPartitionsResponsePartition {
     DescribeTopicPartitionsResponsePartition {
         partition_index: index,
         leader_id: NODE.0,
-        leader_epoch: LEADER_EPOCH,
+        leader_epoch: leader_epoch.0,
         replica_nodes: vec![NODE.0],
         isr_nodes: vec![NODE.0],
         eligible_leader_replicas: Some(Vec::new()),

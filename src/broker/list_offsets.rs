@@ -1,13 +1,12 @@
 //! ListOffsets and OffsetForLeaderEpoch: finding places in a partition.
 
 use super::failure::Failure;
-use super::metadata::LEADER_EPOCH;
-use super::names;
 use super::session::Context;
+use super::{leader_epoch, names};
 use crate::core::PartitionRow;
 use crate::log::Place;
-use crate::store::IndexEntry;
-use crate::types::{Offset, PartitionId, Timestamp};
+use crate::store::{IndexEntry, ReadView};
+use crate::types::{LeaderEpoch, Offset, PartitionId, Timestamp};
 use crate::wire::ErrorCode;
 use crate::wire::batch::{Batch, BatchError, BatchLimits};
 use crate::wire::messages::*;
@@ -73,7 +72,7 @@ pub(super) async fn answer(cx: Context, request: ListOffsetsRequest) -> Result<L
                 None => Err(ErrorCode::UnknownTopicOrPartition),
                 Some(partition) => find(&cx, partition, &asked, committed).await?,
             };
-            partitions.push(partition_response(cx.version, index, found));
+            partitions.push(partition_response(&cx, partition, index, found)?);
         }
         topics.push(ListOffsetsTopicResponse { name, partitions });
     }
@@ -84,21 +83,27 @@ pub(super) async fn answer(cx: Context, request: ListOffsetsRequest) -> Result<L
 type Found = Option<(Offset, Timestamp)>;
 
 fn partition_response(
-    version: i16,
+    cx: &Context,
+    partition: Option<PartitionId>,
     partition_index: i32,
     found: Result<Found, ErrorCode>,
-) -> ListOffsetsPartitionResponse {
-    match found {
+) -> Result<ListOffsetsPartitionResponse, Failure> {
+    Ok(match found {
         Err(error_code) => ListOffsetsPartitionResponse { partition_index, error_code, ..Default::default() },
         Ok(None) => ListOffsetsPartitionResponse { partition_index, ..Default::default() },
         Ok(Some((offset, timestamp))) => ListOffsetsPartitionResponse {
             partition_index,
             timestamp: timestamp.0,
             offset: offset.0,
-            leader_epoch: if version >= LEADER_EPOCHS { LEADER_EPOCH } else { -1 },
+            leader_epoch: match partition {
+                Some(partition) if cx.version >= LEADER_EPOCHS => {
+                    leader_epoch::at(&cx.view(), partition, offset)?
+                }
+                _ => -1,
+            },
             ..Default::default()
         },
-    }
+    })
 }
 
 /// The first version of ListOffsets whose answers have leader epochs.
@@ -110,7 +115,7 @@ async fn find(
     asked: &ListOffsetsPartition,
     committed: bool,
 ) -> Result<Result<Found, ErrorCode>, Failure> {
-    let target = match check_leader_epoch(asked.current_leader_epoch)
+    let target = match leader_epoch::check(&cx.view(), asked.current_leader_epoch)?
         .and_then(|()| Target::of(asked.timestamp, cx.version))
     {
         Ok(target) => target,
@@ -127,11 +132,6 @@ async fn find(
         Target::MaxTimestamp => find_newest(cx, partition, row.log_start..end).await?,
         Target::Since(timestamp) => find_since(cx, partition, row.log_start..end, timestamp).await?,
     })
-}
-
-/// A client that knows a newer leader than this one waits until it is known here too: there is none.
-pub(super) fn check_leader_epoch(current: i32) -> Result<(), ErrorCode> {
-    if current > LEADER_EPOCH { Err(ErrorCode::UnknownLeaderEpoch) } else { Ok(()) }
 }
 
 /// The newest record by its timestamp. The batch that holds the log start may have lost the one that its entry speaks of, so
@@ -239,32 +239,34 @@ pub(super) async fn answer_epochs(
         let mut partitions = Vec::with_capacity(asked.len());
         for asked in asked {
             let partition = topic.as_ref().and_then(|topic| topic.partition(asked.partition));
-            let row = match partition {
-                Some(partition) => view.get::<PartitionRow>(&partition)?,
-                None => None,
-            };
-            partitions.push(epoch_end(&asked, row.as_ref()));
+            partitions.push(epoch_end(&view, &asked, partition)?);
         }
         topics.push(OffsetForLeaderTopicResult { topic: name, partitions });
     }
     Ok(OffsetForLeaderEpochResponse { topics, ..Default::default() })
 }
 
-/// There is one epoch, and it has not ended: its end is the end of the partition. Of any other nothing is known.
-fn epoch_end(asked: &OffsetForLeaderPartition, row: Option<&PartitionRow>) -> OffsetForLeaderEpochEndOffset {
+/// Up to where a client that has read in one leader epoch has read what is still there (KIP-320).
+fn epoch_end(
+    view: &ReadView,
+    asked: &OffsetForLeaderPartition,
+    partition: Option<PartitionId>,
+) -> Result<OffsetForLeaderEpochEndOffset, Failure> {
     let answer = OffsetForLeaderEpochEndOffset { partition: asked.partition, ..Default::default() };
-    let Some(row) = row else {
-        return OffsetForLeaderEpochEndOffset { error_code: ErrorCode::UnknownTopicOrPartition, ..answer };
+    let refused = |error_code| Ok(OffsetForLeaderEpochEndOffset { error_code, ..answer.clone() });
+    let Some(partition) = partition else { return refused(ErrorCode::UnknownTopicOrPartition) };
+    let Some(row) = view.get::<PartitionRow>(&partition)? else {
+        return refused(ErrorCode::UnknownTopicOrPartition);
     };
-    match check_leader_epoch(asked.current_leader_epoch) {
-        Err(error_code) => OffsetForLeaderEpochEndOffset { error_code, ..answer },
-        Ok(()) if asked.leader_epoch == LEADER_EPOCH => OffsetForLeaderEpochEndOffset {
-            leader_epoch: LEADER_EPOCH,
-            end_offset: row.next_offset.0,
-            ..answer
-        },
-        Ok(()) => answer,
+    if let Err(code) = leader_epoch::check(view, asked.current_leader_epoch)? {
+        return refused(code);
     }
+    let end = leader_epoch::end_of(view, partition, &row, LeaderEpoch(asked.leader_epoch))?;
+    Ok(end.map_or(answer.clone(), |(epoch, end)| OffsetForLeaderEpochEndOffset {
+        leader_epoch: epoch.0,
+        end_offset: end.0,
+        ..answer
+    }))
 }
 
 #[cfg(test)]
@@ -283,17 +285,5 @@ mod tests {
         assert_eq!(Target::of(-6, 11), Ok(Target::Tiered));
         assert_eq!(Target::of(-7, 11), Err(ErrorCode::UnsupportedVersion));
         assert_eq!(Target::of(5, 1), Ok(Target::Since(Timestamp(5))));
-    }
-
-    #[test]
-    fn the_one_epoch_ends_where_the_partition_does() {
-        let row = PartitionRow { next_offset: Offset(42), ..Default::default() };
-        let end = |leader_epoch, current_leader_epoch| {
-            let asked = OffsetForLeaderPartition { partition: 3, current_leader_epoch, leader_epoch };
-            epoch_end(&asked, Some(&row))
-        };
-        assert_eq!((end(0, -1).leader_epoch, end(0, 0).end_offset), (0, 42));
-        assert_eq!((end(1, -1).leader_epoch, end(1, -1).end_offset), (-1, -1));
-        assert_eq!(end(0, 1).error_code, ErrorCode::UnknownLeaderEpoch);
     }
 }

@@ -5,12 +5,12 @@ use super::failure::{Failure, expect};
 use super::names::{self, Topic};
 use super::service::{NODE, reply_to};
 use super::session::Context;
-use super::{errors, topics};
+use super::{errors, leader_epoch, topics};
 use crate::core::{Command, Refusal};
 use crate::net::Authority;
 use crate::shard::Answer;
 use crate::store::ReadView;
-use crate::types::{TopicId, TopicName};
+use crate::types::{LeaderEpoch, TopicId, TopicName};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
 use std::collections::HashMap;
@@ -22,9 +22,6 @@ const CREATED_MAX: usize = 1_000;
 const INLINE_MAX: usize = 64;
 /// What says that authorised operations were not asked for.
 const NOT_ASKED: i32 = i32::MIN;
-
-/// The only epoch that partitions have on one node.
-pub(super) const LEADER_EPOCH: i32 = 0;
 
 pub(super) async fn accept(
     cx: Context,
@@ -89,6 +86,7 @@ async fn answer(
             true => topic_operations(authority),
             false => NOT_ASKED,
         },
+        leader_epoch: leader_epoch::current(&cx.view())?,
         refused,
     };
     let topics = match request.topics {
@@ -123,6 +121,7 @@ fn operations_of_cluster(authority: Authority, asked: bool) -> i32 {
 struct LookUp {
     version: i16,
     topic_operations: i32,
+    leader_epoch: LeaderEpoch,
     /// Topics that could not be created, and why.
     refused: HashMap<String, ErrorCode>,
 }
@@ -167,7 +166,7 @@ impl LookUp {
         MetadataResponseTopic {
             name: Some(topic.row.name.as_str().to_owned()),
             topic_id: topic.id,
-            partitions: topic.indexes().map(partition).collect(),
+            partitions: topic.indexes().map(|index| partition(index, self.leader_epoch)).collect(),
             topic_authorized_operations: self.topic_operations,
             ..Default::default()
         }
@@ -181,11 +180,11 @@ impl LookUp {
     }
 }
 
-fn partition(index: i32) -> MetadataResponsePartition {
+fn partition(index: i32, leader_epoch: LeaderEpoch) -> MetadataResponsePartition {
     MetadataResponsePartition {
         partition_index: index,
         leader_id: NODE.0,
-        leader_epoch: LEADER_EPOCH,
+        leader_epoch: leader_epoch.0,
         replica_nodes: vec![NODE.0],
         isr_nodes: vec![NODE.0],
         ..Default::default()

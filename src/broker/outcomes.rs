@@ -4,7 +4,7 @@
 use super::failure::Failure;
 use super::session::Context;
 use crate::core::limits::OUTCOMES_PER_ID_MAX;
-use crate::core::{EndReason, Identity, Outcome, OutcomeRow, TransactionRow, TransactionState};
+use crate::core::{EndReason, Identity, Outcome, OutcomeRow, RestoredRow, TransactionRow, TransactionState};
 use crate::store::ReadView;
 use crate::types::{ProducerEpoch, ProducerId, TransactionalId, TxnNumber};
 use crate::wire::ErrorCode;
@@ -61,7 +61,8 @@ pub(super) async fn answer(
         return Ok(refused(ErrorCode::TransactionalIdNotFound, message));
     };
     let known = known(&view, &id, &row)?;
-    let absence = absence(asked, &row, &known);
+    let ids_from = view.get::<RestoredRow>(&())?.map_or(ProducerId(0), |restored| restored.ids_from);
+    let absence = absence(asked, &row, &known, ids_from);
     let transactions: Vec<_> = known
         .into_iter()
         .filter(|(number, producer, _)| asked.takes(*number, *producer))
@@ -114,6 +115,7 @@ fn ended(number: TxnNumber, state: i8, row: OutcomeRow) -> DescribedOutcome {
         EndReason::Fenced => outcome_reason::FENCED,
         EndReason::Operator => outcome_reason::OPERATOR,
         EndReason::Budget => outcome_reason::BUDGET,
+        EndReason::Restored => outcome_reason::RESTORED,
     };
     let decided_time_ms = row.operator.as_ref().map_or(-1, |decision| decision.at.0);
     let operator = row.operator.map(|decision| decision.operator);
@@ -122,8 +124,11 @@ fn ended(number: TxnNumber, state: i8, row: OutcomeRow) -> DescribedOutcome {
 
 /// Why nothing is known of what was asked for, if nothing is. "Never begun" is said only where it is certain: identities
 /// grow with each transaction, so one between two remembered ones would be remembered as well.
-fn absence(asked: Asked, row: &TransactionRow, known: &[Known]) -> i8 {
+///
+/// Under a producer id below `ids_from` there may have been more than a backup had.
+fn absence(asked: Asked, row: &TransactionRow, known: &[Known], ids_from: ProducerId) -> i8 {
     match asked {
+        Asked::Of(identity) if identity.id < ids_from => absence::FORGOTTEN,
         Asked::All => absence::NOT_BEGUN,
         Asked::Number(number) if number > row.number => absence::NOT_BEGUN,
         Asked::Number(_) => absence::FORGOTTEN,

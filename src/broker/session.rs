@@ -6,9 +6,9 @@ use super::fetch::Skips;
 use super::limits::{LISTED_MAX, UNRESERVED_ANSWER_BYTES};
 use super::service::Node;
 use super::{
-    alter_configs, api_versions, authorise, coordinator, delete_records, describe_configs, describe_topics,
-    enrolment, fetch, group_offsets, groups, list_offsets, markers, metadata, outcomes, produce, producer_id,
-    topics, transaction_admin, transactions, two_phase, txn_offsets,
+    alter_configs, api_versions, authorise, backup, coordinator, delete_records, describe_configs,
+    describe_topics, enrolment, fetch, group_offsets, groups, list_offsets, markers, metadata, outcomes,
+    produce, producer_id, topics, transaction_admin, transactions, two_phase, txn_offsets,
 };
 use crate::core::Command;
 use crate::net::{self, Budget, Connection, Reply};
@@ -129,6 +129,7 @@ async fn dispatch(cx: Context, body: Bytes) -> Result<Reply, Failure> {
         ApiKey::DescribeOutcomes => cx.read(body, outcomes::answer),
         ApiKey::PrepareTxn => cx.accept(body, two_phase::accept_prepare).await,
         ApiKey::EndTxnByOperator => cx.accept(body, two_phase::accept_end).await,
+        ApiKey::TakeBackup => cx.read(body, backup::answer),
         ApiKey::DescribeConfigs => cx.read(body, describe_configs::answer),
         ApiKey::AlterConfigs => cx.accept(body, alter_configs::accept_replacement).await,
         ApiKey::IncrementalAlterConfigs => cx.accept(body, alter_configs::accept_incremental).await,

@@ -5,6 +5,7 @@
 //! ([`Outcome`]). Every error says what happened and what to do. This room must never speak the protocol itself, and
 //! never write to standard output what is not a result.
 
+mod backup;
 mod bench;
 mod broker;
 mod check;
@@ -21,6 +22,7 @@ mod status;
 mod topic;
 mod topic_settings;
 mod txn;
+mod verify;
 
 pub use outcome::{CliError, Outcome};
 
@@ -67,6 +69,12 @@ pub enum Command {
     Produce(produce::ProduceArgs),
     /// Print the records of a topic
     Consume(consume::ConsumeArgs),
+    /// Have the broker take a backup, while it serves
+    Backup(backup::BackupArgs),
+    /// Make a data directory of a backup, and say where its partitions end
+    Restore(backup::RestoreArgs),
+    /// Check a data directory or a backup: every checksum, every transaction, the rows against the log
+    Verify(verify::VerifyArgs),
     /// Verify, inspect and export the log of a broker that does not run
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -111,6 +119,9 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         Some(Command::Group(command)) => on_runtime(group::run(command)),
         Some(Command::Produce(arguments)) => on_runtime(produce::run(arguments)),
         Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
+        Some(Command::Backup(arguments)) => on_runtime(backup::backup(arguments)),
+        Some(Command::Restore(arguments)) => backup::restore_backup(&arguments),
+        Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Log(command)) => log::run(command),
         Some(Command::Check(arguments)) => check::run(&arguments),
         Some(Command::Spec(arguments)) => spec::run(&arguments),

@@ -3,6 +3,7 @@
 use crate::client::{ClientError, CommitError, ProduceError, TransactionError};
 use crate::log::{DiskError, InspectError, LockError};
 use crate::serve::{ServeError, SettingsError};
+use crate::shard::{BackupError, RowsProblem};
 use crate::wire::batch::BatchError;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -63,6 +64,12 @@ pub enum CliError {
     /// A record batch cannot be opened.
     #[error("a stored record batch cannot be opened: {0}")]
     Batch(#[from] BatchError),
+    /// A backup cannot be used.
+    #[error("{0}")]
+    Backup(#[from] BackupError),
+    /// Rows cannot be made of a log.
+    #[error("{0}")]
+    Rows(#[from] RowsProblem),
     /// Parts of a log are not what was written.
     #[error("the log is damaged in {problems} places")]
     Damaged {
@@ -117,6 +124,10 @@ impl CliError {
             CliError::Serve(_) | CliError::Settings(_) | CliError::Lock(_) | CliError::Disk(_) => {
                 String::new()
             }
+            CliError::Backup(_) => {
+                "restore another backup; `semel verify` says what is wrong with one".to_owned()
+            }
+            CliError::Rows(_) => "keep the files; `semel log verify` reads the log alone".to_owned(),
             CliError::Inspect(_) => "name a broker's data directory, or its `log` directory".to_owned(),
             CliError::Batch(_) => "export the batches as they are with `--format batches`".to_owned(),
             CliError::Damaged { .. } => {

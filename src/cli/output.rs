@@ -1,9 +1,45 @@
 //! Text for people and programs: tables, safe text for arbitrary bytes, times, sizes.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
+
+/// How far long work has come, for who looks at it on a terminal.
+pub(super) struct Progress(ProgressBar);
+
+impl Progress {
+    /// Work on so many bytes.
+    pub(super) fn of_bytes(total: u64) -> Progress {
+        if !io::stderr().is_terminal() {
+            return Progress(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
+        Progress(ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+
+    /// It is more, or less, than was thought.
+    pub(super) fn total(&self, bytes: u64) {
+        self.0.set_length(bytes);
+    }
+
+    /// So many bytes are done in all,
+    pub(super) fn reach(&self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+
+    /// or so many more.
+    pub(super) fn add(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
 
 /// One column of a table.
 pub(super) struct Column {

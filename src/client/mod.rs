@@ -11,6 +11,7 @@
 //! Start with [`Client::connect`]; then [`Producer`], [`TransactionalProducer`], [`Consumer`] or [`Admin`].
 
 mod admin;
+mod admin_backup;
 mod admin_groups;
 mod admin_topics;
 mod backoff;
@@ -36,6 +37,7 @@ pub use crate::wire::batch::{Compression, RecordHeader};
 pub use admin::{
     Admin, BrokerDescription, ClusterDescription, NewTopic, PartitionDescription, TopicDescription,
 };
+pub use admin_backup::{BackupProgress, BackupTaken};
 pub use admin_groups::{
     GroupDescription, GroupFilter, GroupListing, GroupMemberDescription, PartitionProgress,
 };

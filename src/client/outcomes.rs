@@ -164,6 +164,7 @@ fn outcome(described: DescribedOutcome) -> Option<TransactionOutcome> {
         outcome_reason::FENCED => Some("fenced"),
         outcome_reason::OPERATOR => Some("operator"),
         outcome_reason::BUDGET => Some("lso budget"),
+        outcome_reason::RESTORED => Some("restored"),
         _ => None,
     };
     Some(TransactionOutcome {

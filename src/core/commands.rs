@@ -91,6 +91,8 @@ pub enum Command {
     ExpireTransactionalId(ExpireTransactionalId),
     /// Forget what a partition remembers of a producer that has been idle for long enough.
     ExpireProducer(ExpireProducer),
+    /// Take note that the log was restored from a backup; each restore once.
+    RestoreLog { restore: Uuid },
     /// Do what a timer is for, if its deadline has passed.
     Expire { timer: Timer },
 }

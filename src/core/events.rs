@@ -101,6 +101,8 @@ pub enum Event {
     OffsetsForgotten { offsets: Vec<GroupOffsetKey> },
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
+    /// The log was restored from a backup: producer ids below `ids_from` may speak of what is not in it.
+    LogRestored { restore: Uuid, ids_from: ProducerId, leader_epoch: LeaderEpoch },
     /// A topic has taken the keys of a batch that has been appended.
     KeysAccepted(KeysAccepted),
     /// Keys, and the word that those of transactions are free, are forgotten.
@@ -274,6 +276,7 @@ codec_enum!(Event {
     83 => MembersLeft { group, members },
     84 => GroupDeleted { group },
     85 => OffsetsForgotten { offsets },
+    110 => LogRestored { restore, ids_from, leader_epoch },
     120 => KeysAccepted(accepted),
     121 => KeysForgotten { keys, freed },
 });

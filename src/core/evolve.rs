@@ -3,6 +3,7 @@
 
 mod groups;
 mod keys;
+mod restored;
 
 use super::draft::{Draft, Need};
 use super::events::{BatchAppended, Enrolment, Event, MARKER_BYTES, MarkerWritten};
@@ -79,6 +80,7 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         | Event::GroupDeleted { .. } => groups::evolve(rows, at, event),
         Event::OffsetsForgotten { offsets } => removed::<CommittedOffset>(rows, offsets),
         Event::OffsetsCommitted { offsets } => offsets_committed(rows, offsets),
+        Event::LogRestored { .. } => restored::log_restored(rows, event),
         Event::KeysAccepted(_) | Event::KeysForgotten { .. } => keys::evolve(rows, event),
         Event::RowsSwept { producers, aborted } => {
             removed::<ProducerRow>(rows, producers)?;
@@ -138,6 +140,7 @@ fn topic_deleted(rows: &mut Draft<'_>, topic: TopicId) -> Result<(), Need> {
     let Some(row) = rows.get::<TopicRow>(&topic)?.cloned() else { return Ok(()) };
     rows.remove::<TopicNameRow>(&row.name);
     rows.remove::<TopicRow>(&topic);
+    restored::deleted(rows, partitions_of(topic, 0..row.partitions))?;
     for partition in partitions_of(topic, 0..row.partitions) {
         rows.remove::<PartitionRow>(&partition);
         rows.remove::<OpenTransactionsRow>(&partition);
@@ -223,6 +226,7 @@ fn batch_appended(rows: &mut Draft<'_>, at: ServedTime, batch: &BatchAppended) -
         row.next_offset = if mutated(Mutant::OffsetReused) { last } else { last.next() };
         row.totals = batch.before.with(batch.bytes, batch.max_timestamp);
     })?;
+    restored::appended(rows, partition, batch.base_offset)?;
     let Some(append) = &batch.producer else { return Ok(()) };
     let key = ProducerKey { partition, producer: append.identity.id };
     let opens = match append.transaction {
@@ -287,6 +291,7 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
         row.next_offset = marker.offset.next();
         row.totals = marker.before.with(MARKER_BYTES, marker.timestamp);
     })?;
+    restored::appended(rows, partition, marker.offset)?;
     let key = ProducerKey { partition, producer: marker.producer.id };
     producer_used(rows, &key, at)?;
     let mut closed = None;

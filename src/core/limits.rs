@@ -35,6 +35,16 @@ pub const RETENTION_CLOCK_STEP_MAX: Duration = Duration::from_secs(10 * 60);
 /// Producer ids reserved by one event. A restart skips what is left of the block: 2⁶³ ids are enough for that.
 pub const PRODUCER_IDS_PER_RESERVATION: i64 = 1_000;
 
+/// Producer ids that a restore skips at least. Those given out after the backup are far fewer: each costs a request.
+pub const PRODUCER_IDS_SKIPPED: i64 = 1 << 32;
+
+/// Producer ids from a restore on begin at its wall time in milliseconds times two to this: so those of two restores of one
+/// backup differ, as long as no broker gives out more than a million a millisecond. They reach the end in the year 2248.
+pub const PRODUCER_IDS_PER_MILLISECOND_BITS: u32 = 20;
+
+/// Leader epochs of a partition that are remembered: one for each restore after which something was appended there.
+pub const LEADER_EPOCHS_MAX: usize = 64;
+
 /// Rows that one sweep may remove: a block and a fjall batch stay small beside those of clients.
 pub const SWEPT_ROWS_MAX: usize = 1_000;
 

@@ -55,3 +55,4 @@ pub use rows::{
     GroupRow, GroupState, InitialDelay, Joiner, Joining, Member, MemberProtocol, MembersRow, RebalanceRow,
     SessionsRow,
 };
+pub use rows::{LeaderEpochsRow, RestoredRow};

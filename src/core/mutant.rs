@@ -43,6 +43,9 @@ mutants! {
     MarkerEpochNotRaised: "the marker does not carry the raised epoch, so the partition fences nobody",
     RotationReusesId: "when the epochs are used up, they begin anew under the same producer id (P9)",
     ReservationReused: "after a restart the ids of the last reservation are given out again (P1)",
+    IdsReusedAfterRestore: "a restore does not skip the producer ids that were given out after the backup (B1)",
+    RestoreForgotten: "an identity from before a restore is taken at its word (B2, B3)",
+    EpochsReusedAfterRestore: "after a restore an id's next epoch is one that may have been given out before (B4)",
     // Transactions.
     AppendWithoutEnrolment: "a version-1 append needs no enrolment (E4)",
     PreparedEnrols: "a prepared transaction's producer goes on adding (E9)",

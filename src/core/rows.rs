@@ -2,9 +2,11 @@
 
 mod groups;
 mod keys;
+mod restored;
 
 pub use groups::*;
 pub use keys::*;
+pub use restored::*;
 
 use super::limits::IDLE_SPAN;
 use super::mutant::{Mutant, mutated};
@@ -107,6 +109,10 @@ rows! {
     IdleProducer[IdleProducerKey] => IdleProducerRow,
     /// How one of a transactional id's newest transactions ended.
     Outcome[OutcomeKey] => OutcomeRow,
+    /// That the log was restored from a backup.
+    Restored[()] => RestoredRow,
+    /// Where a partition's leader epochs begin.
+    LeaderEpochs[PartitionId] => LeaderEpochsRow,
     /// A key that has been taken in a topic.
     IdempotencyKey[TopicKey] => KeyRow,
     /// When a key's window ends.
@@ -361,8 +367,10 @@ pub enum EndReason {
     Operator,
     /// It held back a topic's last stable offset for longer than the topic allows.
     Budget,
+    /// It was open in a backup from which the log was restored: what it did after that is gone.
+    Restored,
 }
-codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced, 3 => Operator, 4 => Budget });
+codec_enum!(EndReason { 0 => Requested, 1 => Expired, 2 => Fenced, 3 => Operator, 4 => Budget, 5 => Restored });
 
 impl EndReason {
     /// Whether its producer was only too slow, and may go on (KIP-588).

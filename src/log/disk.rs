@@ -32,6 +32,11 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// Makes what was created, renamed and removed in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// How many names a file has. One that has another name, in a backup, must not be written to.
+    fn names(&self, _path: &Path) -> io::Result<u64> {
+        Ok(1)
+    }
+
     /// Bytes that may still be written to the file system of `dir` by a process without privileges.
     fn free_space(&self, dir: &Path) -> io::Result<u64>;
 }

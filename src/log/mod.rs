@@ -12,6 +12,7 @@
 mod ahead;
 mod block;
 mod buffer;
+mod copy;
 mod corruption;
 mod disk;
 mod format;
@@ -34,6 +35,7 @@ mod writer;
 
 pub use ahead::{Preparation, Recycler};
 pub use block::{Block, BlockBuilder, BlockFull, BlockStamp, Frame, Frames, PlacedBlock};
+pub use copy::{CopiedSegment, CopyError};
 pub use corruption::{Corruption, Evidence, RecoverError};
 pub use disk::{Disk, DiskError, DiskFile};
 pub use format::{BlockHeader, FrameHeader, Identity, LogId, PAGE, ShardNumber};

@@ -73,6 +73,12 @@ impl Segments {
         list(&*self.disk, &self.dir)
     }
 
+    /// Where a segment's file is.
+    #[must_use]
+    pub fn path(&self, segment: SegmentNumber) -> PathBuf {
+        segment_path(&self.dir, segment)
+    }
+
     /// How long a segment's file is, in bytes.
     pub fn length(&self, segment: SegmentNumber) -> Result<u64, DiskError> {
         let path = segment_path(&self.dir, segment);
@@ -105,7 +111,7 @@ impl Segments {
         MovedWriter::begin(self, segment, length_max)
     }
 
-    fn open(&self, segment: SegmentNumber) -> Result<Option<InUse>, DiskError> {
+    pub(super) fn open(&self, segment: SegmentNumber) -> Result<Option<InUse>, DiskError> {
         let path = segment_path(&self.dir, segment);
         let file = self.disk.open(&path).tried("open", &path)?;
         match look::file_header(&*file, &path)? {
@@ -120,7 +126,7 @@ impl Segments {
 }
 
 /// A file that is in use, and its header.
-type InUse = (FileHeader, Box<dyn DiskFile>);
+pub(super) type InUse = (FileHeader, Box<dyn DiskFile>);
 
 fn list(disk: &dyn Disk, dir: &std::path::Path) -> Result<Vec<SegmentNumber>, DiskError> {
     let names = disk.list(dir).tried("list", dir)?;

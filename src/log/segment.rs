@@ -152,10 +152,12 @@ impl Supply {
         Ok(Prepared { segment, path, file })
     }
 
-    /// Takes a segment out of the log: it becomes a spare, or is removed if there are enough.
+    /// Takes a segment out of the log: it becomes a spare, or is removed if there are enough. What a backup has a name of is
+    /// never a spare: that would be written to.
     pub(super) fn recycle(&mut self, segment: SegmentNumber) -> Result<(), DiskError> {
         let path = segment_path(&self.dir, segment);
-        if self.spares.len() < self.spares_max {
+        let is_ours = self.disk.names(&path).tried("look at", &path)? == 1;
+        if is_ours && self.spares.len() < self.spares_max {
             let spare = self.spare_next;
             self.disk.rename(&path, &spare_path(&self.dir, spare)).tried("rename", &path)?;
             self.spares.push(spare);

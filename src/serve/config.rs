@@ -157,6 +157,17 @@ impl Reader<'_> {
         Ok(limits)
     }
 
+    /// As an absolute path, so that what a client is told is where it is. Not where the broker keeps its own files.
+    fn backup_dir(&self) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(dir) = self.optional("backup-dir") else { return Ok(None) };
+        let expected = "a directory that is neither the data directory nor one of its own below it";
+        let absolute = |path: &str| std::path::absolute(path).map_err(|_| self.error("backup-dir", expected));
+        let (dir, data_dir) = (absolute(dir)?, absolute(self.0.value("data-dir"))?);
+        let own = ["", "log", "snapshots", "rows", "tls"].map(|part| data_dir.join(part));
+        let is_own = own.iter().any(|own| dir == *own || (own != &data_dir && dir.starts_with(own)));
+        if is_own { Err(self.error("backup-dir", expected)) } else { Ok(Some(dir)) }
+    }
+
     fn shard(&self) -> Result<ShardLimits, ConfigError> {
         let defaults = ShardLimits::default();
         let mut store = defaults.store;
@@ -176,6 +187,7 @@ impl Reader<'_> {
             trace: self.optional("trace").map(PathBuf::from),
             store,
             space,
+            backup_dir: self.backup_dir()?,
             ..defaults
         };
         // One request is decided whole, and a decision fits into one block, which is a quarter of a segment at most.
@@ -274,6 +286,8 @@ mod tests {
             (["--client-certificates", "maybe"], "required, optional"),
             (["--tls-key", "a.pem"], "tls-certificate"),
             (["--admins", "bob"], "User:NAME"),
+            (["--backup-dir", "semel-data"], "neither the data directory"),
+            (["--backup-dir", "semel-data/log/x"], "neither the data directory"),
         ] {
             let error = config(&arguments).unwrap_err().to_string();
             assert!(error.contains(expected), "{arguments:?}: {error}");

@@ -196,6 +196,12 @@ pub const SETTINGS: &[Setting] = &[
         "Free space of the disk below which producing and creating topics are refused",
     ),
     setting(
+        "backup-dir",
+        "DIR",
+        "",
+        "Where `semel backup` puts backups, best on the data's file system; without it none are taken",
+    ),
+    setting(
         "log",
         "FILTER",
         "info,fjall=warn,lsm_tree=warn",

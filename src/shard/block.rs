@@ -7,7 +7,7 @@ use crate::core::{Drafted, Event, Now, Reply, RowKey};
 use crate::log::{At, Block, BlockBuilder, PlaceInBlock};
 use crate::store::{Layer, LayerBuilder};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, PartitionId};
+use crate::types::{BlockNumber, LeaderEpoch, PartitionId};
 use crate::wire::batch::BatchError;
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -63,8 +63,13 @@ impl OpenBlock {
     }
 
     /// Puts a decision into the block, all of it or nothing. `batches` are the command's, by index.
-    pub(super) fn push(&mut self, drafted: &Drafted, batches: &[Bytes]) -> Result<(), PushError> {
-        let frames = frames(drafted, batches)?;
+    pub(super) fn push(
+        &mut self,
+        drafted: &Drafted,
+        batches: &[Bytes],
+        leader_epoch: LeaderEpoch,
+    ) -> Result<(), PushError> {
+        let frames = frames(drafted, batches, leader_epoch)?;
         let needed: u64 =
             frames.iter().map(|f| BlockBuilder::frame_length(f.bytes.len(), f.batch.len())).sum();
         if needed > u64::from(self.builder.room()) {
@@ -78,7 +83,7 @@ impl OpenBlock {
             let mut rewritten = Ok(());
             let pushed = self.builder.push_patched(&frame.bytes, &frame.batch, |batch| {
                 if matches!(frame.event, Event::BatchAppended(_)) {
-                    rewritten = rewrite(frame.event, batch);
+                    rewritten = rewrite(frame.event, batch, leader_epoch);
                 }
             });
             // There is room, and the batch was checked before it was queued: neither fails.
@@ -143,13 +148,17 @@ pub(super) struct SealedBlock {
     pub(super) now: Now,
 }
 
-fn frames<'d>(drafted: &'d Drafted, batches: &[Bytes]) -> Result<Vec<Frame<'d>>, PushError> {
+fn frames<'d>(
+    drafted: &'d Drafted,
+    batches: &[Bytes],
+    leader_epoch: LeaderEpoch,
+) -> Result<Vec<Frame<'d>>, PushError> {
     let mut sources = drafted.batches.iter();
     let mut frames = Vec::with_capacity(drafted.events.len());
     for event in &drafted.events {
         let batch = match event {
             Event::BatchAppended(_) => sources.next().and_then(|index| batches.get(*index)).cloned(),
-            _ => Some(marker_batch(event)?),
+            _ => Some(marker_batch(event, leader_epoch)?),
         };
         frames.push(Frame { event, bytes: event.to_bytes(), batch: batch.ok_or(BatchError::Empty)? });
     }

@@ -11,7 +11,8 @@ use super::trace::{Awaited, Trace};
 use super::waiting::Waiting;
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::{
-    Command, DeadlineRow, Decided, Drafted, Need, Now, Protocol, Reply, Row, RowKey, RowValue, Timer, decide,
+    Command, DeadlineRow, Decided, Drafted, Need, Now, Protocol, Reply, RestoredRow, Row, RowKey, RowValue,
+    Timer, decide,
 };
 use crate::log::{BlockBuilder, BlockStamp, Cursor, Identity, PlacedBlock};
 use crate::store::{Applied, Layer, ReadView};
@@ -299,7 +300,8 @@ impl<P: Ports> Engine<P> {
             }
             return self.waiting.done(connection);
         }
-        match self.open_block(now).push(&decided.drafted, &ask.batches) {
+        let leader_epoch = self.leader_epoch();
+        match self.open_block(now).push(&decided.drafted, &ask.batches, leader_epoch) {
             Ok(()) => {
                 let mut replies = self.take_decided(ask, decided, Some(self.decided));
                 if mutated(Mutant::ReplyBeforeFsync) {
@@ -371,6 +373,12 @@ impl<P: Ports> Engine<P> {
             self.deadlines.remove(&(before, timer.clone()));
         }
         self.deadlines.extend(deadline.map(|deadline| (deadline, timer.clone())));
+    }
+
+    /// The leader epoch of what is appended: how often the log was restored (KIP-320). Whoever appends has just read it.
+    fn leader_epoch(&self) -> LeaderEpoch {
+        let restored = self.table.row(&RowKey::Restored(()));
+        restored.and_then(RestoredRow::of).map_or(LeaderEpoch(0), |row| row.leader_epoch)
     }
 
     fn reply_after(&mut self, block: BlockNumber, held: HeldReply) {

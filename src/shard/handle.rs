@@ -1,5 +1,6 @@
 //! What the rest of the broker holds of the shard: ask it something, look at its rows, wait for a change.
 
+use super::backup::{BackupRefused, BackupStanding, Backups};
 use super::metrics::ShardMetrics;
 use super::upkeep::Pressure;
 use super::watch::{Watch, Watchers};
@@ -70,6 +71,7 @@ pub struct Shard {
     reader: Arc<Reader>,
     pressure: Pressure,
     metrics: Arc<ShardMetrics>,
+    backups: Backups,
     store: Database,
 }
 
@@ -81,9 +83,10 @@ impl Shard {
         reader: Arc<Reader>,
         pressure: Pressure,
         metrics: Arc<ShardMetrics>,
+        backups: Backups,
         store: Database,
     ) -> Shard {
-        Shard { asks, view, watchers, reader, pressure, metrics, store }
+        Shard { asks, view, watchers, reader, pressure, metrics, backups, store }
     }
 
     /// Whether a read of a view may wait for the disk now, because the store is writing tables: such a read is not for an
@@ -97,6 +100,16 @@ impl Shard {
     #[must_use]
     pub fn metrics(&self) -> &Arc<ShardMetrics> {
         &self.metrics
+    }
+
+    /// Asks for a backup of that name, and where it stands ([`Backups::ask`]). It reads the manifest of one that is complete:
+    /// off the async threads.
+    pub async fn back_up(&self, name: String) -> Result<BackupStanding, BackupRefused> {
+        let backups = self.backups.clone();
+        match tokio::task::spawn_blocking(move || backups.ask(&name)).await {
+            Ok(standing) => standing,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
     /// Whether the disk's reserve has been reached: then what takes more space is to be refused, with an error that

@@ -46,6 +46,8 @@ pub struct ShardLimits {
     pub store: StoreLimits,
     /// How the log's space is kept.
     pub space: SpaceLimits,
+    /// The directory of this broker's backups; without one, none are taken.
+    pub backup_dir: Option<PathBuf>,
 }
 
 /// How the log's space is kept, and how much of the disk's time that may take.
@@ -120,6 +122,7 @@ impl Default for ShardLimits {
             trace: None,
             store: StoreLimits::default(),
             space: SpaceLimits::default(),
+            backup_dir: None,
         }
     }
 }

@@ -205,7 +205,7 @@ fn result_of(answer: &Result<Appended, NotAppended>) -> usize {
 
 const OUTCOMES: [&str; 2] = ["committed", "aborted"];
 /// Why transactions end, in the order of `TransactionMetrics::ended`.
-const REASONS: [&str; 5] = ["requested", "expired", "fenced", "operator", "lso_budget"];
+const REASONS: [&str; 6] = ["requested", "expired", "fenced", "operator", "lso_budget", "restored"];
 
 fn outcome_of(outcome: Outcome) -> usize {
     match outcome {
@@ -221,6 +221,7 @@ fn reason_of(reason: EndReason) -> usize {
         EndReason::Fenced => 2,
         EndReason::Operator => 3,
         EndReason::Budget => 4,
+        EndReason::Restored => 5,
     }
 }
 

@@ -6,6 +6,7 @@
 //! power cut could undo, must never decide anything itself (that is `core`), and ends when a write or a sync fails.
 
 mod applier;
+mod backup;
 mod block;
 mod engine;
 mod handle;
@@ -24,6 +25,10 @@ mod watch;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use backup::{
+    BackupError, BackupFile, BackupRefused, BackupStanding, CheckedRows, Manifest, PartitionEnd, Restored,
+    RowsProblem, WholeTransactions, check_rows, restore,
+};
 pub use handle::{Answer, Origin, Shard, ShardStopped};
 pub use limits::{ShardLimits, SpaceLimits};
 pub use metrics::{Marks, ShardMetrics, SpaceMetrics};

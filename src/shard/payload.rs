@@ -10,14 +10,11 @@ use crate::wire::batch::{
 };
 use bytes::Bytes;
 
-/// On one node there is one leader term, for ever.
-const LEADER_EPOCH: LeaderEpoch = LeaderEpoch(0);
-
 /// On one node the coordinator is always the same one.
 const COORDINATOR_EPOCH: i32 = 0;
 
 /// The control batch that a `MarkerWritten` stands for; nothing for any other event.
-pub(super) fn marker_batch(event: &Event) -> Result<Bytes, BatchError> {
+pub(super) fn marker_batch(event: &Event, leader_epoch: LeaderEpoch) -> Result<Bytes, BatchError> {
     let Event::MarkerWritten(marker) = event else { return Ok(Bytes::new()) };
     let outcome = match marker.outcome {
         Outcome::Commit => MarkerOutcome::Commit,
@@ -31,16 +28,17 @@ pub(super) fn marker_batch(event: &Event) -> Result<Bytes, BatchError> {
         timestamp: marker.timestamp,
         coordinator_epoch: COORDINATOR_EPOCH,
     };
-    control_batch(&marker, LEADER_EPOCH)
+    control_batch(&marker, leader_epoch)
 }
 
-/// Writes into a batch what was decided of it: its first offset, and the time of its append where the topic wants that.
-pub(super) fn rewrite(event: &Event, batch: &mut [u8]) -> Result<(), BatchError> {
+/// Writes into a batch what was decided of it: its first offset, the leader epoch, and the time of its append where the topic
+/// wants that.
+pub(super) fn rewrite(event: &Event, batch: &mut [u8], leader_epoch: LeaderEpoch) -> Result<(), BatchError> {
     let Event::BatchAppended(appended) = event else { return Ok(()) };
     if let Some(time) = appended.append_time {
         rewrite_log_append_time(batch, time)?;
     }
-    rewrite_base(batch, appended.base_offset, LEADER_EPOCH)
+    rewrite_base(batch, appended.base_offset, leader_epoch)
 }
 
 /// Where an event's batch is to be found, and what it is: (partition, last offset, entry). None if it has no batch.
@@ -96,7 +94,10 @@ mod tests {
                 outcome,
                 timestamp: Timestamp(i64::MAX),
             });
-            assert_eq!(marker_batch(&marker).unwrap().len(), usize::try_from(MARKER_BYTES).unwrap());
+            assert_eq!(
+                marker_batch(&marker, LeaderEpoch(3)).unwrap().len(),
+                usize::try_from(MARKER_BYTES).unwrap()
+            );
         }
     }
 }

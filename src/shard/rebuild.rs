@@ -158,11 +158,7 @@ impl Sources<'_> {
             other => other.map_err(|source| RebuildError::Io { path: path.to_path_buf(), source }),
         };
         io(&new, fs::remove_dir_all(&new))?;
-        match &self.snapshot {
-            Some(snapshot) => self.restore(snapshot, &new)?,
-            None if self.files()?.first().is_none_or(|first| *first == SegmentNumber::FIRST) => {}
-            None => return Err(RebuildError::NoSnapshot),
-        }
+        drop(self.make(&new)?);
         io(&damaged, fs::remove_dir_all(&damaged))?;
         let unchecked = unchecked(self.dir);
         io(&unchecked, fs::File::create(&unchecked).map(drop))?;
@@ -175,7 +171,17 @@ impl Sources<'_> {
         io(self.dir, sync(self.dir))
     }
 
-    fn restore(&self, snapshot: &Snapshot, new: &Path) -> Result<(), RebuildError> {
+    /// Makes the rows as of the newest snapshot in `new`. None without one, if the log still goes back to its beginning: then
+    /// there are none yet.
+    pub(super) fn make(&self, new: &Path) -> Result<Option<Database>, RebuildError> {
+        match &self.snapshot {
+            Some(snapshot) => self.restore(snapshot, new).map(Some),
+            None if self.files()?.first().is_none_or(|first| *first == SegmentNumber::FIRST) => Ok(None),
+            None => Err(RebuildError::NoSnapshot),
+        }
+    }
+
+    fn restore(&self, snapshot: &Snapshot, new: &Path) -> Result<Database, RebuildError> {
         let Some(segments) = &self.segments else {
             return Err(RebuildError::Foreign(snapshot.path.clone()));
         };
@@ -205,7 +211,8 @@ impl Sources<'_> {
             }
             put(&store, &mut entries)?;
         }
-        Ok(store.made_anew(snapshot.header.applied)?)
+        store.made_anew(snapshot.header.applied)?;
+        Ok(store)
     }
 }
 
@@ -263,7 +270,7 @@ pub(super) fn check_made_anew(dir: &Path, store: &Database) -> Result<(), Rebuil
 }
 
 /// Every record from the log start to the high watermark is to be found. (Without compaction, offsets have no gaps.)
-fn check_complete(view: &ReadView) -> Result<(), RebuildError> {
+pub(super) fn check_complete(view: &ReadView) -> Result<(), RebuildError> {
     for partition in view.all_partitions() {
         let (partition, row) = partition?;
         let missing = |from: Offset, to: Offset| RebuildError::Missing { partition, from, to };

@@ -5,9 +5,9 @@ use super::payload::index_entry;
 use super::start::StartError;
 use super::table::Table;
 use crate::core::mutant::{Mutant, mutated};
-use crate::core::{Draft, Event, Need, evolve};
+use crate::core::{Draft, Event, Need, RowKey, evolve};
 use crate::log::PlacedBlock;
-use crate::store::{Applied, Database, Layer, LayerBuilder};
+use crate::store::{Applied, Database, Layer, LayerBuilder, StoreError};
 use crate::types::codec::Codec;
 use crate::types::{BlockNumber, ServedTime};
 use std::collections::HashSet;
@@ -39,7 +39,20 @@ pub(super) fn replay(
     if blocks > 0 {
         store.persist()?;
     }
+    load(&mut table, store, FIRST_ROWS.to_vec())?;
     Ok((table, blocks))
+}
+
+/// Rows that the first commands are decided by. What must be decided before anything else must not have to wait for them.
+const FIRST_ROWS: [RowKey; 2] = [RowKey::Restored(()), RowKey::ProducerIds(())];
+
+/// Reads the rows that are not known.
+fn load(table: &mut Table, store: &Database, keys: Vec<RowKey>) -> Result<(), StoreError> {
+    for key in table.begin_loading(keys) {
+        let row = store.look(&key)?;
+        table.loaded(&key, row);
+    }
+    Ok(())
 }
 
 fn put(
@@ -83,7 +96,7 @@ fn evolve_event(
     served: ServedTime,
     number: BlockNumber,
     event: &Event,
-) -> Result<Vec<crate::core::RowKey>, StartError> {
+) -> Result<Vec<RowKey>, StartError> {
     loop {
         let mut draft = Draft::new(table, served);
         match evolve(&mut draft, served, event) {
@@ -95,12 +108,7 @@ fn evolve_event(
                 }
                 return Ok(keys);
             }
-            Err(Need(keys)) => {
-                for key in table.begin_loading(keys) {
-                    let row = store.look(&key)?;
-                    table.loaded(&key, row);
-                }
-            }
+            Err(Need(keys)) => load(table, store, keys)?,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A shard's start (lock, store, log, replay, loop), its loop, and its stop.
 
 use super::applier::{Apply, LogEnd, Signal, Signals, apply_layers, load_rows, write_blocks};
+use super::backup::{BackupError, Backups, Manifest, Restored, is_half_restored, restore_of};
 use super::engine::{Begin, Engine, Ports, Written};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
@@ -11,11 +12,13 @@ use super::table::Table;
 use super::trace::{self, Trace};
 use super::upkeep::{
     Duty, ExpireIdle, ExpireOffsets, ForgetKeys, FreeSegments, Ground, GroundStart, MoveLive, Pressure,
-    Retention, SurveySpace, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+    Retention, SurveySpace, SweepRows, TakeBackups, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::mutant::{Mutant, mutated};
-use crate::core::{ClusterRow, Command, Drafted, Now, Reply, RowKey, Timer};
+use crate::core::{
+    ClusterRow, Command, Drafted, Now, Reply, RestoredRow, RowKey, Timer, TransactionRow, TransactionState,
+};
 use crate::log::{
     DirectoryLock, Disk, DiskError, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
     RecoverError, Recovery, Segments, ShardNumber, StopError, WriteError, recover,
@@ -24,7 +27,7 @@ use crate::store::{
     Applied, Database, Layer, ReadView, Snapshot, SnapshotError, Snapshots, StoreError, suspect,
 };
 use crate::types::codec::CodecError;
-use crate::types::{BlockNumber, ConnectionId, PartitionId, ServedTime, Timestamp};
+use crate::types::{BlockNumber, ConnectionId, PartitionId, ProducerId, ServedTime, Timestamp};
 use arc_swap::ArcSwap;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -65,6 +68,15 @@ pub enum StartError {
         /// What is wrong.
         source: CodecError,
     },
+    /// It is a backup.
+    #[error("{} is a backup: make a data directory of it with `semel restore`", .0.display())]
+    Backup(PathBuf),
+    /// A restore did not come to its end.
+    #[error("{}: a restore into it did not come to its end: empty it and restore again", .0.display())]
+    HalfRestored(PathBuf),
+    /// It cannot be told which restore has made the data directory.
+    #[error(transparent)]
+    Restored(#[from] BackupError),
     /// A limit contradicts another.
     #[error("the log cannot be configured so: {0}")]
     Options(#[from] InvalidOptions),
@@ -155,7 +167,13 @@ impl Running {
 /// Starts the shard whose data are in `dir`, or makes a new one there. Blocks until everything in the log is in the rows.
 pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Running, StartError> {
     let begun = Instant::now();
+    if Manifest::is_in(dir) {
+        return Err(StartError::Backup(dir.to_path_buf()));
+    }
     let lock = DirectoryLock::take(dir)?;
+    if is_half_restored(dir) {
+        return Err(StartError::HalfRestored(dir.to_path_buf()));
+    }
     let log_dir = dir.join("log");
     disk.create_dir(&log_dir)
         .map_err(|source| StartError::Io { what: format!("the directory {}", log_dir.display()), source })?;
@@ -184,7 +202,8 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
         "the log is recovered"
     );
     let clock = Clock { base: log.served_time.max(served), since: Instant::now() };
-    let space = Space { disk, dir: dir.to_path_buf(), snapshots, snapshot };
+    let restored = restore_of(dir)?;
+    let space = Space { disk, dir: dir.to_path_buf(), snapshots, snapshot, restored };
     run(lock, store, log, table, clock, limits, space)
 }
 
@@ -221,6 +240,7 @@ struct Space {
     dir: PathBuf,
     snapshots: Snapshots,
     snapshot: Option<Snapshot>,
+    restored: Option<Restored>,
 }
 
 /// Served time goes on from where the log left it; wall time is the system's.
@@ -344,12 +364,13 @@ fn run(
     let trace = open_trace(limits.trace.as_deref())?;
     let pressure = Pressure::default();
     let first_view = Arc::new(store.view(last));
-    let deadlines = timers(&first_view)?;
-    let formed = first_view.get::<ClusterRow>(&())?.is_some();
+    let beginning = Beginning::of(&first_view, space.restored.as_ref())?;
+    let deadlines = timers(&first_view, beginning.ids_from)?;
     let view = Arc::new(ArcSwap::new(Arc::clone(&first_view)));
     let watchers = Arc::new(Watchers::default());
     let (asks, ask_queue) = mpsc::channel(limits.queue);
     let (signals, signal_queue) = mpsc::unbounded_channel();
+    let backups = Backups::new(limits.backup_dir.clone());
     let metrics = Arc::new(ShardMetrics::default());
     let shard = Shard::new(
         asks,
@@ -358,6 +379,7 @@ fn run(
         Arc::clone(&reader),
         pressure.clone(),
         Arc::clone(&metrics),
+        backups.clone(),
         store.clone(),
     );
     let recycler = writer.recycler();
@@ -373,7 +395,7 @@ fn run(
         limits: limits.space.clone(),
         segment_length: limits.segment_bytes,
     };
-    let duties = space.duties(ground, &limits)?;
+    let duties = space.duties(ground, &limits, (backups, Arc::clone(&view)))?;
     let begin = Begin { identity: writer.identity(), table, cursor, last, view: first_view, deadlines };
     let log = LogEnd::new(writer, Arc::clone(&reader), Arc::clone(&metrics));
     let Beside { blocks, layers, loads, writing, applying } =
@@ -400,6 +422,9 @@ fn run(
     let runtime = runtime()?;
     let (stop, stopped) = oneshot::channel();
     let (end, ended) = oneshot::channel();
+    for command in beginning.commands {
+        shard.ask_first(&Origin::new(ConnectionId(0)), command);
+    }
     let engine = spawn("semel-shard", move || {
         let turn = Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits, metrics };
         let result = runtime.block_on(turn.run());
@@ -407,11 +432,7 @@ fn run(
         drop(lock);
         let _ = end.send(result);
     })?;
-    let running = Running { shard, stop: Some(stop), ended, engine };
-    if !formed {
-        form_cluster(&running.shard);
-    }
-    Ok(running)
+    Ok(Running { shard, stop: Some(stop), ended, engine })
 }
 
 fn open_trace(path: Option<&Path>) -> Result<Option<Trace>, StartError> {
@@ -458,16 +479,30 @@ impl Beside {
     }
 }
 
-/// What must happen to whom, and when, as the rows have it.
-pub(super) fn timers(view: &ReadView) -> Result<Vec<(Timer, ServedTime)>, StartError> {
+/// What must happen to whom, and when, as the rows have it. Transactions under producer ids below `ids_from`, from before a
+/// restore, are due at once.
+pub(super) fn timers(view: &ReadView, ids_from: ProducerId) -> Result<Vec<(Timer, ServedTime)>, StartError> {
     let forgotten = mutated(Mutant::TimersForgotten);
-    let deadlines = view.deadlines().filter(|_| !forgotten);
-    let mut timers = deadlines.collect::<Result<Vec<_>, _>>()?;
+    let mut timers = Vec::new();
+    for deadline in view.deadlines().filter(|_| !forgotten) {
+        let (timer, mut deadline) = deadline?;
+        if let Timer::Transaction(id) = &timer
+            && view.get::<TransactionRow>(id)?.is_some_and(|row| is_abandoned(&row, ids_from))
+        {
+            deadline = ServedTime::default();
+        }
+        timers.push((timer, deadline));
+    }
     // Sessions are volatile: each group that has members gives them new ones, as soon as it is looked at.
     for group in view.live_groups() {
         timers.push((Timer::Group(group?), ServedTime::default()));
     }
     Ok(timers)
+}
+
+/// Whether a restore has left a transaction without anybody who could end it. A prepared one waits for who decides it.
+fn is_abandoned(row: &TransactionRow, ids_from: ProducerId) -> bool {
+    matches!(row.state, TransactionState::Ongoing(_)) && row.holder.id < ids_from
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
@@ -479,7 +514,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
 
 impl Space {
     /// What the broker does by itself.
-    fn duties(self, start: GroundStart, limits: &ShardLimits) -> Result<Vec<Box<dyn Duty>>, StartError> {
+    fn duties(
+        self,
+        start: GroundStart,
+        limits: &ShardLimits,
+        (backups, view): (Backups, Arc<ArcSwap<ReadView>>),
+    ) -> Result<Vec<Box<dyn Duty>>, StartError> {
         // What a crash left half made goes.
         self.snapshots.retain(self.snapshot.as_ref())?;
         let files = start.segments.list()?;
@@ -497,15 +537,38 @@ impl Space {
             Box::new(TrimIndex::new(ground.clone())),
             Box::new(FreeSegments::new(ground.clone())),
             Box::new(TakeSnapshots::new(ground.clone())),
-            Box::new(MoveLive::new(ground)),
+            Box::new(MoveLive::new(ground.clone())),
+            Box::new(TakeBackups::new(ground, backups, view)),
         ])
     }
 }
 
-/// A new cluster gets its identity before anybody can ask anything: this is the first command in the queue.
-fn form_cluster(shard: &Shard) {
-    let command = Command::FormCluster { id: uuid::Uuid::new_v4() };
-    shard.ask_first(&Origin::new(ConnectionId(0)), command);
+/// What is decided before anything else: these commands are the first in the queue, and their rows are at hand.
+struct Beginning {
+    /// A restore that has just been made, and a new cluster's identity.
+    commands: Vec<Command>,
+    /// Producer ids below it are from before a restore.
+    ids_from: ProducerId,
+}
+
+impl Beginning {
+    fn of(view: &ReadView, restored: Option<&Restored>) -> Result<Beginning, StartError> {
+        let noted = view.get::<RestoredRow>(&())?;
+        let mut ids_from = noted.as_ref().map_or(ProducerId(0), |noted| noted.ids_from);
+        let mut commands = Vec::new();
+        // If it is another restore than the last one noted, this is the first start after it.
+        if let Some(Restored { id, backup, .. }) = restored
+            && noted.is_none_or(|noted| noted.restore != *id)
+        {
+            tracing::warn!(backup, restore = %id, "the log was restored from a backup: whoever was served after it is fenced");
+            commands.push(Command::RestoreLog { restore: *id });
+            ids_from = ProducerId(i64::MAX);
+        }
+        if view.get::<ClusterRow>(&())?.is_none() {
+            commands.push(Command::FormCluster { id: uuid::Uuid::new_v4() });
+        }
+        Ok(Beginning { commands, ids_from })
+    }
 }
 
 /// Everything has been handed to the threads; the engine, and with it their queues, is gone. Waits for them, and leaves

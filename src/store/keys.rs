@@ -32,6 +32,8 @@ pub(super) mod kind {
     pub const STAMP: u8 = 49;
     pub const GROUP: u8 = 80;
     pub const MEMBERS: u8 = 81;
+    pub const RESTORED: u8 = 110;
+    pub const LEADER_EPOCHS: u8 = 111;
     pub const IDEMPOTENCY_KEY: u8 = 120;
     pub const KEY_END: u8 = 121;
     pub const FREED_KEYS: u8 = 122;
@@ -111,6 +113,8 @@ impl KeyBytes {
 pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
     let bytes = match key {
         RowKey::Cluster(()) => KeyBytes::new(kind::CLUSTER),
+        RowKey::Restored(()) => KeyBytes::new(kind::RESTORED),
+        RowKey::LeaderEpochs(partition) => KeyBytes::new(kind::LEADER_EPOCHS).partition(*partition),
         RowKey::ProducerIds(()) => KeyBytes::new(kind::PRODUCER_IDS),
         RowKey::TopicName(name) => KeyBytes::new(kind::TOPIC_NAME).text(name.as_str()),
         RowKey::Topic(id) => KeyBytes::new(kind::TOPIC).topic(*id),

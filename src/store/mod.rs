@@ -5,6 +5,7 @@
 //! completed checkpoint; the log above it brings them forward again. This room decides nothing and must never hold a row
 //! that is not durable in the log. Formats: `spec/rows.md`.
 
+mod compare;
 mod database;
 mod dead;
 mod idle;

@@ -184,6 +184,8 @@ apis! {
     28001 PrepareTxn 0..=0 flexible 0;
     /// semel's own: ends a transaction in an operator's name.
     28002 EndTxnByOperator 0..=0 flexible 0;
+    /// semel's own: takes a backup.
+    28010 TakeBackup 0..=0 flexible 0;
 }
 
 impl ApiKey {

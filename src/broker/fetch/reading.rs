@@ -5,8 +5,8 @@ use super::Wanted;
 use super::plan::{Halt, Room, Rows, Scan};
 use crate::broker::errors::names_topics_by_id;
 use crate::broker::failure::Failure;
+use crate::broker::leader_epoch;
 use crate::broker::limits::FETCH_SLICE_ENTRIES;
-use crate::broker::list_offsets::check_leader_epoch;
 use crate::broker::names::{self, Topic};
 use crate::broker::session::Context;
 use crate::core::PartitionRow;
@@ -126,7 +126,7 @@ impl Reading {
         wanted: &Wanted,
         terms: Terms,
     ) -> Result<Found, Failure> {
-        if let Err(code) = check_leader_epoch(wanted.leader_epoch) {
+        if let Err(code) = leader_epoch::check(view, wanted.leader_epoch)? {
             return Ok(Err(code));
         }
         let Some(row) = view.get::<PartitionRow>(&partition)? else {

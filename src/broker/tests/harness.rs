@@ -1,12 +1,13 @@
 //! A broker over a shard in a temporary directory, and clients that speak to it in frames.
 
 use crate::broker::{Broker, BrokerConfig, Endpoint, Session};
+use crate::core::Command;
 use crate::log::{Disk, RealDisk};
 use crate::net::{
     self, Authority, Budgets, Connection, Limits, Principal, Reply, Service as _, Session as _, Transport,
 };
 use crate::shard::tests::traces::check_file;
-use crate::shard::{Running, ShardLimits, start};
+use crate::shard::{Origin, Running, ShardLimits, start};
 use crate::types::*;
 use crate::wire::batch::*;
 use crate::wire::messages::*;
@@ -71,6 +72,12 @@ impl Harness {
         configure(&mut config);
         let broker = Broker::new(running.shard.clone(), Budgets::new(&Limits::default()), config);
         Harness { broker, running, dir, connections: AtomicU64::new(1) }
+    }
+
+    /// Has the shard decide something that no client can ask for.
+    pub(super) async fn decide(&self, command: Command) -> crate::core::Reply {
+        let origin = Origin::new(ConnectionId(0));
+        self._running.shard.ask(&origin, command, Vec::new()).await.unwrap().await.unwrap()
     }
 
     pub(super) fn admin(&self) -> Client {

@@ -1,4 +1,5 @@
 use super::harness::*;
+use crate::core::{Command, Reply};
 use crate::wire::messages::*;
 use crate::wire::{ApiKey, ErrorCode};
 
@@ -51,6 +52,42 @@ async fn offsets_are_found_at_both_ends_and_by_time() {
         ..Default::default()
     };
     assert_eq!(client.call(4, &epoch).await.topics[0].partitions[0].end_offset, 7);
+}
+
+#[tokio::test]
+async fn after_a_restore_readers_learn_up_to_where_what_they_have_read_is_there() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    client.produce(9, ("t", id, 0), None, batch(None, &["a", "b", "c"])).await;
+    let restore = Command::RestoreLog { restore: uuid::Uuid::from_u128(1) };
+    assert_eq!(harness.decide(restore).await, Reply::Done(Ok(())));
+
+    let metadata = client.call(12, &MetadataRequest { topics: None, ..Default::default() }).await;
+    assert_eq!(metadata.topics[0].partitions[0].leader_epoch, 1);
+    let fetch = async |client: &mut Client, current_leader_epoch| {
+        let mut request = fetch_request(("t", id, 0), 0, false);
+        request.topics[0].partitions[0].current_leader_epoch = current_leader_epoch;
+        client.call(12, &request).await.responses.remove(0).partitions.remove(0)
+    };
+    assert_eq!(fetch(&mut client, 0).await.error_code, ErrorCode::FencedLeaderEpoch);
+    assert_eq!(fetch(&mut client, 2).await.error_code, ErrorCode::UnknownLeaderEpoch);
+    let end = async |client: &mut Client, leader_epoch, current_leader_epoch| {
+        let asked = OffsetForLeaderPartition { leader_epoch, current_leader_epoch, ..Default::default() };
+        let topic = OffsetForLeaderTopic { topic: "t".to_owned(), partitions: vec![asked] };
+        let request = OffsetForLeaderEpochRequest { topics: vec![topic], ..Default::default() };
+        let answer = client.call(4, &request).await.topics.remove(0).partitions.remove(0);
+        (answer.error_code, answer.leader_epoch, answer.end_offset)
+    };
+    assert_eq!(end(&mut client, 0, 1).await, (ErrorCode::None, 0, 3));
+    assert_eq!(end(&mut client, 0, 0).await.0, ErrorCode::FencedLeaderEpoch);
+    assert_eq!(end(&mut client, 2, -1).await, (ErrorCode::None, -1, -1));
+
+    client.produce(9, ("t", id, 0), None, batch(None, &["d", "e"])).await;
+    assert_eq!(end(&mut client, 0, 1).await, (ErrorCode::None, 0, 3), "what was read behind it is gone");
+    assert_eq!(end(&mut client, 1, 1).await, (ErrorCode::None, 1, 5));
+    let fetched = fetch(&mut client, 1).await;
+    let epochs: Vec<i32> = batches(&fetched).iter().map(|batch| batch.header.leader_epoch.0).collect();
+    assert_eq!(epochs, [0, 1]);
 }
 
 fn commit(group: &str, offset: i64) -> OffsetCommitRequest {

@@ -157,6 +157,6 @@ async fn own_requests_are_announced_apart_from_kafkas() {
     let answer = harness.user().call(4, &request).await;
     assert!(answer.api_keys.iter().all(|api| api.api_key < 1_000));
     let own: Vec<_> = answer.private_apis.iter().map(|api| api.api_key).collect();
-    assert_eq!(own, [28_000, 28_001, 28_002]);
+    assert_eq!(own, [28_000, 28_001, 28_002, 28_010]);
     assert!(harness.user().call(2, &ApiVersionsRequest::default()).await.private_apis.is_empty());
 }

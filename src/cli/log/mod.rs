@@ -2,14 +2,15 @@
 
 mod export;
 mod inspect;
-mod verify;
+pub(super) mod verify;
 
 use super::CliError;
+use super::output::Progress;
 use crate::core::Event;
 use crate::log::{Damage, DirectoryLock, Frame, LogFiles, Pieces, Place, RealDisk};
+use crate::shard::Manifest;
 use crate::types::codec::Codec;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal};
 use std::ops::Range;
@@ -36,23 +37,29 @@ pub(super) fn run(command: LogCommand) -> Result<(), CliError> {
 
 /// Where the log is.
 #[derive(Debug, Args)]
-struct Where {
-    /// The data directory of a broker that does not run, or a copy of its `log` directory
+pub(super) struct Where {
+    /// The data directory of a broker that does not run, a backup, or a copy of its `log` directory
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
 
 /// A log that nobody else writes to meanwhile.
-struct Opened {
-    files: LogFiles,
+pub(super) struct Opened {
+    pub(super) files: LogFiles,
     _lock: Option<DirectoryLock>,
 }
 
 impl Where {
-    fn open(&self) -> Result<Opened, CliError> {
+    pub(super) fn new(dir: PathBuf) -> Where {
+        Where { dir }
+    }
+
+    pub(super) fn open(&self) -> Result<Opened, CliError> {
         let inside = self.dir.join("log");
         // A data directory is a broker's to lock; a copy of the log alone is nobody's.
         let (dir, lock) = match inside.is_dir() {
+            // Nobody writes to a backup.
+            true if Manifest::is_in(&self.dir) => (inside, None),
             true => (inside, Some(DirectoryLock::take(&self.dir)?)),
             false => (self.dir.clone(), None),
         };
@@ -60,27 +67,13 @@ impl Where {
     }
 }
 
-/// How far a tool has come, for who looks at it.
-struct Progress(ProgressBar);
-
 impl Progress {
     fn over(files: &LogFiles) -> Progress {
-        if !io::stderr().is_terminal() {
-            return Progress(ProgressBar::hidden());
-        }
-        let bar = ProgressBar::new(files.files().iter().map(|file| u64::from(file.length)).sum());
-        let style = ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left");
-        Progress(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+        Progress::of_bytes(files.files().iter().map(|file| u64::from(file.length)).sum())
     }
 
     fn at(&self, pieces: &Pieces<'_>) {
-        self.0.set_position(pieces.bytes_read());
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.reach(pieces.bytes_read());
     }
 }
 
@@ -125,7 +118,7 @@ fn place_text(place: Place) -> String {
 }
 
 /// People look at a terminal; everything else is a program.
-fn is_json(output: Option<super::topic::TableFormat>) -> bool {
+pub(super) fn is_json(output: Option<super::topic::TableFormat>) -> bool {
     match output {
         Some(format) => format == super::topic::TableFormat::Json,
         None => !io::stdout().is_terminal(),

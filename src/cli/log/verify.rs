@@ -5,7 +5,8 @@ use crate::cli::CliError;
 use crate::cli::output::{number, print_table, text};
 use crate::cli::topic::TableFormat;
 use crate::core::Event;
-use crate::log::{Frame, Piece, Place, PlacedBlock, SegmentNumber};
+use crate::log::{Frame, LogFiles, Piece, Place, PlacedBlock, SegmentNumber};
+use crate::shard::WholeTransactions;
 use crate::wire::batch::BatchHeader;
 use clap::Args;
 use serde_json::json;
@@ -24,7 +25,7 @@ pub struct VerifyArgs {
 
 /// What a segment holds.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+pub(in crate::cli) struct Counts {
     first_block: u64,
     blocks: u64,
     events: u64,
@@ -40,36 +41,92 @@ struct Strange {
 
 pub(super) fn run(arguments: &VerifyArgs) -> Result<(), CliError> {
     let log = arguments.place.open()?;
-    let progress = Progress::over(&log.files);
     let json = is_json(arguments.output);
-    let mut segments: BTreeMap<SegmentNumber, Counts> = BTreeMap::new();
-    let mut problems = 0;
-    let mut pieces = log.files.pieces();
+    let checked = check(&log.files, &mut io::stdout().lock(), json)?;
+    report(&checked.segments, json)?;
+    checked.verdict()
+}
+
+/// What has been found in a log.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Checked {
+    /// How many things are wrong.
+    pub(in crate::cli) problems: u64,
+    /// The last block.
+    pub(in crate::cli) last_block: u64,
+    /// Transactions that have been seen to end, whole.
+    pub(in crate::cli) transactions: u64,
+    /// What the files hold.
+    pub(in crate::cli) segments: Segments,
+}
+
+/// What the segments of a log hold.
+type Segments = BTreeMap<SegmentNumber, Counts>;
+
+impl Checked {
+    pub(in crate::cli) fn verdict(&self) -> Result<(), CliError> {
+        match self.problems {
+            0 => Ok(()),
+            problems => Err(CliError::Damaged { problems }),
+        }
+    }
+}
+
+/// Checks every checksum, every record batch, and whether the transactions are whole; says on `out` what is wrong.
+pub(in crate::cli) fn check(files: &LogFiles, out: &mut dyn Write, json: bool) -> Result<Checked, CliError> {
+    let progress = Progress::over(files);
+    let mut transactions = WholeTransactions::default();
+    let mut checked = Checked::default();
+    let mut pieces = files.pieces();
     while let Some(piece) = pieces.next() {
         progress.at(&pieces);
         match piece? {
             Piece::Block(block) => {
-                count(segments.entry(block.at.segment).or_default(), &block);
-                problems += report_strange(block.frames(), json)?;
+                count(checked.segments.entry(block.at.segment).or_default(), &block);
+                checked.last_block = block.block.number().0;
+                checked.problems += report_strange(block.frames(), out, json)?;
+                checked.problems += report_torn(&mut transactions, &block, out, json)?;
             }
             Piece::Moved(frames) => {
-                count_moved(&mut segments, &frames);
-                problems += report_strange(frames.into_iter(), json)?;
+                count_moved(&mut checked.segments, &frames);
+                checked.problems += report_strange(frames.into_iter(), out, json)?;
             }
-            Piece::Absent(blocks) => writeln!(io::stdout(), "{}", absent_line(&blocks, json))?,
+            Piece::Absent(blocks) => {
+                transactions.interrupted();
+                writeln!(out, "{}", absent_line(&blocks, json))?;
+            }
             Piece::Damage(damage) => {
-                problems += 1;
+                transactions.interrupted();
+                checked.problems += 1;
                 let line = if json { damage_json(&damage).to_string() } else { damage_text(&damage) };
-                writeln!(io::stdout(), "{line}")?;
+                writeln!(out, "{line}")?;
             }
         }
     }
     drop(progress);
-    report(&segments, json)?;
-    match problems {
-        0 => Ok(()),
-        _ => Err(CliError::Damaged { problems }),
+    checked.transactions = transactions.ended();
+    Ok(checked)
+}
+
+/// Says which transactions that end in a block are not whole, and how many.
+fn report_torn(
+    transactions: &mut WholeTransactions,
+    block: &PlacedBlock,
+    out: &mut dyn Write,
+    json: bool,
+) -> io::Result<u64> {
+    let events: Vec<Event> = block.block.frames().filter_map(|frame| event_of(&frame)).collect();
+    let number = block.block.number().0;
+    let mut count = 0;
+    for problem in transactions.block(&events) {
+        count += 1;
+        let line = match json {
+            true => json!({"block": number, "problem": problem}).to_string(),
+            false => format!("block {number}: {problem}"),
+        };
+        writeln!(out, "{line}")?;
     }
+    Ok(count)
 }
 
 fn count(counts: &mut Counts, block: &PlacedBlock) {
@@ -99,7 +156,11 @@ fn look_closer(frame: &Frame, place: Place) -> Option<Strange> {
 }
 
 /// Says what is strange about frames, and of how many.
-fn report_strange(frames: impl Iterator<Item = (Frame, Place)>, json: bool) -> io::Result<u64> {
+fn report_strange(
+    frames: impl Iterator<Item = (Frame, Place)>,
+    out: &mut dyn Write,
+    json: bool,
+) -> io::Result<u64> {
     let mut count = 0;
     for Strange { place, problem } in frames.filter_map(|(frame, place)| look_closer(&frame, place)) {
         count += 1;
@@ -110,12 +171,12 @@ fn report_strange(frames: impl Iterator<Item = (Frame, Place)>, json: bool) -> i
             }
             false => format!("{}: {problem}", place_text(place)),
         };
-        writeln!(io::stdout(), "{line}")?;
+        writeln!(out, "{line}")?;
     }
     Ok(count)
 }
 
-fn count_moved(segments: &mut BTreeMap<SegmentNumber, Counts>, frames: &[(Frame, Place)]) {
+fn count_moved(segments: &mut Segments, frames: &[(Frame, Place)]) {
     for (frame, place) in frames {
         let counts = segments.entry(place.segment).or_default();
         counts.events += 1;
@@ -124,7 +185,7 @@ fn count_moved(segments: &mut BTreeMap<SegmentNumber, Counts>, frames: &[(Frame,
     }
 }
 
-fn report(segments: &BTreeMap<SegmentNumber, Counts>, json: bool) -> io::Result<()> {
+pub(in crate::cli) fn report(segments: &Segments, json: bool) -> io::Result<()> {
     if json {
         let mut out = io::stdout().lock();
         for (segment, counts) in segments {

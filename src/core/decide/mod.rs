@@ -9,6 +9,7 @@ mod operator;
 mod prepared;
 mod produce;
 mod producer_id;
+mod restore;
 mod retention;
 mod sweep;
 mod topics;
@@ -85,6 +86,7 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         Command::ForceAbort(abort) => Reply::Each(operator::force_abort(rows, now, abort)?),
         Command::ForgetKeys(forget) => Reply::Done(Ok(keys::forget_keys(rows, now, forget)?)),
         Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
+        Command::RestoreLog { restore } => Reply::Done(Ok(restore::restore_log(rows, now, *restore)?)),
         Command::Expire { timer } => {
             match timer {
                 Timer::Transaction(id) => transactions::expire_transaction(rows, now, id)?,

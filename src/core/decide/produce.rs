@@ -1,6 +1,7 @@
 //! Idempotent and transactional append (`spec/transactions.md`, "Idempotent append" and "Enrolment").
 
 use super::keys::{InTransaction, accept_keys, judge_keys, rows_of_keys};
+use super::restore::predates_restore;
 use super::transactions::{check_enrols, enrolment, find_holder, limit_deadline};
 use crate::core::commands::{
     Appended, BatchFacts, BatchProducer, NotAppended, Now, Produce, ProduceBatch, Protocol, Refusal,
@@ -62,7 +63,8 @@ fn append_batch(
     };
     if let Some(producer) = &batch.producer {
         let row = rows.get::<ProducerRow>(&ProducerKey { partition, producer: producer.identity.id })?;
-        match judge(row, producer, batch.records, produce.protocol) {
+        let predates = predates_restore(rows, producer.identity.id)?;
+        match judge(row, producer, batch.records, produce.protocol, predates) {
             Err(refusal) => return Ok(Err(refusal.into())),
             Ok(Verdict::Duplicate(batch)) => {
                 let RememberedBatch { base_offset, append_time, .. } = batch;
@@ -112,13 +114,15 @@ fn judge(
     producer: &BatchProducer,
     records: u32,
     protocol: Protocol,
+    predates_restore: bool,
 ) -> Result<Verdict, Refusal> {
     let sequences = SequenceRange::starting_at(producer.first_sequence, records);
     let starts = sequences.first == Sequence::FIRST;
     let Some(row) = row else {
         // A producer that is not known here may go on where it was (KIP-360): only its id's expiry can have brought
-        // that about. In version 2 each transaction has an epoch of its own, and so starts at 0.
-        let goes_on = !(producer.transactional && protocol == Protocol::V2);
+        // that about. In version 2 each transaction has an epoch of its own, and so starts at 0. Where the log was restored,
+        // what went before may be gone (B2).
+        let goes_on = !(predates_restore || producer.transactional && protocol == Protocol::V2);
         return if starts || goes_on { Ok(Verdict::Append) } else { Err(Refusal::OutOfOrderSequence) };
     };
     if producer.identity.epoch < row.epoch && !mutated(Mutant::EpochNotCompared) {

@@ -1,5 +1,6 @@
 //! Producer ids: given out once, handed on, never reused (`spec/transactions.md`, "Producer ids").
 
+use super::restore::predates_restore;
 use super::transactions::{fence, raised, take_over_connections};
 use crate::core::commands::{InitProducerId, Kept, Now, Refusal, Reply, TwoPhase};
 use crate::core::draft::{Draft, Need};
@@ -47,6 +48,11 @@ fn check(
         return Ok(Err(Refusal::TransactionTimeout));
     }
     let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Ok(Taking::Fresh)) };
+    if let Some(current) = init.current
+        && predates_restore(rows, current.id)?
+    {
+        return Ok(Err(Refusal::Fenced));
+    }
     let repeated =
         init.current.is_some_and(|current| row.recoverable == Some(current) && current != row.holder);
     let stale = init.current.is_some_and(|current| current != row.holder);

@@ -1,6 +1,7 @@
 //! Transactions: who holds an id, enrolment, the end (`spec/transactions.md`).
 
 use super::producer_id::take_producer_id;
+use super::restore::predates_restore;
 use crate::core::commands::{EndTxn, Enrol, Now, Protocol, Refusal, TransactionalProducer};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::{Enrolment, Event, MarkerWritten};
@@ -17,6 +18,7 @@ pub(super) fn find_holder<'r>(
     identity: Identity,
 ) -> Result<Result<&'r TransactionRow, Refusal>, Need> {
     Ok(match rows.get::<TransactionRow>(id)? {
+        Some(_) if predates_restore(rows, identity.id)? => Err(Refusal::Fenced),
         Some(row) if row.holder == identity => Ok(row),
         Some(row) if row.holder.id == identity.id && mutated(Mutant::HolderNotCompared) => Ok(row),
         Some(row) if row.holder.id == identity.id => Err(Refusal::Fenced),
@@ -194,6 +196,10 @@ pub(super) fn end_transaction(
 ) -> Result<Result<Identity, Refusal>, Need> {
     let EndTxn { producer, outcome, protocol } = end;
     let id = &producer.transactional_id;
+    // A retry, by all signs, may be of a later end that is gone (B3).
+    if rows.get::<TransactionRow>(id)?.is_some() && predates_restore(rows, producer.identity.id)? {
+        return Ok(Err(Refusal::Fenced));
+    }
     // E10 comes before anything that version 1 is told, also that it has been told before.
     if *protocol == Protocol::V1
         && let Err(Refusal::NotCoordinator) = find_coordinated(rows, producer, CoordinatorKind::Transaction)?
@@ -249,7 +255,14 @@ fn retried_end(row: &TransactionRow, end: &EndTxn) -> Option<Result<Identity, Re
 /// `ExpireTransaction`: aborts a transaction whose deadline has passed. A prepared one has none but what was asked for when it
 /// was prepared (D3).
 pub(super) fn expire_transaction(rows: &mut Draft<'_>, now: Now, id: &TransactionalId) -> Result<(), Need> {
-    let (deadline, reason) = match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
+    let row = rows.get::<TransactionRow>(id)?;
+    if let Some(TransactionRow { holder, state: TransactionState::Ongoing(_), .. }) = row
+        && predates_restore(rows, holder.id)?
+    {
+        close(rows, now, id, Outcome::Abort, EndReason::Restored, Protocol::V2)?;
+        return Ok(());
+    }
+    let (deadline, reason) = match row.map(|row| &row.state) {
         Some(TransactionState::Ongoing(Ongoing { deadline, budget_of: None, .. })) => {
             (Some(*deadline), EndReason::Expired)
         }
@@ -334,15 +347,17 @@ fn rows_of_marker(partition: PartitionId, producer: ProducerId) -> [RowKey; 3] {
     ]
 }
 
-/// The identity after `holder`, and the epoch that fences `holder`. When the epochs of an id are used up, the reserved one
-/// fences it for good, and the holder goes on with a new id, in the same step.
+/// The identity after `holder`, and the epoch that fences `holder`. When the epochs of an id are used up, or may have been
+/// given out before a restore (B4), the reserved one fences it for good, and the holder goes on with a new id, in the same
+/// step.
 pub(super) fn raised(rows: &mut Draft<'_>, holder: Identity) -> Result<(ProducerEpoch, Identity), Need> {
+    let predates = predates_restore(rows, holder.id)? && !mutated(Mutant::EpochsReusedAfterRestore);
     Ok(match holder.epoch.bumped() {
-        Ok(epoch) => (epoch, Identity { id: holder.id, epoch }),
-        Err(EpochExhausted) if mutated(Mutant::RotationReusesId) => {
+        Ok(epoch) if !predates => (epoch, Identity { id: holder.id, epoch }),
+        Err(EpochExhausted) if !predates && mutated(Mutant::RotationReusesId) => {
             (ProducerEpoch::FENCED_FOR_GOOD, Identity { id: holder.id, epoch: ProducerEpoch::FIRST })
         }
-        Err(EpochExhausted) => {
+        Ok(_) | Err(EpochExhausted) => {
             let id = take_producer_id(rows)?;
             (ProducerEpoch::FENCED_FOR_GOOD, Identity { id, epoch: ProducerEpoch::FIRST })
         }

@@ -18,7 +18,7 @@ impl fmt::Display for Broken {
 }
 
 /// Keeps the first property that does not hold: what follows may follow from it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Findings {
     first: Option<Broken>,
 }

@@ -15,6 +15,7 @@ pub(crate) const UNUSED: Duration = Duration::from_secs(100);
 type Txn = (TransactionalId, TxnNumber);
 
 /// Records of one batch in a partition.
+#[derive(Clone)]
 struct Stored {
     partition: PartitionId,
     base_offset: Offset,
@@ -24,12 +25,13 @@ struct Stored {
 }
 
 /// A key that was taken.
+#[derive(Clone)]
 struct Taken {
     until: ServedTime,
     transaction: Option<Txn>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Judge {
     pub(crate) findings: Findings,
     topic: TopicId,
@@ -59,6 +61,8 @@ pub(crate) struct Judge {
     recoverable: BTreeMap<TransactionalId, Option<Identity>>,
     /// Whose transactions this step has changed.
     touched: BTreeSet<TransactionalId>,
+    /// Producer ids that were given out before a restore.
+    retired: BTreeSet<ProducerId>,
     /// Who took each key, the newest last.
     keys: BTreeMap<IdempotencyKey, Vec<Taken>>,
     now: ServedTime,
@@ -72,6 +76,12 @@ impl Judge {
     /// Judges what happens in the partitions of `topic`.
     pub(crate) fn of(topic: TopicId) -> Judge {
         Judge { topic, ..Judge::default() }
+    }
+
+    /// The log is restored. This judge knows what is in the backup; `lost` has also seen what came after it.
+    pub(super) fn restored(&mut self, lost: &Judge) {
+        self.retired = lost.owner.keys().copied().collect();
+        self.connections.clear();
     }
 
     /// Before each step.
@@ -161,6 +171,8 @@ impl Judge {
     }
 
     fn given(&mut self, producer: ProducerId, to: Option<&TransactionalId>) {
+        let new = !self.retired.contains(&producer);
+        self.findings.holds(new, "EpochMonotone", "nothing of before a restore is given out again (B1, B4)");
         let owner = self.owner.entry(producer).or_insert_with(|| to.cloned());
         self.findings.holds(owner.as_ref() == to, "NoDuplicate", "a producer id is given out once (P1)");
     }
@@ -184,6 +196,15 @@ impl Judge {
         self.findings.holds(identity.epoch >= *fence, "FenceZombie", "an epoch that was fenced appends");
         *fence = identity.epoch.max(*fence);
         let first = append.sequences.first.get();
+        let retired = self.retired.contains(&identity.id);
+        let known = self.newest.contains_key(&(partition, identity));
+        self.findings.holds(
+            !retired || first == 0 || known,
+            "SeqContiguous",
+            "nothing goes on behind what a restore has lost (B2)",
+        );
+        let fenced = !(retired && append.transaction.is_some());
+        self.findings.holds(fenced, "FenceZombie", "a transaction goes on over a restore (B3)");
         if let Some(newest) = self.newest.get(&(partition, identity)) {
             self.findings.holds(first > *newest, "NoDuplicate", "a sequence is stored once");
             self.findings.holds(first == newest + 1, "SeqContiguous", "a batch follows the one before");
@@ -332,7 +353,9 @@ impl Judge {
     /// A request in the name of an identity, over a connection if that counts.
     fn coordinated(&mut self, id: usize, identity: Identity, over: Option<(CoordinatorKind, u64)>) {
         let id = id_of(id);
-        let (acted, holds) = (self.touched.contains(&id), self.before.get(&id) == Some(&identity));
+        let retired = self.retired.contains(&identity.id);
+        let (acted, holds) =
+            (self.touched.contains(&id), self.before.get(&id) == Some(&identity) && !retired);
         self.findings.holds(!acted || holds, "FenceZombie", "a request of an old holder takes effect");
         let Some((kind, connection)) = over else { return };
         let newest = self.connections.entry((id, kind)).or_insert(0);
@@ -345,7 +368,7 @@ impl Judge {
 
     fn end_answered(&mut self, id: &TransactionalId, identity: Identity, end: Ending, next: Identity) {
         let outcome = self.last_ended.get(id).map(|(_, outcome)| *outcome);
-        let told = outcome == Some(end.outcome);
+        let told = outcome == Some(end.outcome) && !self.retired.contains(&identity.id);
         self.findings.holds(told, "NoLostWrite", "the outcome that is answered is the outcome");
         let raised = end.protocol == Protocol::V1 || next > identity;
         self.findings.holds(raised, "FenceZombie", "the end of a version-2 transaction raises the epoch");

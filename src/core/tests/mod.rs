@@ -7,5 +7,6 @@ pub(crate) mod judge;
 mod keys;
 mod prepared;
 pub(crate) mod properties;
+pub(crate) mod restores;
 mod rules;
 pub(crate) mod world;

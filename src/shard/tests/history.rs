@@ -239,7 +239,7 @@ fn recover(
     });
     let view = Arc::new(store.view(last));
     outside.borrow_mut().shown = Some(Arc::clone(&view));
-    let deadlines = timers(&view).unwrap();
+    let deadlines = timers(&view, ProducerId(0)).unwrap();
     let identity = LogIdentity { log: LogId(1), shard: ShardNumber(0) };
     let cursor = Cursor::new(next, 1 << 30, 1 << 30);
     let ports = Later { outside: Rc::clone(outside), trace: lines.map(Lines::trace) };

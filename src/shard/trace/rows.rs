@@ -119,7 +119,8 @@ fn reason(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Requested => "Requested",
         EndReason::Expired | EndReason::Budget => "Expired",
-        EndReason::Fenced => "Fenced",
+        // A restore fences as a new holder does; the specification has neither backup nor restore yet.
+        EndReason::Fenced | EndReason::Restored => "Fenced",
         EndReason::Operator => "Operator",
     }
 }

@@ -65,6 +65,9 @@ impl Duty for FreeSegments {
     }
 
     fn turn(&mut self, view: &ReadView, _now: Now) -> Result<Turn, StoreError> {
+        if self.ground.is_paused() {
+            return Ok(Turn::default());
+        }
         let floor = self.ground.floor();
         match self.doomed.take() {
             None => {

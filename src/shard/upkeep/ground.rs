@@ -42,6 +42,17 @@ struct State {
     next_moved: u64,
     /// Files that have turned out to be damaged: what they hold is left where it is.
     damaged: BTreeSet<SegmentNumber>,
+    /// Whether a backup is being taken.
+    paused: bool,
+}
+
+/// While it lives nothing is freed or moved, and no snapshot is replaced.
+pub(super) struct Pause(Ground);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.0.state().paused = false;
+    }
 }
 
 impl Ground {
@@ -56,7 +67,7 @@ impl Ground {
         let next_moved = moved.clone().map(|file| file.0 & (u64::MAX >> 1)).max().map_or(1, |last| last + 1);
         let below = files.iter().filter(|file| **file < next).chain(moved);
         let files = below.map(|file| (*file, None)).collect();
-        let state = State { snapshot, files, next, next_moved, damaged: BTreeSet::new() };
+        let state = State { snapshot, files, next, next_moved, damaged: BTreeSet::new(), paused: false };
         Ok(Ground(Arc::new(Shared { start, state: Mutex::new(state) })))
     }
 
@@ -130,6 +141,22 @@ impl Ground {
         let number = state.next_moved;
         state.next_moved += 1;
         SegmentNumber::moved(number)
+    }
+
+    /// The first segment that may still be written to: those before it are among the files.
+    pub(super) fn tail(&self) -> SegmentNumber {
+        self.state().next
+    }
+
+    /// Has the files stay as they are for a while.
+    pub(super) fn pause(&self) -> Pause {
+        self.state().paused = true;
+        Pause(self.clone())
+    }
+
+    /// Whether the files are to stay as they are.
+    pub(super) fn is_paused(&self) -> bool {
+        self.state().paused
     }
 
     pub(super) fn mark_damaged(&self, file: SegmentNumber) {

@@ -5,6 +5,7 @@
 //! on the same after a crash. Where a duty goes on looking is its own, in memory only. What a duty must never do: hold up
 //! anybody, keep what grows, or rely on having seen everything.
 
+mod backup;
 mod expire;
 mod expire_offsets;
 mod forget_keys;
@@ -26,6 +27,7 @@ use crate::store::{ReadView, StoreError};
 use crate::types::ConnectionId;
 use std::time::{Duration, Instant};
 
+pub(super) use backup::TakeBackups;
 pub(super) use expire::ExpireIdle;
 pub(super) use expire_offsets::ExpireOffsets;
 pub(super) use forget_keys::ForgetKeys;

@@ -248,7 +248,7 @@ impl Duty for MoveLive {
     }
 
     fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
-        if now.served < self.not_before {
+        if now.served < self.not_before || self.ground.is_paused() {
             return Ok(Turn::default());
         }
         let rest = now.served.plus(self.ground.parts().limits.rest * 10);

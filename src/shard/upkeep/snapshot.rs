@@ -101,7 +101,7 @@ impl Duty for TakeSnapshots {
     }
 
     fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
-        if now.served < self.not_before {
+        if now.served < self.not_before || self.ground.is_paused() {
             return Ok(Turn::default());
         }
         match self.advance() {

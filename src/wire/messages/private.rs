@@ -56,12 +56,39 @@ messages! {
         committed: bool => since(0),
     }
 
+    /// Takes a backup of this name, if there is none; and asks where it stands.
+    request TakeBackupRequest: TakeBackup -> TakeBackupResponse {
+        name: String => since(0),
+    }
+
+    /// Where it stands ([`backup_state`]). Of one that is complete, where it is and what is in it.
+    response TakeBackupResponse: TakeBackup {
+        throttle_time_ms: i32 => since(0),
+        error_code: ErrorCode => since(0),
+        error_message: Option<String> => since(0).nullable(0),
+        state: i8 => since(0),
+        bytes_done: i64 => since(0),
+        bytes_total: i64 => since(0),
+        path: String => since(0),
+        last_block: i64 => since(0),
+        files: i32 => since(0),
+        partitions: i32 => since(0),
+    }
+
     /// Whether it has ended so.
     response EndTxnByOperatorResponse: EndTxnByOperator {
         throttle_time_ms: i32 => since(0),
         error_code: ErrorCode => since(0),
         error_message: Option<String> => since(0).nullable(0),
     }
+}
+
+/// Where a backup stands.
+pub mod backup_state {
+    /// It is being taken.
+    pub const RUNNING: i8 = 0;
+    /// It is complete.
+    pub const COMPLETE: i8 = 1;
 }
 
 /// Where a transaction stands.
@@ -90,6 +117,8 @@ pub mod outcome_reason {
     pub const OPERATOR: i8 = 4;
     /// The LSO budget of a topic was used up.
     pub const BUDGET: i8 = 5;
+    /// It was open in a backup from which the broker was restored.
+    pub const RESTORED: i8 = 6;
 }
 
 /// Why no transaction is known as it was asked for.

@@ -62,6 +62,7 @@ macro_rules! every_private_api {
             DescribeOutcomes DescribeOutcomesRequest DescribeOutcomesResponse,
             PrepareTxn PrepareTxnRequest PrepareTxnResponse,
             EndTxnByOperator EndTxnByOperatorRequest EndTxnByOperatorResponse,
+            TakeBackup TakeBackupRequest TakeBackupResponse,
         }
     };
 }
