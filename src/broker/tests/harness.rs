@@ -77,7 +77,7 @@ impl Harness {
     /// Has the shard decide something that no client can ask for.
     pub(super) async fn decide(&self, command: Command) -> crate::core::Reply {
         let origin = Origin::new(ConnectionId(0));
-        self._running.shard.ask(&origin, command, Vec::new()).await.unwrap().await.unwrap()
+        self.running.shard.ask(&origin, command, Vec::new()).await.unwrap().await.unwrap()
     }
 
     pub(super) fn admin(&self) -> Client {
