@@ -30,6 +30,7 @@ mod markers;
 mod metadata;
 mod names;
 mod outcomes;
+mod patterns;
 mod produce;
 mod producer_id;
 mod service;

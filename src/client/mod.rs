@@ -36,7 +36,8 @@ pub use admin::{
     Admin, BrokerDescription, ClusterDescription, NewTopic, PartitionDescription, TopicDescription,
 };
 pub use admin_groups::{
-    GroupDescription, GroupFilter, GroupListing, GroupMemberDescription, PartitionProgress,
+    GroupDescription, GroupEpochs, GroupFilter, GroupListing, GroupMemberDescription, MemberTarget,
+    PartitionProgress,
 };
 pub use admin_topics::ConfigEntry;
 pub use backoff::{Backoff, BackoffLimits};

@@ -1,6 +1,7 @@
 //! How each event changes the rows. Total: an event that was decided always takes effect, and says everything its effect
 //! depends on. The same code runs as a decision is made and as the log is replayed.
 
+mod consumers;
 mod groups;
 
 use super::draft::{Draft, Need};
@@ -76,6 +77,14 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         | Event::MemberReplaced { .. }
         | Event::MembersLeft { .. }
         | Event::GroupDeleted { .. } => groups::evolve(rows, at, event),
+        Event::ConsumerSubscribed { .. }
+        | Event::TargetAssigned { .. }
+        | Event::ConsumerReconciled { .. }
+        | Event::ConsumerReplaced { .. }
+        | Event::ConsumersLeft { .. }
+        | Event::PatternsResolved { .. }
+        | Event::GroupUpgraded { .. }
+        | Event::GroupDowngraded { .. } => consumers::evolve(rows, at, event),
         Event::OffsetsForgotten { offsets } => removed::<CommittedOffset>(rows, offsets),
         Event::OffsetsCommitted { offsets } => offsets_committed(rows, offsets),
         Event::RowsSwept { producers, aborted } => {

@@ -1,7 +1,9 @@
 //! The keys of rows, as bytes that sort as the rows are read: a kind, then the fields, numbers big-endian, texts behind
 //! their length. Kinds are never reused.
 
-use crate::core::{AbortedKey, GroupOffsetKey, IdleProducerKey, IdleSpan, OutcomeKey, RowKey, Timer};
+use crate::core::{
+    AbortedKey, GroupOffsetKey, IdleProducerKey, IdleSpan, MemberKey, OutcomeKey, RowKey, Timer,
+};
 use crate::types::*;
 
 /// What kind of row a key belongs to: its first byte.
@@ -28,6 +30,10 @@ pub(super) mod kind {
     pub const STAMP: u8 = 49;
     pub const GROUP: u8 = 80;
     pub const MEMBERS: u8 = 81;
+    pub const CONSUMER_GROUP: u8 = 130;
+    pub const CONSUMERS: u8 = 131;
+    pub const CONSUMER: u8 = 132;
+    pub const PATTERNS: u8 = 133;
 }
 
 /// A key under construction.
@@ -109,6 +115,12 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         }
         RowKey::Group(group) => KeyBytes::new(kind::GROUP).text(group.as_str()),
         RowKey::Members(group) => KeyBytes::new(kind::MEMBERS).text(group.as_str()),
+        RowKey::ConsumerGroup(group) => KeyBytes::new(kind::CONSUMER_GROUP).text(group.as_str()),
+        RowKey::Consumers(group) => KeyBytes::new(kind::CONSUMERS).text(group.as_str()),
+        RowKey::Consumer(MemberKey { group, member }) => {
+            KeyBytes::new(kind::CONSUMER).text(group.as_str()).text(member.as_str())
+        }
+        RowKey::Patterns(group) => KeyBytes::new(kind::PATTERNS).text(group.as_str()),
         RowKey::IdleTransactionalId(key) => {
             idle(kind::IDLE_TRANSACTIONAL_ID, key.span).text(key.transactional_id.as_str())
         }
@@ -123,7 +135,9 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         | RowKey::Rebalance(_)
         | RowKey::Sessions(())
         | RowKey::Coordinator(_)
-        | RowKey::Deadline(Timer::Group(_) | Timer::Member(_)) => return None,
+        | RowKey::TopicsVersion(())
+        | RowKey::TopicsSeen(_)
+        | RowKey::Deadline(Timer::Group(_) | Timer::Member(_) | Timer::Revocation(_)) => return None,
     };
     Some(bytes.done())
 }

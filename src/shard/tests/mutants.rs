@@ -3,7 +3,7 @@
 use super::history;
 use crate::core::mutant::{Mutant, with_mutant};
 use crate::core::tests::findings::Broken;
-use crate::core::tests::{groups, properties};
+use crate::core::tests::{consumers, groups, properties};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::fmt::Write as _;
 
@@ -18,6 +18,7 @@ struct Kind {
 
 const TRANSACTIONS: Kind = Kind { judge_one: properties::judge_one, histories: 500 };
 const GROUPS: Kind = Kind { judge_one: groups::judge_one, histories: 300 };
+const CONSUMERS: Kind = Kind { judge_one: consumers::judge_one, histories: 300 };
 /// Each has a store of its own.
 const SHARD: Kind = Kind { judge_one: history::judge_one, histories: 300 };
 
@@ -28,6 +29,11 @@ fn kind(mutant: Mutant) -> Kind {
         | Mutant::DepartureNotDurable
         | Mutant::OldGenerationCommits
         | Mutant::LeaverNotAnswered => GROUPS,
+        Mutant::AssignedBeforeRevoked
+        | Mutant::RevocationNotAwaited
+        | Mutant::OldMemberEpochGoesOn
+        | Mutant::OldMemberEpochCommits
+        | Mutant::GroupEpochGoesBack => CONSUMERS,
         Mutant::ReplyBeforeFsync
         | Mutant::RefusalDoesNotWait
         | Mutant::WatermarkBeforeFsync
@@ -69,7 +75,7 @@ fn search(mutant: Option<Mutant>, kind: Kind) -> Option<Caught> {
 
 #[test]
 fn without_a_mutant_the_same_histories_pass() {
-    for kind in [TRANSACTIONS, GROUPS, SHARD] {
+    for kind in [TRANSACTIONS, GROUPS, CONSUMERS, SHARD] {
         if let Some(Caught { broken, history, .. }) = search(None, kind) {
             panic!("{broken}, in history {history}");
         }
