@@ -16,20 +16,11 @@ use std::time::Duration;
 /// the needed rows are known.
 pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(), Need> {
     match event {
-        Event::ClusterFormed { id } => {
-            rows.put(&(), ClusterRow { id: *id, partitions: 0 });
-            Ok(())
-        }
-        Event::TopicCreated { id, name, partitions, config } => {
-            rows.put(name, TopicNameRow { id: *id });
-            rows.put(id, TopicRow { name: name.clone(), partitions: 0, config: config.clone() });
-            partitions_added(rows, *id, *partitions)
-        }
-        Event::PartitionsAdded { id, partitions } => partitions_added(rows, *id, *partitions),
-        Event::TopicDeleted { id } => topic_deleted(rows, *id),
-        Event::TopicConfigured { id, config } => {
-            rows.change(id, |row: &mut TopicRow| row.config.clone_from(config))
-        }
+        Event::ClusterFormed { .. }
+        | Event::TopicCreated { .. }
+        | Event::PartitionsAdded { .. }
+        | Event::TopicDeleted { .. }
+        | Event::TopicConfigured { .. } => evolve_topics(rows, event),
         Event::ProducerIdsReserved { until } => {
             rows.put(&(), ProducerIdsRow { reserved_until: *until });
             Ok(())
@@ -91,6 +82,27 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             removed::<ProducerRow>(rows, producers)?;
             removed::<AbortedRow>(rows, aborted)
         }
+    }
+}
+
+/// Topics come, change and go.
+fn evolve_topics(rows: &mut Draft<'_>, event: &Event) -> Result<(), Need> {
+    match event {
+        Event::ClusterFormed { id } => {
+            rows.put(&(), ClusterRow { id: *id, partitions: 0 });
+            Ok(())
+        }
+        Event::TopicCreated { id, name, partitions, config } => {
+            rows.put(name, TopicNameRow { id: *id });
+            rows.put(id, TopicRow { name: name.clone(), partitions: 0, config: config.clone() });
+            partitions_added(rows, *id, *partitions)
+        }
+        Event::PartitionsAdded { id, partitions } => partitions_added(rows, *id, *partitions),
+        Event::TopicDeleted { id } => topic_deleted(rows, *id),
+        Event::TopicConfigured { id, config } => {
+            rows.change(id, |row: &mut TopicRow| row.config.clone_from(config))
+        }
+        _ => Ok(()),
     }
 }
 

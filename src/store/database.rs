@@ -107,6 +107,23 @@ impl Default for StoreLimits {
     }
 }
 
+/// How large the store is.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreSizes {
+    /// Bytes of tables on disk.
+    pub tables_bytes: u64,
+    /// Bytes of the journal on disk.
+    pub journal_bytes: u64,
+    /// Bytes of rows in memory that are not in tables yet.
+    pub memtables_bytes: u64,
+    /// Bytes of the cache that are in use.
+    pub cache_bytes: u64,
+    /// Tables that no compaction has merged yet.
+    pub tables_l0: u64,
+    /// Memtables that wait to be written out.
+    pub flushes_waiting: u64,
+}
+
 /// How far the log is in the rows. Written in the same batch as the rows themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
@@ -343,6 +360,20 @@ impl Database {
     #[must_use]
     pub fn persisted(&self) -> Applied {
         *lock(&self.persisted)
+    }
+
+    /// How large it is.
+    pub fn sizes(&self) -> Result<StoreSizes, StoreError> {
+        let tables_bytes = self.rows.disk_space() + self.index.disk_space();
+        let all = self.fjall.disk_space().map_err(|error| self.suspicion.of(error))?;
+        Ok(StoreSizes {
+            tables_bytes,
+            journal_bytes: all.saturating_sub(tables_bytes),
+            memtables_bytes: self.fjall.write_buffer_size(),
+            cache_bytes: self.fjall.cache_size(),
+            tables_l0: (self.rows.l0_table_count() + self.index.l0_table_count()) as u64,
+            flushes_waiting: self.fjall.outstanding_flushes() as u64,
+        })
     }
 
     /// The rows as they are, with what they say of how far the log is in them.

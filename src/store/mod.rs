@@ -17,7 +17,7 @@ mod stamps;
 mod suspicion;
 mod view;
 
-pub use database::{Applied, Database, StoreError, StoreLimits};
+pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes};
 pub use dead::{DeadRows, Swept};
 pub use index::{IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};

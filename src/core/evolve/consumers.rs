@@ -78,8 +78,9 @@ fn subscribed(
             row.since = at;
         },
     )?;
-    let fresh = || ConsumerRow { said: said.clone(), target: Default::default(), held: Holding::default() };
-    rows.update(&key(group, member), fresh, |row| row.said.clone_from(said))
+    let fresh =
+        || ConsumerRow { said: Box::new(said.clone()), target: Default::default(), held: Holding::default() };
+    rows.update(&key(group, member), fresh, |row| *row.said = said.clone())
 }
 
 /// A static member has a new member id. Its former life has let go of everything: what it was revoking is free.
@@ -93,7 +94,7 @@ fn replaced(
     let Some(before) = rows.get::<ConsumerRow>(&key(group, former))?.cloned() else { return Ok(()) };
     rows.remove::<ConsumerRow>(&key(group, former));
     let held = Holding { assigned: before.held.assigned, ..Holding::default() };
-    rows.put(&key(group, member), ConsumerRow { said: said.clone(), target: before.target, held });
+    rows.put(&key(group, member), ConsumerRow { said: Box::new(said.clone()), target: before.target, held });
     rows.change(group, |row: &mut ConsumersRow| {
         row.members.remove(former);
         row.members.insert(member.clone());

@@ -75,7 +75,7 @@ codec!(ConsumersRow { members, instances });
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConsumerRow {
     /// What it says of itself.
-    pub said: Subscription,
+    pub said: Box<Subscription>,
     /// What it is to have.
     pub target: BTreeSet<PartitionId>,
     /// What it has.

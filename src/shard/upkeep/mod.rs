@@ -13,6 +13,7 @@ mod move_live;
 mod pressure;
 mod retention;
 mod snapshot;
+mod survey;
 mod sweep;
 mod trim;
 
@@ -32,6 +33,7 @@ pub(super) use move_live::MoveLive;
 pub(super) use pressure::{Pressure, WatchSpace};
 pub(super) use retention::Retention;
 pub(super) use snapshot::TakeSnapshots;
+pub(super) use survey::SurveySpace;
 pub(super) use sweep::SweepRows;
 pub(super) use trim::TrimIndex;
 

@@ -59,10 +59,10 @@ impl ConsumerGroup<'_, '_> {
             Arrival::Successor { former } => self.member(former)?,
             Arrival::Again | Arrival::Known => self.member(&beat.member)?,
         };
-        let said = said(beat, former.map(|row| &row.said));
+        let said = said(beat, former.map(|row| &*row.said));
         let same = former.is_some_and(|row| row.said.subscribes_like(&said));
         let raises = !same || matches!(arrival, Arrival::Newcomer | Arrival::Again);
-        let news = former.is_none_or(|row| row.said != said);
+        let news = former.is_none_or(|row| *row.said != said);
         if news {
             self.check_room(beat, &arrival, &said)?;
         }
