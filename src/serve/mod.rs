@@ -97,7 +97,12 @@ fn make_data_directory(path: &Path) -> Result<(), ServeError> {
     if made {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
     }
-    Ok(())
+    // Its name has to be durable before anything in it can be.
+    match path.parent().map(|parent| std::fs::File::open(parent).and_then(|parent| parent.sync_all())) {
+        // Who may not read the directory above has not made this one either.
+        Some(Err(error)) if error.kind() != std::io::ErrorKind::PermissionDenied => Err(failed(error)),
+        _ => Ok(()),
+    }
 }
 
 /// How long a stop waits for requests in flight.
