@@ -2,13 +2,14 @@
 //! answer. A refused partition does not keep the others from being stored.
 
 use super::failure::{Failure, expect};
-use super::limits::{COMMAND_BATCHES_MAX, COMMAND_BYTES_MAX, INLINE_EXPANSION_BYTES_MAX};
+use super::limits::{COMMAND_BATCHES_MAX, COMMAND_BYTES_MAX, COMMAND_KEYS_MAX, INLINE_EXPANSION_BYTES_MAX};
 use super::names::{self, Topic};
 use super::service::reply_to;
 use super::session::Context;
 use super::{errors, topic_config, transactions};
 use crate::core::{
-    Appended, BatchFacts, BatchProducer, Command, Identity, Produce, ProduceBatch, Protocol, Refusal,
+    Appended, BatchFacts, BatchProducer, Command, Identity, KeyConflict, NotAppended, Produce, ProduceBatch,
+    Protocol, RecordKey,
 };
 use crate::net::Reply;
 use crate::shard::Answer;
@@ -105,23 +106,26 @@ enum Verdict {
 struct Refused {
     code: ErrorCode,
     message: Option<String>,
-    /// The record that is to blame.
-    record: Option<u32>,
+    /// The records that are to blame, each with what is wrong with it.
+    records: Vec<(u32, String)>,
+    /// Of those, the ones whose idempotency key is accepted already.
+    keys: Vec<KeyConflict>,
 }
 
 impl From<ErrorCode> for Refused {
     fn from(code: ErrorCode) -> Refused {
-        Refused { code, message: None, record: None }
+        Refused { code, message: None, records: Vec::new(), keys: Vec::new() }
     }
 }
 
 impl From<BatchError> for Refused {
     fn from(error: BatchError) -> Refused {
-        let record = match &error {
-            BatchError::InvalidRecord { index, .. } => Some(*index),
-            _ => None,
+        let message = error.to_string();
+        let records = match &error {
+            BatchError::InvalidRecord { index, .. } => vec![(*index, message.clone())],
+            _ => Vec::new(),
         };
-        Refused { code: error.code(), message: Some(error.to_string()), record }
+        Refused { message: Some(message), records, ..error.code().into() }
     }
 }
 
@@ -132,9 +136,10 @@ impl Judged {
             let topic = names::find(view, (crate::wire::ApiKey::Produce, version), &name, topic_id)?;
             let limits = topic.as_ref().map(|topic| topic_config::batch_limits(&topic.row.config));
             let limits = limits.unwrap_or_default();
+            let key_header = topic.as_ref().ok().and_then(|topic| topic.row.key_header());
             let mut partitions = Vec::with_capacity(partition_data.len());
             for ProducePartition { index, records } in partition_data {
-                let verdict = match check(&topic, &limits, version, index, records) {
+                let verdict = match check(&topic, (&limits, key_header), version, index, records) {
                     Ok(batch) => {
                         judged.batches.push(batch);
                         Verdict::Store
@@ -186,7 +191,7 @@ impl Judged {
 /// Checks one partition's records: exactly one batch, whole and true to its header.
 fn check(
     topic: &Result<Topic, ErrorCode>,
-    limits: &BatchLimits,
+    (limits, key_header): (&BatchLimits, Option<&str>),
     version: i16,
     index: i32,
     records: Option<Records>,
@@ -194,17 +199,17 @@ fn check(
     let topic = topic.as_ref().map_err(|code| *code)?;
     let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let bytes = records.ok_or(BatchError::Empty)?.to_bytes();
-    let checked = check_produced(&bytes, limits)?;
+    let mut checked = check_produced(&bytes, limits, key_header)?;
     if version < ZSTD && checked.compression() == Compression::Zstd {
         let message = Some(format!("zstd needs produce requests of version {ZSTD} or later"));
-        return Err(Refused { code: ErrorCode::UnsupportedCompressionType, message, record: None });
+        return Err(Refused { message, ..ErrorCode::UnsupportedCompressionType.into() });
     }
-    let batch = facts(&checked);
+    let batch = facts(&mut checked);
     Ok((ProduceBatch { partition, batch }, checked.bytes))
 }
 
 /// What the state machine needs to know of a batch.
-fn facts(checked: &CheckedBatch) -> BatchFacts {
+fn facts(checked: &mut CheckedBatch) -> BatchFacts {
     let transactional = matches!(checked.producer, batch::BatchProducer::Transactional(_));
     let producer = checked.producer.batch().map(|producer| BatchProducer {
         identity: Identity { id: producer.id, epoch: producer.epoch },
@@ -218,6 +223,10 @@ fn facts(checked: &CheckedBatch) -> BatchFacts {
         oldest_timestamp: checked.oldest_timestamp,
         max_timestamp: checked.max_timestamp,
         producer,
+        keys: std::mem::take(&mut checked.keys)
+            .into_iter()
+            .map(|(record, key)| RecordKey { record, key })
+            .collect(),
     }
 }
 
@@ -232,12 +241,15 @@ async fn ask(
     let mut answers = Vec::with_capacity(1);
     let mut batches = batches.into_iter().peekable();
     while batches.peek().is_some() {
-        let (mut facts, mut payloads, mut size) = (Vec::new(), Vec::new(), 0);
-        while let Some((batch, payload)) = batches.next_if(|(_, payload)| {
+        let (mut facts, mut payloads, mut size, mut keys) = (Vec::new(), Vec::new(), 0, 0);
+        while let Some((batch, payload)) = batches.next_if(|(next, payload)| {
             facts.is_empty()
-                || (size + payload.len() <= COMMAND_BYTES_MAX && facts.len() < COMMAND_BATCHES_MAX)
+                || (size + payload.len() <= COMMAND_BYTES_MAX
+                    && facts.len() < COMMAND_BATCHES_MAX
+                    && keys + next.batch.keys.len() <= COMMAND_KEYS_MAX)
         }) {
             size += payload.len();
+            keys += batch.batch.keys.len();
             facts.push(batch);
             payloads.push(payload);
         }
@@ -296,7 +308,7 @@ impl Asked {
 fn stored_response(
     cx: &Context,
     index: i32,
-    outcome: Result<Appended, Refusal>,
+    outcome: Result<Appended, NotAppended>,
 ) -> Result<ProducePartitionResponse, Failure> {
     Ok(match outcome {
         Ok(Appended { base_offset, append_time, log_start, .. }) => ProducePartitionResponse {
@@ -306,24 +318,42 @@ fn stored_response(
             log_start_offset: log_start.0,
             ..Default::default()
         },
-        Err(refusal) => {
+        Err(NotAppended { refusal, keys }) => {
             let code = errors::code(refusal, cx.api, cx.version)?;
-            refused_response(index, Refused { code, message: Some(refusal.to_string()), record: None })
+            let records = keys.iter().map(|conflict| (conflict.record, told(conflict))).collect();
+            refused_response(index, Refused { code, message: Some(refusal.to_string()), records, keys })
         }
     })
 }
 
+/// What a client is told of a record whose key is not accepted.
+fn told(conflict: &KeyConflict) -> String {
+    match conflict.accepted_at {
+        Some((partition, offset)) => {
+            format!("its idempotency key is accepted already: partition {}, offset {}", partition.0, offset.0)
+        }
+        None => "an earlier record of the batch has the same idempotency key".to_owned(),
+    }
+}
+
 fn refused_response(index: i32, refused: Refused) -> ProducePartitionResponse {
-    let record_errors = refused.record.and_then(|record| {
-        let batch_index = i32::try_from(record).ok()?;
-        Some(ProduceRecordError { batch_index, batch_index_error_message: refused.message.clone() })
-    });
+    // A batch has fewer records than 2³¹.
+    let number = |record| i32::try_from(record).unwrap_or(i32::MAX);
+    let record_error = |(record, message)| ProduceRecordError {
+        batch_index: number(record),
+        batch_index_error_message: Some(message),
+    };
+    let accepted_key = |KeyConflict { record, accepted_at }| {
+        let (partition_index, offset) = accepted_at.map_or((-1, -1), |(index, offset)| (index.0, offset.0));
+        ProduceAcceptedKey { batch_index: number(record), partition_index, offset }
+    };
     ProducePartitionResponse {
         index,
         error_code: refused.code,
         base_offset: -1,
-        record_errors: record_errors.into_iter().collect(),
+        record_errors: refused.records.into_iter().map(record_error).collect(),
         error_message: refused.message,
+        accepted_keys: refused.keys.into_iter().map(accepted_key).collect(),
         ..Default::default()
     }
 }

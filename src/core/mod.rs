@@ -27,9 +27,9 @@ pub use commands::{
 };
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndByOperator, EndTxn, Enrol, ExpireProducer,
-    ExpireRecords, ExpireTransactionalId, ForceAbort, InitProducerId, Kept, NewTopic, Now, OffsetToCommit,
-    PrepareTxn, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep, TransactionalProducer,
-    TwoPhase,
+    ExpireRecords, ExpireTransactionalId, ForceAbort, ForgetKeys, InitProducerId, Kept, KeyConflict,
+    NewTopic, NotAppended, Now, OffsetToCommit, PrepareTxn, Produce, ProduceBatch, Protocol, Refusal, Reply,
+    StageOffsets, Sweep, TransactionalProducer, TwoPhase,
 };
 pub use commands::{
     GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,
@@ -38,7 +38,8 @@ pub use commands::{
 pub use decide::{Decided, GroupUse, clock_stepped, consumer_group_status, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};
 pub use events::{
-    BatchAppended, Cut, CutReason, Enrolment, Event, MARKER_BYTES, MarkerWritten, ProducerAppend,
+    BatchAppended, Cut, CutReason, Enrolment, Event, KeysAccepted, MARKER_BYTES, MarkerWritten,
+    ProducerAppend, RecordKey,
 };
 pub use evolve::evolve;
 pub use rows::{
@@ -53,6 +54,10 @@ pub use rows::{
 pub use rows::{
     Assignor, ConsumerGroupRow, ConsumerRow, ConsumersRow, Holding, PatternsRow, Speaks, Subscription,
     TopicsSeenRow, TopicsVersionRow,
+};
+pub use rows::{
+    FreedKeysEndKey, FreedKeysEndRow, FreedKeysRow, KeyEndKey, KeyEndRow, KeyHolderRow, KeyRow, KeyStanding,
+    KeyTransaction, TopicKey,
 };
 pub use rows::{
     GroupRow, GroupState, InitialDelay, Joiner, Joining, Member, MemberProtocol, MembersRow, RebalanceRow,

@@ -2,9 +2,11 @@
 
 mod consumers;
 mod groups;
+mod keys;
 
 pub use consumers::*;
 pub use groups::*;
+pub use keys::*;
 
 use super::limits::IDLE_SPAN;
 use super::mutant::{Mutant, mutated};
@@ -119,6 +121,16 @@ rows! {
     IdleProducer[IdleProducerKey] => IdleProducerRow,
     /// How one of a transactional id's newest transactions ended.
     Outcome[OutcomeKey] => OutcomeRow,
+    /// A key that has been taken in a topic.
+    IdempotencyKey[TopicKey] => KeyRow,
+    /// When a key's window ends.
+    KeyEnd[KeyEndKey] => KeyEndRow,
+    /// The keys that a transaction took are free.
+    FreedKeys[KeyTransaction] => FreedKeysRow,
+    /// When the last window among them ends.
+    FreedKeysEnd[FreedKeysEndKey] => FreedKeysEndRow,
+    /// The open transaction of a transactional id that has taken keys.
+    KeyHolder[TransactionalId] => KeyHolderRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
     /// Volatile: a transactional id's newest connection to one kind of coordinator.

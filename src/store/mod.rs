@@ -18,7 +18,7 @@ mod suspicion;
 mod view;
 
 pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes};
-pub use dead::{DeadRows, Swept};
+pub use dead::{DeadKeys, DeadRows, Swept};
 pub use index::{IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};
 pub use segments::SegmentUse;

@@ -15,6 +15,7 @@
 mod common;
 mod groups;
 mod kcat;
+mod keys;
 mod operators;
 mod over_quic;
 mod stories;

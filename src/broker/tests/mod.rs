@@ -6,6 +6,7 @@ mod consumer_groups;
 mod defects;
 mod groups;
 mod harness;
+mod keys;
 mod offsets;
 mod produce_and_fetch;
 mod retention;
