@@ -146,13 +146,16 @@ impl Asked {
         self.push(message, handed);
     }
 
-    fn produce(&mut self, produce: &Produce, answers: &[Result<Appended, Refusal>]) {
+    fn produce(&mut self, produce: &Produce, answers: &[Result<Appended, NotAppended>]) {
         self.version = protocol_version(produce.protocol);
         self.transactional_id.clone_from(&produce.transactional_id);
         for (ProduceBatch { partition, batch }, answer) in produce.batches.iter().zip(answers) {
             let p = partition.to_string();
             self.rows.extend([PartitionRow::key(partition), OpenTransactionsRow::key(partition)]);
-            let stored = answer.map(|at| json!({"error": "NONE", "offset": at.base_offset.0}));
+            let stored = match answer {
+                Ok(at) => Ok(json!({"error": "NONE", "offset": at.base_offset.0})),
+                Err(not) => Err(not.refusal),
+            };
             let Some(producer) = &batch.producer else {
                 self.push(json!({"type": "ProducePlain", "p": p, "records": batch.records}), stored);
                 continue;

@@ -259,8 +259,9 @@ impl Life {
                 Reply::Identity(Ok(Identity { epoch, ..*identity }))
             }
             (Deed::Append(_), Reply::Produced(answers)) => {
-                let again =
-                    |answer: &Result<Appended, Refusal>| answer.map(|a| Appended { duplicate: true, ..a });
+                let again = |answer: &Result<Appended, NotAppended>| {
+                    answer.clone().map(|stored| Appended { duplicate: true, ..stored })
+                };
                 Reply::Produced(answers.iter().map(again).collect())
             }
             _ => first.clone(),
