@@ -8,10 +8,9 @@ use crate::wire::messages::{
 };
 use crate::wire::{ApiKey, ErrorCode, VersionRange};
 
-/// The feature that turns on transactions of protocol version 2 (KIP-890).
-const TRANSACTION_VERSION: &str = "transaction.version";
-/// The newest transaction version that is implemented, which is the one in use.
-const TRANSACTION_VERSION_MAX: i16 = 2;
+/// The features, with the newest version of each that is implemented, which is the one in use: `group.version` turns on the
+/// consumer protocol (KIP-848), `transaction.version` transactions of protocol version 2 (KIP-890).
+const FEATURES: [(&str, i16); 2] = [("group.version", 1), ("transaction.version", 2)];
 /// The features never change while semel runs. Clients ignore finalized features without an epoch of at least 0.
 const FEATURES_EPOCH: i64 = 0;
 
@@ -42,21 +41,24 @@ fn is_for_another_node(request: &ApiVersionsRequest, cluster_id: Option<&str>) -
 
 fn versions(version: i16) -> ApiVersionsResponse {
     let entry = |api: &ApiKey| listed(*api).map(|versions| entry_of(*api, versions));
-    let name = || TRANSACTION_VERSION.to_owned();
-    let supported =
-        SupportedFeatureKey { name: name(), min_version: 0, max_version: TRANSACTION_VERSION_MAX };
+    let supported = FEATURES.map(|(name, max_version)| SupportedFeatureKey {
+        name: name.to_owned(),
+        min_version: 0,
+        max_version,
+    });
+    let finalized = FEATURES.map(|(name, version)| FinalizedFeatureKey {
+        name: name.to_owned(),
+        max_version_level: version,
+        min_version_level: version,
+    });
     // Clients before ApiVersions 4 take a least version of 0 for an error: like Kafka, they are not told (KIP-1022).
     let tells_supported = version >= 4;
     ApiVersionsResponse {
         api_keys: ApiKey::ALL.iter().filter_map(entry).collect(),
         private_apis: ApiKey::ALL.iter().filter_map(private_entry).collect(),
-        supported_features: tells_supported.then_some(supported).into_iter().collect(),
+        supported_features: tells_supported.then_some(supported).into_iter().flatten().collect(),
         finalized_features_epoch: FEATURES_EPOCH,
-        finalized_features: vec![FinalizedFeatureKey {
-            name: name(),
-            max_version_level: TRANSACTION_VERSION_MAX,
-            min_version_level: TRANSACTION_VERSION_MAX,
-        }],
+        finalized_features: finalized.into(),
         ..Default::default()
     }
 }
@@ -100,13 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn transactions_of_version_2_are_on() {
+    fn transactions_of_version_2_and_the_consumer_protocol_are_on() {
         for version in ApiKey::ApiVersions.versions().iter() {
             let answer = versions(version);
             assert!(answer.finalized_features_epoch >= 0);
-            let [feature] = answer.finalized_features.as_slice() else { panic!("{answer:?}") };
-            assert_eq!((feature.name.as_str(), feature.max_version_level), ("transaction.version", 2));
-            assert_eq!(answer.supported_features.len(), if version < 4 { 0 } else { 1 });
+            let on = answer.finalized_features.iter();
+            let on: Vec<_> = on.map(|feature| (feature.name.as_str(), feature.max_version_level)).collect();
+            assert_eq!(on, FEATURES);
+            assert_eq!(answer.supported_features.len(), if version < 4 { 0 } else { 2 });
         }
     }
 

@@ -33,6 +33,10 @@ pub struct BrokerConfig {
     pub group_rebalance_timeout_max: Duration,
     /// How long an empty group waits for more members than the first (Kafka's `group.initial.rebalance.delay.ms`).
     pub group_initial_rebalance_delay: Duration,
+    /// How long a member of a group of the consumer protocol may be silent (Kafka's `group.consumer.session.timeout.ms`).
+    pub consumer_session_timeout: Duration,
+    /// How often such a member is to be heard of (Kafka's `group.consumer.heartbeat.interval.ms`).
+    pub consumer_heartbeat_interval: Duration,
     /// The oldest version of the transaction protocol that is served: in version 1 nothing in a request tells a delayed one
     /// from a new one (`spec/transactions.md`, E10).
     pub transactions_min: Protocol,
@@ -53,6 +57,8 @@ impl BrokerConfig {
             group_session_timeout: Duration::from_secs(1)..=Duration::from_secs(30 * 60),
             group_rebalance_timeout_max: Duration::from_secs(60 * 60),
             group_initial_rebalance_delay: Duration::from_millis(100),
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
             transactions_min: Protocol::V1,
             two_phase_commit: false,
         }

@@ -8,8 +8,8 @@ use super::names;
 use super::service::NODE;
 use super::session::Context;
 use super::topic_config::{SETTINGS, Setting, ValueType};
-use crate::core::TopicConfig;
 use crate::core::limits::{GROUP_MEMBERS_MAX, OFFSET_METADATA_BYTES_MAX};
+use crate::core::{Assignor, TopicConfig};
 use crate::types::TopicName;
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
@@ -237,6 +237,24 @@ fn setting(
 
 fn group_settings(config: &BrokerConfig) -> Vec<BrokerSetting> {
     vec![
+        setting(
+            "group.consumer.assignors",
+            ValueType::List,
+            Assignor::ALL.map(Assignor::name).join(","),
+            "What distributes partitions over the members of groups of the consumer protocol; the first by default.",
+        ),
+        setting(
+            "group.consumer.heartbeat.interval.ms",
+            ValueType::Int,
+            config.consumer_heartbeat_interval.as_millis().to_string(),
+            "How often a member of a group of the consumer protocol is to be heard of.",
+        ),
+        setting(
+            "group.consumer.session.timeout.ms",
+            ValueType::Int,
+            config.consumer_session_timeout.as_millis().to_string(),
+            "How long a member of a group of the consumer protocol may be silent.",
+        ),
         setting(
             "group.initial.rebalance.delay.ms",
             ValueType::Int,

@@ -35,6 +35,9 @@ pub(super) fn code(refusal: Refusal, api: ApiKey, version: i16) -> Result<ErrorC
         Refusal::RebalanceInProgress => ErrorCode::RebalanceInProgress,
         Refusal::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
         Refusal::FencedInstance => ErrorCode::FencedInstanceId,
+        Refusal::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+        Refusal::StaleMemberEpoch => stale_member_epoch(api, version),
+        Refusal::UnreleasedInstance => ErrorCode::UnreleasedInstanceId,
         Refusal::MemberIdRequired => ErrorCode::MemberIdRequired,
         Refusal::GroupFull => ErrorCode::GroupMaxSizeReached,
         Refusal::GroupNotEmpty => ErrorCode::NonEmptyGroup,
@@ -88,6 +91,14 @@ fn group_not_found(api: ApiKey, version: i16) -> ErrorCode {
         ApiKey::OffsetCommit if version < 9 => ErrorCode::IllegalGeneration,
         ApiKey::TxnOffsetCommit => ErrorCode::IllegalGeneration,
         _ => ErrorCode::GroupIdNotFound,
+    }
+}
+
+/// A member commits with another epoch than its own: STALE_MEMBER_EPOCH, in the versions that members use (KIP-848).
+fn stale_member_epoch(api: ApiKey, version: i16) -> ErrorCode {
+    match api {
+        ApiKey::OffsetCommit if version < 9 => ErrorCode::IllegalGeneration,
+        _ => ErrorCode::StaleMemberEpoch,
     }
 }
 

@@ -58,7 +58,7 @@ impl From<Failure> for net::Refusal {
 /// Takes a reply of the kind that was asked for.
 pub(super) mod expect {
     use super::{Failure, Refusal};
-    use crate::core::{Appended, GroupDescription, Identity, Joined, NotAppended, Reply, Synced};
+    use crate::core::{AnyGroup, Appended, ConsumerTold, Identity, Joined, NotAppended, Reply, Synced};
 
     fn mismatch(reply: &Reply) -> Failure {
         Failure::Mismatch(format!("{reply:?}"))
@@ -100,9 +100,16 @@ pub(super) mod expect {
         }
     }
 
-    pub(crate) fn group(reply: Reply) -> Result<GroupDescription, Failure> {
+    pub(crate) fn group(reply: Reply) -> Result<AnyGroup, Failure> {
         match reply {
             Reply::Group(group) => Ok(group),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    pub(crate) fn consumer(reply: Reply) -> Result<Result<ConsumerTold, Refusal>, Failure> {
+        match reply {
+            Reply::Consumer(told) => Ok(told),
             other => Err(mismatch(&other)),
         }
     }

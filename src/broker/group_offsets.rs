@@ -6,10 +6,12 @@ use super::groups::member;
 use super::names;
 use super::service::reply_to;
 use super::session::Context;
-use crate::core::{Command, CommittedOffset, GroupOffsetKey, OffsetToCommit};
+use crate::core::{
+    Command, CommittedOffset, ConsumerGroupRow, ConsumerRow, GroupOffsetKey, MemberKey, OffsetToCommit,
+};
 use crate::shard::Answer;
 use crate::store::ReadView;
-use crate::types::{GroupId, LeaderEpoch, Offset, PartitionId, TopicId};
+use crate::types::{GroupEpoch, GroupId, LeaderEpoch, MemberId, Offset, PartitionId, TopicId};
 use crate::wire::messages::*;
 use crate::wire::{ApiKey, ErrorCode};
 use std::collections::BTreeMap;
@@ -202,8 +204,11 @@ fn fetch_group(
     require_stable: bool,
 ) -> Result<OffsetFetchResponseGroup, Failure> {
     // As in Kafka, whoever may read a classic group's offsets need not be one of its members.
-    let OffsetFetchRequestGroup { group_id, topics, .. } = asked;
+    let OffsetFetchRequestGroup { group_id, topics, member_id, member_epoch } = asked;
     let group = GroupId::new(&group_id);
+    if let Err(error_code) = check_member(view, &group, member_id.as_deref(), member_epoch)? {
+        return Ok(OffsetFetchResponseGroup { group_id, topics: Vec::new(), error_code });
+    }
     let topics = match topics {
         None => all_offsets(view, &group, require_stable)?,
         Some(topics) => {
@@ -214,6 +219,25 @@ fn fetch_group(
         }
     };
     Ok(OffsetFetchResponseGroup { group_id, topics, error_code: ErrorCode::None })
+}
+
+/// G10: who names a member of a group of the consumer protocol must be it.
+fn check_member(
+    view: &ReadView,
+    group: &GroupId,
+    member: Option<&str>,
+    epoch: i32,
+) -> Result<Result<(), ErrorCode>, Failure> {
+    let names_nobody = member.is_none_or(str::is_empty) && epoch < 0;
+    if names_nobody || view.get::<ConsumerGroupRow>(group)?.is_none() {
+        return Ok(Ok(()));
+    }
+    let key = MemberKey { group: group.clone(), member: MemberId::new(member.unwrap_or_default()) };
+    Ok(match view.get::<ConsumerRow>(&key)? {
+        None => Err(ErrorCode::UnknownMemberId),
+        Some(row) if epoch < 0 || row.held.epoch != GroupEpoch(epoch) => Err(ErrorCode::StaleMemberEpoch),
+        Some(_) => Ok(()),
+    })
 }
 
 /// Every committed offset of a group, of the topics that there still are.

@@ -61,7 +61,7 @@ pub(super) const UNRESERVED_ANSWER_BYTES: usize = 64 << 10;
 /// Partitions in one answer to DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub(super) const DESCRIBED_PARTITIONS_MAX: usize = 2_000;
 
-/// Bytes of the pattern by which ListTransactions filters: longer than any transactional id that is served.
+/// Bytes of a pattern that a client sends: longer than any transactional id or topic name that is served.
 pub(super) const PATTERN_BYTES_MAX: usize = 4_096;
 
 /// Bytes that such a pattern may take when compiled: a short one can ask for a large automaton.
@@ -69,3 +69,7 @@ pub(super) const PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
 
 /// Transactions, or producers of one partition, in one answer. What is beyond is left out, and the log says so.
 pub(super) const DESCRIBED_MAX: usize = 100_000;
+
+/// How often the patterns of a group are looked at for one heartbeat: members that come with new ones meanwhile make it look
+/// again, and the next heartbeat comes soon.
+pub(super) const RESOLUTIONS_MAX: usize = 4;

@@ -34,6 +34,7 @@ mod metadata;
 mod metrics;
 mod names;
 mod outcomes;
+mod patterns;
 mod produce;
 mod producer_id;
 mod service;

@@ -108,6 +108,8 @@ async fn dispatch(cx: Context, body: Bytes) -> Result<Reply, Failure> {
         ApiKey::SyncGroup => cx.accept(body, groups::accept_sync).await,
         ApiKey::Heartbeat => cx.accept(body, groups::accept_heartbeat).await,
         ApiKey::LeaveGroup => cx.accept(body, groups::accept_leave).await,
+        ApiKey::ConsumerGroupHeartbeat => cx.accept(body, groups::accept_consumer).await,
+        ApiKey::ConsumerGroupDescribe => cx.accept(body, groups::accept_describe_consumers).await,
         ApiKey::DescribeGroups => cx.accept(body, groups::accept_describe).await,
         ApiKey::ListGroups => cx.read(body, groups::answer_list),
         ApiKey::DeleteGroups => cx.read(body, groups::answer_delete),

@@ -1,15 +1,16 @@
 //! ListTransactions, DescribeTransactions, DescribeProducers (KIP-664, KIP-994, KIP-1152): who holds back what.
 
 use super::failure::Failure;
-use super::limits::{DESCRIBED_MAX, PATTERN_BYTES_MAX, PATTERN_COMPILED_BYTES_MAX};
+use super::limits::DESCRIBED_MAX;
 use super::names;
+use super::patterns;
 use super::session::Context;
 use crate::core::{Outcome, ProducerRow, TransactionRow, TransactionState};
 use crate::store::ReadView;
 use crate::types::{Offset, PartitionId, ProducerId, Timestamp, TopicId, TransactionalId};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -85,19 +86,9 @@ struct Filter {
     pattern: Option<Regex>,
 }
 
-/// A pattern that a whole transactional id must match, in the syntax of RE2, which takes time in proportion to what it
-/// reads; an empty one matches all (KIP-1152).
+/// A pattern that a whole transactional id must match; an empty one matches all (KIP-1152).
 fn compile(pattern: &str) -> Result<Option<Regex>, regex::Error> {
-    if pattern.is_empty() {
-        return Ok(None);
-    }
-    if pattern.len() > PATTERN_BYTES_MAX {
-        return Err(regex::Error::CompiledTooBig(PATTERN_BYTES_MAX));
-    }
-    // Compiled once as it is, so that the anchors cannot repair one that is no pattern by itself.
-    let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_COMPILED_BYTES_MAX).build();
-    build(pattern)?;
-    build(&format!(r"\A(?:{pattern})\z")).map(Some)
+    (!pattern.is_empty()).then(|| patterns::whole(pattern)).transpose()
 }
 
 /// The latest beginning of a transaction that has been open for longer than `duration` milliseconds; none if that was

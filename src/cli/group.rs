@@ -51,7 +51,7 @@ pub struct ListArgs {
     /// Only those in this state, such as Stable or Empty; may be repeated
     #[arg(long, value_name = "STATE", value_parser = state)]
     state: Vec<&'static str>,
-    /// Only those of this type, such as classic; may be repeated
+    /// Only those of this type, classic or consumer; may be repeated
     #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
     kind: Vec<&'static str>,
     #[command(flatten)]
@@ -194,6 +194,9 @@ async fn describe(client: &Client, arguments: &DescribeArgs) -> Result<(), CliEr
             heading = format!("{heading}  {}", safe(more));
         }
     }
+    if let Some(epochs) = group.epochs {
+        heading = format!("{heading}  epoch {}, target {}", epochs.group, epochs.target);
+    }
     writeln!(io::stdout(), "{heading}")?;
     if group.members.is_empty() {
         writeln!(io::stderr(), "the group has no members")?;
@@ -208,14 +211,24 @@ async fn describe(client: &Client, arguments: &DescribeArgs) -> Result<(), CliEr
 }
 
 fn print_members(group: &GroupDescription) -> io::Result<()> {
+    let has_targets = group.epochs.is_some();
     let row = |member: &GroupMemberDescription| {
         let assigned = member.assigned.as_ref().map_or_else(|| "?".to_owned(), |all| partitions_text(all));
         let instance = member.instance_id.as_deref().unwrap_or_default();
-        [&member.member_id, instance, &member.client_id, &member.client_host, &assigned]
+        let mut row = [&member.member_id, instance, &member.client_id, &member.client_host, &assigned]
             .map(|text| safe_text(text.as_bytes()))
-            .to_vec()
+            .to_vec();
+        if has_targets {
+            let target = member.target.as_ref();
+            row.push(target.map(|target| partitions_text(&target.partitions)).unwrap_or_default());
+            row.push(target.map(|target| target.epoch.to_string()).unwrap_or_default());
+        }
+        row
     };
-    let columns = [text("MEMBER"), text("INSTANCE"), text("CLIENT"), text("HOST"), text("ASSIGNED")];
+    let mut columns = vec![text("MEMBER"), text("INSTANCE"), text("CLIENT"), text("HOST"), text("ASSIGNED")];
+    if has_targets {
+        columns.extend([text("TARGET"), number("EPOCH")]);
+    }
     print_table(&columns, &group.members.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -297,6 +310,9 @@ fn group_json(group: &GroupDescription, progress: &[PartitionProgress]) -> Value
             "client_id": member.client_id,
             "client_host": member.client_host,
             "partitions": member.assigned.as_ref().map(assigned),
+            "target": member.target.as_ref().map(|target| assigned(&target.partitions)),
+            "epoch": member.target.as_ref().map(|target| target.epoch),
+            "pattern": member.target.as_ref().and_then(|target| target.pattern.as_ref()),
         })
     });
     let partitions = progress.iter().map(|one| {
@@ -315,9 +331,12 @@ fn group_json(group: &GroupDescription, progress: &[PartitionProgress]) -> Value
     });
     json!({
         "group": group.group.as_str(),
+        "type": group.kind(),
         "state": group.state,
         "protocol_type": group.protocol_type,
         "protocol": group.protocol,
+        "epoch": group.epochs.map(|epochs| epochs.group),
+        "target_epoch": group.epochs.map(|epochs| epochs.target),
         "members": members.collect::<Vec<_>>(),
         "partitions": partitions.collect::<Vec<_>>(),
     })

@@ -13,8 +13,10 @@ use super::versions::ANY_VERSION;
 use crate::types::{GroupId, Offset, PartitionIndex, TopicName};
 use crate::wire::consumer_protocol::{self, CONSUMER};
 use crate::wire::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, DescribedGroup, DescribedGroupMember, ListGroupsRequest,
-    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribed, ConsumerGroupDescribedAssignment,
+    ConsumerGroupDescribedMember, DeleteGroupsRequest, DescribeGroupsRequest, DescribedGroup,
+    DescribedGroupMember, ListGroupsRequest, OffsetDeleteRequest, OffsetDeleteRequestPartition,
+    OffsetDeleteRequestTopic,
 };
 use crate::wire::{ErrorCode, VersionRange};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,8 +61,27 @@ pub struct GroupDescription {
     pub protocol_type: String,
     /// By what they share their work, such as `range`; empty where that is not decided.
     pub protocol: String,
+    /// How far it has come, if it is a group of the consumer protocol (KIP-848).
+    pub epochs: Option<GroupEpochs>,
     /// Its members.
     pub members: Vec<GroupMemberDescription>,
+}
+
+impl GroupDescription {
+    /// Its type, by Kafka's names.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.epochs.is_some() { "consumer" } else { "classic" }
+    }
+}
+
+/// How far a group of the consumer protocol has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupEpochs {
+    /// Grows with whatever may change who is to have what.
+    pub group: i32,
+    /// As of which epoch it has been decided who is to have what.
+    pub target: i32,
 }
 
 /// A member of a group.
@@ -76,6 +97,19 @@ pub struct GroupMemberDescription {
     pub client_host: String,
     /// What it is assigned; none if that is said in a form unknown here.
     pub assigned: Option<Vec<TopicPartition>>,
+    /// What a member of the consumer protocol is on its way to.
+    pub target: Option<MemberTarget>,
+}
+
+/// What a member of a group of the consumer protocol is on its way to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberTarget {
+    /// The epoch that it has reached; −2 if it is a static member that is away.
+    pub epoch: i32,
+    /// What it is to have.
+    pub partitions: Vec<TopicPartition>,
+    /// The regular expression that it subscribes with, if it does.
+    pub pattern: Option<String>,
 }
 
 /// How far a group has come in a partition.
@@ -134,8 +168,30 @@ impl Admin {
         Ok(listed)
     }
 
-    /// A group of the classic protocol and its members; [`ClientError::Unknown`] if there is no such group.
+    /// A group, of whichever protocol, and its members; [`ClientError::Unknown`] if there is no such group.
     pub async fn describe_group(&self, group: &GroupId) -> Result<GroupDescription, ClientError> {
+        match self.describe_classic_group(group).await {
+            Err(ClientError::Unknown { .. }) => self.describe_consumer_group(group).await,
+            described => described,
+        }
+    }
+
+    async fn describe_consumer_group(&self, group: &GroupId) -> Result<GroupDescription, ClientError> {
+        let request = &ConsumerGroupDescribeRequest {
+            group_ids: vec![group.as_str().to_owned()],
+            ..ConsumerGroupDescribeRequest::default()
+        };
+        let context = &format!("describing group {group}");
+        let describe = |connection: Arc<Connection>| async move {
+            let described = first(connection.call(request).await?.groups, context)?;
+            described.error_code.ok().map_err(|code| refused(group, context, code))?;
+            Ok(described)
+        };
+        let described = self.client().at_coordinator(&coordinated(group), context, describe).await?;
+        Ok(consumer_description(group, described))
+    }
+
+    async fn describe_classic_group(&self, group: &GroupId) -> Result<GroupDescription, ClientError> {
         let request = &DescribeGroupsRequest {
             groups: vec![group.as_str().to_owned()],
             ..DescribeGroupsRequest::default()
@@ -294,8 +350,47 @@ fn description(group: &GroupId, described: DescribedGroup) -> GroupDescription {
         state: described.group_state,
         protocol_type: described.protocol_type,
         protocol: described.protocol_data,
+        epochs: None,
         members,
     }
+}
+
+fn consumer_description(group: &GroupId, described: ConsumerGroupDescribed) -> GroupDescription {
+    let mut members: Vec<_> = described.members.into_iter().map(consumer_member_description).collect();
+    members.sort_by(|one, other| one.member_id.cmp(&other.member_id));
+    GroupDescription {
+        group: group.clone(),
+        state: described.group_state,
+        protocol_type: CONSUMER.to_owned(),
+        protocol: described.assignor_name,
+        epochs: Some(GroupEpochs { group: described.group_epoch, target: described.assignment_epoch }),
+        members,
+    }
+}
+
+fn consumer_member_description(member: ConsumerGroupDescribedMember) -> GroupMemberDescription {
+    GroupMemberDescription {
+        member_id: member.member_id,
+        instance_id: member.instance_id,
+        client_id: member.client_id,
+        client_host: member.client_host,
+        assigned: Some(partitions_of(member.assignment)),
+        target: Some(MemberTarget {
+            epoch: member.member_epoch,
+            partitions: partitions_of(member.target_assignment),
+            pattern: member.subscribed_topic_regex.filter(|pattern| !pattern.is_empty()),
+        }),
+    }
+}
+
+/// Partitions of topics whose names are names.
+fn partitions_of(assignment: ConsumerGroupDescribedAssignment) -> Vec<TopicPartition> {
+    let partitions = assignment.topic_partitions.into_iter().filter_map(|topic| {
+        let name = TopicName::new(&topic.topic_name).ok()?;
+        let partition = move |index| TopicPartition::new(name.clone(), PartitionIndex(index));
+        Some(topic.partitions.into_iter().map(partition))
+    });
+    partitions.flatten().collect()
 }
 
 fn member_description(member: DescribedGroupMember, consumer: bool) -> GroupMemberDescription {
@@ -313,5 +408,6 @@ fn member_description(member: DescribedGroupMember, consumer: bool) -> GroupMemb
         client_id: member.client_id,
         client_host: member.client_host,
         assigned: assigned.map(|topics| topics.into_iter().flatten().collect()),
+        target: None,
     }
 }

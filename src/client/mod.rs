@@ -39,7 +39,8 @@ pub use admin::{
 };
 pub use admin_backup::{BackupProgress, BackupTaken};
 pub use admin_groups::{
-    GroupDescription, GroupFilter, GroupListing, GroupMemberDescription, PartitionProgress,
+    GroupDescription, GroupEpochs, GroupFilter, GroupListing, GroupMemberDescription, MemberTarget,
+    PartitionProgress,
 };
 pub use admin_topics::ConfigEntry;
 pub use backoff::{Backoff, BackoffLimits};

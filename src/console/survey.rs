@@ -220,7 +220,7 @@ impl Survey {
         };
         patience.rows(view.deadlines(), |(timer, _)| match timer {
             Timer::Transaction(id) => look(id),
-            Timer::Group(_) | Timer::Member(_) => Ok(()),
+            Timer::Group(_) | Timer::Member(_) | Timer::Revocation(_) => Ok(()),
         })?;
         held.into_iter().try_for_each(look)?;
         for (id, (prepared, age)) in open {

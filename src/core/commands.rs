@@ -1,8 +1,10 @@
 //! The commands (what somebody asks) and the replies (what they are told). A command has been authorised and its records
 //! checked before it comes here.
 
+mod consumers;
 mod groups;
 
+pub use consumers::*;
 pub use groups::*;
 
 use super::events::{Cut, RecordKey};
@@ -67,6 +69,8 @@ pub enum Command {
     SyncGroup(SyncGroup),
     /// Keep a member's session.
     Heartbeat(GroupMember),
+    /// Be a member of a group of the consumer protocol.
+    ConsumerHeartbeat(Box<ConsumerHeartbeat>),
     /// Take leave of a group.
     LeaveGroup { group: GroupId, members: Vec<LeavingMember> },
     /// Say where a group stands.
@@ -416,7 +420,9 @@ pub enum Reply {
     /// The member's assignment.
     Synced(Result<Synced, Refusal>),
     /// A group.
-    Group(GroupDescription),
+    Group(AnyGroup),
+    /// What a member of a group of the consumer protocol is told.
+    Consumer(Result<ConsumerTold, Refusal>),
 }
 
 /// Why something is refused. Which Kafka error code that is depends on the request's version: `broker::errors` says.
@@ -519,6 +525,15 @@ pub enum Refusal {
     /// There is no such group.
     #[error("there is no such group")]
     GroupNotFound,
+    /// The member's epoch is not what the group knows of it.
+    #[error("the member's epoch is not the one known: it is to give up everything and join again")]
+    FencedMemberEpoch,
+    /// The member's epoch is not the one it is in.
+    #[error("the member is in another epoch: it is to ask again after its next heartbeat")]
+    StaleMemberEpoch,
+    /// A member that is not away bears this instance id.
+    #[error("another member bears this instance id, and has not left")]
+    UnreleasedInstance,
     /// The command needed too many rounds of rows: a defect of the state machine, never of the request.
     #[error("the command could not be decided")]
     Undecidable,

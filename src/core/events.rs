@@ -2,12 +2,14 @@
 //! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
 
 use super::rows::{
-    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, IdleSpan, KeyTransaction, Member,
-    OperatorDecision, Outcome, ProducerKey, TopicConfig, TopicKey, Totals,
+    AbortedKey, Assignor, CommittedOffset, ConsumerRow, EndReason, GroupOffsetKey, Holding, Identity,
+    IdleSpan, KeyTransaction, Member, OperatorDecision, Outcome, ProducerKey, Subscription, TopicConfig,
+    TopicKey, Totals,
 };
 use crate::types::*;
 use crate::{codec, codec_enum};
 use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -97,6 +99,33 @@ pub enum Event {
     MembersLeft { group: GroupId, members: Vec<MemberId> },
     /// A group is gone.
     GroupDeleted { group: GroupId },
+    /// A member of a group of the consumer protocol is new, or says something new of itself. The group is in `epoch`.
+    ConsumerSubscribed { group: GroupId, epoch: GroupEpoch, member: MemberId, said: Box<Subscription> },
+    /// A group's target is as of `epoch`, and so is the group: these members have new ones, the others keep theirs.
+    TargetAssigned {
+        group: GroupId,
+        epoch: GroupEpoch,
+        assignor: Assignor,
+        targets: Vec<(MemberId, BTreeSet<PartitionId>)>,
+    },
+    /// A member holds this.
+    ConsumerReconciled { group: GroupId, member: MemberId, held: Holding },
+    /// A static member has come back under a new member id, and has target and assignment of the former.
+    ConsumerReplaced { group: GroupId, former: MemberId, member: MemberId, said: Box<Subscription> },
+    /// Members of a group of the consumer protocol are gone. The group is in `epoch`.
+    ConsumersLeft { group: GroupId, epoch: GroupEpoch, members: Vec<MemberId> },
+    /// The regular expressions that a group subscribes with match these topics.
+    PatternsResolved { group: GroupId, patterns: BTreeMap<String, BTreeSet<TopicId>> },
+    /// A classic group is one of the consumer protocol, with these members.
+    GroupUpgraded { group: GroupId, epoch: GroupEpoch, members: Vec<(MemberId, ConsumerRow)> },
+    /// A group of the consumer protocol is a classic one, with these members, who rebalance.
+    GroupDowngraded {
+        group: GroupId,
+        generation: Generation,
+        protocol: String,
+        leader: MemberId,
+        members: Vec<(MemberId, Member)>,
+    },
     /// Offsets of a group are forgotten.
     OffsetsForgotten { offsets: Vec<GroupOffsetKey> },
     /// A group's offsets are committed.
@@ -279,4 +308,12 @@ codec_enum!(Event {
     110 => LogRestored { restore, ids_from, leader_epoch },
     120 => KeysAccepted(accepted),
     121 => KeysForgotten { keys, freed },
+    130 => ConsumerSubscribed { group, epoch, member, said },
+    131 => TargetAssigned { group, epoch, assignor, targets },
+    132 => ConsumerReconciled { group, member, held },
+    133 => ConsumerReplaced { group, former, member, said },
+    134 => ConsumersLeft { group, epoch, members },
+    135 => PatternsResolved { group, patterns },
+    136 => GroupUpgraded { group, epoch, members },
+    137 => GroupDowngraded { group, generation, protocol, leader, members },
 });

@@ -1,6 +1,7 @@
 //! How each event changes the rows. Total: an event that was decided always takes effect, and says everything its effect
 //! depends on. The same code runs as a decision is made and as the log is replayed.
 
+mod consumers;
 mod groups;
 mod keys;
 mod restored;
@@ -17,20 +18,11 @@ use std::time::Duration;
 /// the needed rows are known.
 pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(), Need> {
     match event {
-        Event::ClusterFormed { id } => {
-            rows.put(&(), ClusterRow { id: *id, partitions: 0 });
-            Ok(())
-        }
-        Event::TopicCreated { id, name, partitions, config } => {
-            rows.put(name, TopicNameRow { id: *id });
-            rows.put(id, TopicRow { name: name.clone(), partitions: 0, config: config.clone() });
-            partitions_added(rows, *id, *partitions)
-        }
-        Event::PartitionsAdded { id, partitions } => partitions_added(rows, *id, *partitions),
-        Event::TopicDeleted { id } => topic_deleted(rows, *id),
-        Event::TopicConfigured { id, config } => {
-            rows.change(id, |row: &mut TopicRow| row.config.clone_from(config))
-        }
+        Event::ClusterFormed { .. }
+        | Event::TopicCreated { .. }
+        | Event::PartitionsAdded { .. }
+        | Event::TopicDeleted { .. }
+        | Event::TopicConfigured { .. } => evolve_topics(rows, event),
         Event::ProducerIdsReserved { until } => {
             rows.put(&(), ProducerIdsRow { reserved_until: *until });
             Ok(())
@@ -78,6 +70,14 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         | Event::MemberReplaced { .. }
         | Event::MembersLeft { .. }
         | Event::GroupDeleted { .. } => groups::evolve(rows, at, event),
+        Event::ConsumerSubscribed { .. }
+        | Event::TargetAssigned { .. }
+        | Event::ConsumerReconciled { .. }
+        | Event::ConsumerReplaced { .. }
+        | Event::ConsumersLeft { .. }
+        | Event::PatternsResolved { .. }
+        | Event::GroupUpgraded { .. }
+        | Event::GroupDowngraded { .. } => consumers::evolve(rows, at, event),
         Event::OffsetsForgotten { offsets } => removed::<CommittedOffset>(rows, offsets),
         Event::OffsetsCommitted { offsets } => offsets_committed(rows, offsets),
         Event::LogRestored { .. } => restored::log_restored(rows, event),
@@ -86,6 +86,27 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             removed::<ProducerRow>(rows, producers)?;
             removed::<AbortedRow>(rows, aborted)
         }
+    }
+}
+
+/// Topics come, change and go.
+fn evolve_topics(rows: &mut Draft<'_>, event: &Event) -> Result<(), Need> {
+    match event {
+        Event::ClusterFormed { id } => {
+            rows.put(&(), ClusterRow { id: *id, partitions: 0 });
+            Ok(())
+        }
+        Event::TopicCreated { id, name, partitions, config } => {
+            rows.put(name, TopicNameRow { id: *id });
+            rows.put(id, TopicRow { name: name.clone(), partitions: 0, config: config.clone() });
+            partitions_added(rows, *id, *partitions)
+        }
+        Event::PartitionsAdded { id, partitions } => partitions_added(rows, *id, *partitions),
+        Event::TopicDeleted { id } => topic_deleted(rows, *id),
+        Event::TopicConfigured { id, config } => {
+            rows.change(id, |row: &mut TopicRow| row.config.clone_from(config))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -71,6 +71,24 @@ pub const GROUP_METADATA_BYTES_MAX: usize = 512 << 10;
 /// Bytes that a leader assigns in all.
 pub const GROUP_ASSIGNMENT_BYTES_MAX: usize = 384 << 10;
 
+/// Bytes that one member of a group of the consumer protocol says of itself, names of topics included: its row is rewritten
+/// with each change of what it holds.
+pub const SUBSCRIPTION_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes that all members of such a group say of themselves: they are in memory while a target is made.
+pub const SUBSCRIPTIONS_BYTES_MAX: usize = 4 << 20;
+
+/// Partitions that such a group may be assigned. A target is one decision, at 20 bytes each, and the smallest block that can
+/// be configured has 1 MiB.
+pub const GROUP_PARTITIONS_MAX: usize = 20_000;
+
+/// Regular expressions that the members of one group subscribe with: what each matches is looked for whenever topics come.
+pub const GROUP_PATTERNS_MAX: usize = 100;
+
+/// The longest member id or instance id of a member of such a group, in bytes: with them a target still fits into a block.
+/// Clients draw ids of 36 bytes or less.
+pub const MEMBER_ID_BYTES_MAX: usize = 256;
+
 /// Sessions of all groups together, pending members included. Each costs a row that is in memory for as long as it lasts.
 pub const SESSIONS_MAX: u64 = 100_000;
 

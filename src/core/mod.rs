@@ -22,6 +22,10 @@ pub mod topic_settings;
 pub(crate) mod tests;
 
 pub use commands::{
+    AnyGroup, ConsumerGroupDescription, ConsumerGroupStatus, ConsumerHeartbeat, ConsumerTold,
+    ResolvedPatterns,
+};
+pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndByOperator, EndTxn, Enrol, ExpireProducer,
     ExpireRecords, ExpireTransactionalId, ForceAbort, ForgetKeys, InitProducerId, Kept, KeyConflict,
     NewTopic, NotAppended, Now, OffsetToCommit, PrepareTxn, Produce, ProduceBatch, Protocol, Refusal, Reply,
@@ -31,7 +35,7 @@ pub use commands::{
     GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,
     Synced,
 };
-pub use decide::{Decided, clock_stepped, decide, may_expire};
+pub use decide::{Decided, GroupUse, clock_stepped, consumer_group_status, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};
 pub use events::{
     BatchAppended, Cut, CutReason, Enrolment, Event, KeysAccepted, MARKER_BYTES, MarkerWritten,
@@ -46,6 +50,10 @@ pub use rows::{
     PendingOffsetKey, PendingOffsetRow, Prepared, ProducerIdsRow, ProducerKey, ProducerOwnerRow, ProducerRow,
     REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow,
     Totals, TransactionRow, TransactionState,
+};
+pub use rows::{
+    Assignor, ConsumerGroupRow, ConsumerRow, ConsumersRow, Holding, PatternsRow, Speaks, Subscription,
+    TopicsSeenRow, TopicsVersionRow,
 };
 pub use rows::{
     FreedKeysEndKey, FreedKeysEndRow, FreedKeysRow, KeyEndKey, KeyEndRow, KeyHolderRow, KeyRow, KeyStanding,

@@ -86,6 +86,11 @@ mutants! {
     GenerationGoesBack: "generations begin anew when a group is empty",
     DepartureNotDurable: "that members have left is in memory only",
     OldGenerationCommits: "a member of an older generation commits offsets (M3)",
+    AssignedBeforeRevoked: "a partition is assigned while somebody else holds it (K2)",
+    RevocationNotAwaited: "what a member is to revoke is free before it says that it has (K1)",
+    OldMemberEpochGoesOn: "a member goes on whatever epoch it says that it is in (C3)",
+    OldMemberEpochCommits: "a member commits with another epoch than its own (G9)",
+    GroupEpochGoesBack: "epochs begin anew when a group of the consumer protocol is empty",
     LeaverNotAnswered: "who waits for a generation and leaves is never answered",
 }
 

@@ -1,9 +1,11 @@
 //! The rows: semel's state, as the fold of its events. A row is found by its key alone; `decide` reads no ranges.
 
+mod consumers;
 mod groups;
 mod keys;
 mod restored;
 
+pub use consumers::*;
 pub use groups::*;
 pub use keys::*;
 pub use restored::*;
@@ -101,6 +103,18 @@ rows! {
     Rebalance[GroupId] => RebalanceRow,
     /// Volatile: how many sessions there are.
     Sessions[()] => SessionsRow,
+    /// A group of the consumer protocol that has had members.
+    ConsumerGroup[GroupId] => ConsumerGroupRow,
+    /// Who its members are.
+    Consumers[GroupId] => ConsumersRow,
+    /// One of them.
+    Consumer[MemberKey] => ConsumerRow,
+    /// What its members' regular expressions match.
+    Patterns[GroupId] => PatternsRow,
+    /// Volatile: how often topics have come, grown or gone.
+    TopicsVersion[()] => TopicsVersionRow,
+    /// Volatile: as of when a group's target was last looked at.
+    TopicsSeen[GroupId] => TopicsSeenRow,
     /// Which transactional id a producer id belongs to.
     ProducerOwner[ProducerId] => ProducerOwnerRow,
     /// Since when a transactional id has not been heard of.
@@ -136,6 +150,7 @@ impl RowKey {
         match self {
             RowKey::NextProducerId(()) | RowKey::Coordinator(_) => true,
             RowKey::Rebalance(_) | RowKey::Sessions(()) => true,
+            RowKey::TopicsVersion(()) | RowKey::TopicsSeen(_) => true,
             RowKey::Deadline(timer) => timer.is_volatile(),
             _ => false,
         }
@@ -145,7 +160,7 @@ impl RowKey {
     /// let go of to make room.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
-        self.is_volatile() && !matches!(self, RowKey::Coordinator(_))
+        self.is_volatile() && !matches!(self, RowKey::Coordinator(_) | RowKey::TopicsSeen(_))
     }
 }
 
@@ -583,6 +598,8 @@ pub enum Timer {
     Group(GroupId),
     /// A member's session ends, unless it is heard of. Volatile: after a restart it gets a whole session.
     Member(MemberKey),
+    /// A member must have revoked what it was told to. Volatile: after a restart it gets a whole rebalance timeout.
+    Revocation(MemberKey),
 }
 
 impl Timer {

@@ -242,6 +242,8 @@ impl Config {
                     .choice("transactions-min-version", &[("1", Protocol::V1), ("2", Protocol::V2)])?,
                 group_session_timeout: reader.millis("group-session-timeout-min")?
                     ..=reader.millis("group-session-timeout-max")?,
+                consumer_session_timeout: reader.millis("consumer-session-timeout")?,
+                consumer_heartbeat_interval: reader.millis("consumer-heartbeat-interval")?,
                 group_initial_rebalance_delay: reader.millis("group-initial-rebalance-delay")?,
                 ..BrokerConfig::new(advertised.clone().unwrap_or(here))
             },

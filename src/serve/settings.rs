@@ -118,6 +118,18 @@ pub const SETTINGS: &[Setting] = &[
         "How long an empty group waits for more members than the first",
     ),
     setting(
+        "consumer-session-timeout",
+        "MILLISECONDS",
+        "45000",
+        "How long a member of a group of the consumer protocol may be silent",
+    ),
+    setting(
+        "consumer-heartbeat-interval",
+        "MILLISECONDS",
+        "5000",
+        "How often a member of a group of the consumer protocol is to be heard of",
+    ),
+    setting(
         "offsets-retention",
         "MINUTES",
         "10080",

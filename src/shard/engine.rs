@@ -16,7 +16,7 @@ use crate::core::{
 };
 use crate::log::{BlockBuilder, BlockStamp, Cursor, Identity, PlacedBlock};
 use crate::store::{Applied, Layer, ReadView};
-use crate::types::{BlockNumber, ConnectionId, LeaderEpoch, PartitionId, RequestId, ServedTime};
+use crate::types::{BlockNumber, ConnectionId, GroupEpoch, LeaderEpoch, PartitionId, RequestId, ServedTime};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
@@ -434,6 +434,9 @@ fn is_of_connection(command: &Command) -> bool {
         Command::Enrol(_) | Command::EnrolGroup { .. } | Command::StageOffsets(_) => true,
         // Nobody is there to be answered: a member that joins and is gone would only hold up the others.
         Command::JoinGroup(_) | Command::SyncGroup(_) => true,
+        // A join that was given up would give up what its member has been assigned since. Whoever says that it leaves need
+        // not wait for the answer.
+        Command::ConsumerHeartbeat(beat) => beat.epoch >= GroupEpoch::JOIN,
         Command::EndTxn(end) => end.protocol == Protocol::V1,
         Command::InitProducerId(init) => init.transactional_id.is_some(),
         _ => false,

@@ -3,7 +3,7 @@
 
 use crate::core::{
     AbortedKey, FreedKeysEndKey, GroupOffsetKey, IdleProducerKey, IdleSpan, KeyEndKey, KeyTransaction,
-    OutcomeKey, RowKey, Timer, TopicKey,
+    MemberKey, OutcomeKey, RowKey, Timer, TopicKey,
 };
 use crate::types::*;
 use bytes::Bytes;
@@ -39,6 +39,10 @@ pub(super) mod kind {
     pub const FREED_KEYS: u8 = 122;
     pub const FREED_KEYS_END: u8 = 123;
     pub const KEY_HOLDER: u8 = 124;
+    pub const CONSUMER_GROUP: u8 = 130;
+    pub const CONSUMERS: u8 = 131;
+    pub const CONSUMER: u8 = 132;
+    pub const PATTERNS: u8 = 133;
 }
 
 /// A key under construction.
@@ -134,6 +138,12 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         }
         RowKey::Group(group) => KeyBytes::new(kind::GROUP).text(group.as_str()),
         RowKey::Members(group) => KeyBytes::new(kind::MEMBERS).text(group.as_str()),
+        RowKey::ConsumerGroup(group) => KeyBytes::new(kind::CONSUMER_GROUP).text(group.as_str()),
+        RowKey::Consumers(group) => KeyBytes::new(kind::CONSUMERS).text(group.as_str()),
+        RowKey::Consumer(MemberKey { group, member }) => {
+            KeyBytes::new(kind::CONSUMER).text(group.as_str()).text(member.as_str())
+        }
+        RowKey::Patterns(group) => KeyBytes::new(kind::PATTERNS).text(group.as_str()),
         RowKey::IdleTransactionalId(key) => {
             idle(kind::IDLE_TRANSACTIONAL_ID, key.span).text(key.transactional_id.as_str())
         }
@@ -155,7 +165,9 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         | RowKey::Rebalance(_)
         | RowKey::Sessions(())
         | RowKey::Coordinator(_)
-        | RowKey::Deadline(Timer::Group(_) | Timer::Member(_)) => return None,
+        | RowKey::TopicsVersion(())
+        | RowKey::TopicsSeen(_)
+        | RowKey::Deadline(Timer::Group(_) | Timer::Member(_) | Timer::Revocation(_)) => return None,
     };
     Some(bytes.done())
 }

@@ -349,24 +349,50 @@ impl ReadView {
         })
     }
 
-    /// The groups that have members, in the order of their lengths and names.
+    /// The groups that have members.
     pub fn live_groups(&self) -> impl Iterator<Item = Result<GroupId, StoreError>> + '_ {
-        self.prefix(KeyBytes::new(kind::MEMBERS)).map(|entry| group_of(&entry?.0))
+        let classic = self.prefix(KeyBytes::new(kind::MEMBERS));
+        classic.chain(self.prefix(KeyBytes::new(kind::CONSUMERS))).map(|entry| group_of(&entry?.0))
     }
 
-    /// The groups that have or had members, in the order of their lengths and names: those behind `after`, or all.
+    /// The groups of the classic protocol that have or had members, in the order of their lengths and names: those behind
+    /// `after`, or all.
     pub fn groups_after(
         &self,
         after: Option<&GroupId>,
     ) -> impl Iterator<Item = Result<(GroupId, GroupRow), StoreError>> + '_ {
+        self.group_rows(kind::GROUP, after)
+    }
+
+    /// The same of the consumer protocol.
+    pub fn consumer_groups_after(
+        &self,
+        after: Option<&GroupId>,
+    ) -> impl Iterator<Item = Result<(GroupId, ConsumerGroupRow), StoreError>> + '_ {
+        self.group_rows(kind::CONSUMER_GROUP, after)
+    }
+
+    fn group_rows<R: Codec>(
+        &self,
+        kind: u8,
+        after: Option<&GroupId>,
+    ) -> impl Iterator<Item = Result<(GroupId, R), StoreError>> + '_ {
         let from = match after {
-            None => KeyBytes::new(kind::GROUP).done(),
-            Some(group) => KeyBytes::new(kind::GROUP).text(group.as_str()).behind(),
+            None => KeyBytes::new(kind).done(),
+            Some(group) => KeyBytes::new(kind).text(group.as_str()).behind(),
         };
-        self.range(&from, &[kind::GROUP + 1]).map(|entry| {
+        self.range(&from, &[kind + 1]).map(|entry| {
             let (key, row) = entry?;
-            let row = GroupRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            let row = R::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
             Ok((group_of(&key)?, row))
+        })
+    }
+
+    /// The members of a group of the consumer protocol.
+    pub fn consumers(&self, group: &GroupId) -> impl Iterator<Item = Result<ConsumerRow, StoreError>> + '_ {
+        self.prefix(KeyBytes::new(kind::CONSUMER).text(group.as_str())).map(|entry| {
+            let (key, row) = entry?;
+            ConsumerRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))
         })
     }
 

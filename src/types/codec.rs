@@ -144,6 +144,7 @@ codec!(
     ProducerEpoch(i16),
     TxnNumber(u64),
     Generation(i32),
+    GroupEpoch(i32),
     RequestId(u64),
 );
 codec!(PartitionId { topic, index });

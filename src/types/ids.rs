@@ -69,6 +69,26 @@ impl Generation {
     }
 }
 
+/// An epoch of a group of the consumer protocol, of its target, or of a member, which is the target's that it has reached
+/// (KIP-848). Members also say these: 0 to join, −1 to leave, −2 to leave and come back (static ones).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct GroupEpoch(pub i32);
+
+impl GroupEpoch {
+    /// A member that joins.
+    pub const JOIN: GroupEpoch = GroupEpoch(0);
+    /// A member that leaves.
+    pub const LEAVE: GroupEpoch = GroupEpoch(-1);
+    /// A static member that is away, and will be back.
+    pub const AWAY: GroupEpoch = GroupEpoch(-2);
+
+    /// The epoch after this one. Epochs end at 2³¹−1, which no group reaches.
+    #[must_use]
+    pub fn next(self) -> GroupEpoch {
+        GroupEpoch(self.0.saturating_add(1))
+    }
+}
+
 /// A topic's identity (KIP-516): it survives nothing but the topic, so a topic made again under an old name is another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TopicId(pub Uuid);

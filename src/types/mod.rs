@@ -12,8 +12,8 @@ mod producer;
 
 pub use clock::{ServedTime, Timestamp};
 pub use ids::{
-    BlockNumber, ConnectionId, Generation, LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex,
-    RequestId, TopicId,
+    BlockNumber, ConnectionId, Generation, GroupEpoch, LeaderEpoch, NodeId, Offset, PartitionId,
+    PartitionIndex, RequestId, TopicId,
 };
 pub use names::{
     GroupId, IdempotencyKey, InstanceId, InvalidTopicName, MemberId, TOPIC_NAME_LENGTH_MAX, TopicName,

@@ -176,6 +176,10 @@ apis! {
     65 DescribeTransactions 0..=0 flexible 0;
     /// Lists transactions.
     66 ListTransactions 0..=2 flexible 0;
+    /// Joins a group of the consumer protocol, goes on in it, or leaves it.
+    68 ConsumerGroupHeartbeat 0..=1 flexible 0;
+    /// Shows groups of the consumer protocol.
+    69 ConsumerGroupDescribe 0..=1 flexible 0;
     /// Shows topics page by page.
     75 DescribeTopicPartitions 0..=0 flexible 0;
     /// semel's own: says how transactions ended.

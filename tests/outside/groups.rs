@@ -100,7 +100,7 @@ fn read_by(members: &[&mut Member<'_>]) -> BTreeSet<String> {
 
 /// Two members share four partitions, read everything that was committed, commit, and the one that stays takes over.
 fn members_share_and_take_over(client: &Actor, assignor: &str) {
-    let topic = format!("shared-{}-{assignor}", client.name());
+    let topic = format!("shared-{}-{}", client.name(), assignor.replace(':', "-"));
     client.create_topic(&topic, PARTITIONS);
     let subscription = Subscription::new(&topic, assignor);
     let (mut first, mut second) = (subscription.open(client, 1, None), subscription.open(client, 2, None));
@@ -208,10 +208,10 @@ fn a_broker_that_is_killed_is_not_noticed(broker: &mut Broker, client: &Actor, a
 }
 
 /// An operator sees a group, and deletes it when it has no members.
-fn an_operator_describes_and_deletes(client: &Actor, deletes_offsets: bool) {
+fn an_operator_describes_and_deletes(client: &Actor, assignor: &str, deletes_offsets: bool) {
     let topic = format!("operated-{}", client.name());
     client.create_topic(&topic, PARTITIONS);
-    let mut member = Subscription::new(&topic, "range").open(client, 40, None);
+    let mut member = Subscription::new(&topic, assignor).open(client, 40, None);
     until(&mut [&mut member], "assigned", is_shared);
     client.producer("none").send(&topic, &[(0, None, "x"), (1, None, "y")]);
     until(&mut [&mut member], "read", |members| read_by(members).len() == 2);
@@ -242,7 +242,7 @@ fn librdkafka() {
     }
     a_killed_member_is_replaced(&client, &Actor::librdkafka(&broker).unwrap(), "range");
     a_static_member_returns(&client, "range");
-    an_operator_describes_and_deletes(&client, false);
+    an_operator_describes_and_deletes(&client, "range", false);
     a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "cooperative-sticky");
 }
 
@@ -255,8 +255,62 @@ fn java() {
     }
     a_killed_member_is_replaced(&client, &Actor::java(&broker).unwrap(), "cooperative-sticky");
     a_static_member_returns(&client, "range");
-    an_operator_describes_and_deletes(&client, true);
+    an_operator_describes_and_deletes(&client, "range", true);
     a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "range");
+}
+
+/// KIP-848: the broker matches the expression, also against topics that come later.
+fn a_pattern_follows_the_topics(client: &Actor) {
+    let topic = |number: i32| format!("matched-{}-{number}", client.name());
+    let send = |number: i32| {
+        let producer = client.producer("none");
+        producer.send(&topic(number), &[(0, None, &format!("in {number}"))]);
+        producer.close();
+    };
+    client.create_topic(&topic(1), 1);
+    client.create_topic(&format!("not-{}", topic(1)), 1);
+    let pattern = format!("^matched-{}-[0-9]+$", client.name());
+    let mut member = Subscription::new(&pattern, "consumer:uniform").open(client, 50, None);
+    until(&mut [&mut member], "assigned", |members| members[0].assigned == [0]);
+    client.create_topic(&topic(2), 1);
+    until(&mut [&mut member], "assigned both", |members| members[0].assigned == [0, 0]);
+    send(1);
+    until(&mut [&mut member], "read the first", |members| read_by(members).contains("in 1"));
+    send(2);
+    until(&mut [&mut member], "read the second", |members| read_by(members).contains("in 2"));
+    member.leave();
+}
+
+/// A broker whose members of the consumer protocol need not be waited for.
+fn with_short_sessions() -> Broker {
+    Broker::start_with(&["--consumer-session-timeout", "20000", "--consumer-heartbeat-interval", "500"])
+}
+
+#[test]
+fn librdkafka_with_the_consumer_protocol() {
+    let mut broker = with_short_sessions();
+    let Some(client) = Actor::librdkafka(&broker) else { return };
+    for assignor in ["consumer:uniform", "consumer:range"] {
+        members_share_and_take_over(&client, assignor);
+    }
+    a_killed_member_is_replaced(&client, &Actor::librdkafka(&broker).unwrap(), "consumer:uniform");
+    a_static_member_returns(&client, "consumer:uniform");
+    a_pattern_follows_the_topics(&client);
+    a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "consumer:uniform");
+}
+
+#[test]
+fn java_with_the_consumer_protocol() {
+    let mut broker = with_short_sessions();
+    let Some(client) = Actor::java(&broker) else { return };
+    for assignor in ["consumer:uniform", "consumer:range"] {
+        members_share_and_take_over(&client, assignor);
+    }
+    a_killed_member_is_replaced(&client, &Actor::java(&broker).unwrap(), "consumer:uniform");
+    a_static_member_returns(&client, "consumer:range");
+    an_operator_describes_and_deletes(&client, "consumer:uniform", true);
+    a_pattern_follows_the_topics(&client);
+    a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "consumer:range");
 }
 
 #[test]

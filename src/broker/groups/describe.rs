@@ -5,18 +5,22 @@ use crate::broker::failure::{Failure, expect};
 use crate::broker::limits::DESCRIBED_MAX;
 use crate::broker::service::reply_to;
 use crate::broker::session::Context;
-use crate::core::{Command, GroupDescription, GroupState, GroupStatus, Member};
+use crate::core::{
+    AnyGroup, Command, ConsumerGroupRow, GroupDescription, GroupState, GroupStatus, Member,
+    consumer_group_status,
+};
 use crate::store::ReadView;
 use crate::types::{GroupId, MemberId};
-use crate::wire::ErrorCode;
 use crate::wire::messages::*;
+use crate::wire::{ErrorCode, consumer_protocol};
 use std::collections::BTreeMap;
 use std::future::Future;
 
 /// The first version that answers GROUP_ID_NOT_FOUND where earlier ones show a dead group (KIP-1043).
 const SAYS_NOT_FOUND: i16 = 6;
-/// What kind of group these are (KIP-848).
+/// What kinds of groups there are (KIP-848).
 const CLASSIC: &str = "classic";
+const CONSUMER: &str = "consumer";
 
 pub(in crate::broker) async fn accept_describe(
     cx: Context,
@@ -35,7 +39,13 @@ pub(in crate::broker) async fn accept_describe(
     Ok(async move {
         let mut groups = Vec::with_capacity(asked.len());
         for (group_id, answer) in asked {
-            let description = expect::group(reply_to(answer).await?)?;
+            let description = match expect::group(reply_to(answer).await?)? {
+                AnyGroup::Classic(description) => description,
+                AnyGroup::Consumer(_) => {
+                    groups.push(not_found(cx.version, &group_id, "is not a classic group"));
+                    continue;
+                }
+            };
             let has_offsets = |view: &ReadView| -> Result<bool, Failure> {
                 Ok(view.group_offsets(&GroupId::new(&group_id)).next().transpose()?.is_some())
             };
@@ -46,19 +56,28 @@ pub(in crate::broker) async fn accept_describe(
                 false => described(&group_id, description),
             };
             let group = DescribedGroup { authorized_operations: operations, ..group };
-            groups.push(
-                match group.group_state == GroupStatus::Dead.name() && cx.version >= SAYS_NOT_FOUND {
-                    true => DescribedGroup {
-                        error_code: ErrorCode::GroupIdNotFound,
-                        error_message: Some(format!("Group {group_id} not found.")),
-                        ..group
-                    },
-                    false => group,
+            groups.push(match group.group_state == GroupStatus::Dead.name() {
+                true => DescribedGroup {
+                    authorized_operations: operations,
+                    ..not_found(cx.version, &group_id, "not found")
                 },
-            );
+                false => group,
+            });
         }
         Ok(DescribeGroupsResponse { groups, ..Default::default() })
     })
+}
+
+/// A group that is not there, or not of this protocol: earlier versions show it as a dead one.
+fn not_found(version: i16, group_id: &str, what: &str) -> DescribedGroup {
+    let says_so = version >= SAYS_NOT_FOUND;
+    DescribedGroup {
+        error_code: if says_so { ErrorCode::GroupIdNotFound } else { ErrorCode::None },
+        error_message: says_so.then(|| format!("Group {group_id} {what}.")),
+        group_id: group_id.to_owned(),
+        group_state: GroupStatus::Dead.name().to_owned(),
+        ..Default::default()
+    }
 }
 
 fn described(group_id: &str, description: GroupDescription) -> DescribedGroup {
@@ -96,11 +115,11 @@ fn listed(view: &ReadView, request: &ListGroupsRequest) -> Result<Vec<ListedGrou
     let wanted = |filter: &[String], value: &str| {
         filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(value))
     };
-    let mut found: BTreeMap<GroupId, (&str, String)> = BTreeMap::new();
+    let mut found: BTreeMap<GroupId, (&str, &str, String)> = BTreeMap::new();
     let mut group = view.next_group_with_offsets(None)?;
     while let Some(id) = group {
         group = view.next_group_with_offsets(Some(&id))?;
-        found.insert(id, (GroupStatus::Empty.name(), String::new()));
+        found.insert(id, (CLASSIC, GroupStatus::Empty.name(), String::new()));
     }
     for group in view.groups_after(None) {
         let (id, row) = group?;
@@ -110,19 +129,33 @@ fn listed(view: &ReadView, request: &ListGroupsRequest) -> Result<Vec<ListedGrou
             GroupState::CompletingRebalance => GroupStatus::CompletingRebalance,
             GroupState::Stable => GroupStatus::Stable,
         };
-        found.insert(id, (status.name(), row.protocol_type));
+        found.insert(id, (CLASSIC, status.name(), row.protocol_type));
+    }
+    for group in view.consumer_groups_after(None) {
+        let (id, row) = group?;
+        let state = consumer_group_state(view, &id, &row)?;
+        found.insert(id, (CONSUMER, state, consumer_protocol::CONSUMER.to_owned()));
     }
     if found.len() > DESCRIBED_MAX {
         tracing::warn!(limit = DESCRIBED_MAX, "an answer to ListGroups leaves out what is beyond the limit");
     }
-    let matching = found.into_iter().filter(|(_, (state, _))| {
-        wanted(&request.states_filter, state) && wanted(&request.types_filter, CLASSIC)
+    let matching = found.into_iter().filter(|(_, (kind, state, _))| {
+        wanted(&request.states_filter, state) && wanted(&request.types_filter, kind)
     });
-    let listed = matching.take(DESCRIBED_MAX).map(|(id, (state, protocol_type))| ListedGroup {
+    let listed = matching.take(DESCRIBED_MAX).map(|(id, (kind, state, protocol_type))| ListedGroup {
         group_id: id.as_str().to_owned(),
         protocol_type,
         group_state: state.to_owned(),
-        group_type: CLASSIC.to_owned(),
+        group_type: kind.to_owned(),
     });
     Ok(listed.collect())
+}
+
+fn consumer_group_state(
+    view: &ReadView,
+    group: &GroupId,
+    row: &ConsumerGroupRow,
+) -> Result<&'static str, Failure> {
+    let members = view.consumers(group).collect::<Result<Vec<_>, _>>()?;
+    Ok(consumer_group_status(row, members.iter()).name())
 }

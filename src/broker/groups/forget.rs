@@ -8,7 +8,7 @@ use crate::broker::limits::OFFSETS_FORGOTTEN_AT_ONCE;
 use crate::broker::names;
 use crate::broker::service::reply_to;
 use crate::broker::session::Context;
-use crate::core::{Command, GroupDescription, GroupStatus};
+use crate::core::{AnyGroup, Command, GroupStatus};
 use crate::types::{GroupId, PartitionId};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
@@ -35,12 +35,11 @@ pub(in crate::broker) async fn answer_delete(
 /// Forgets the group's offsets, in slices, and then the group, if it is empty and no transaction carries offsets of it
 /// (rule G5). The state machine looks again: members that come meanwhile keep their group.
 async fn delete(cx: &Context, group: &GroupId) -> Result<ErrorCode, Failure> {
-    let description = describe(cx, group).await?;
     let mut has_offsets = has_offsets(cx, group)?;
-    match description.status {
-        GroupStatus::Dead if !has_offsets => return Ok(ErrorCode::GroupIdNotFound),
-        GroupStatus::Dead | GroupStatus::Empty => {}
-        _ => return Ok(ErrorCode::NonEmptyGroup),
+    match described(cx, group).await? {
+        Found::Nothing if !has_offsets => return Ok(ErrorCode::GroupIdNotFound),
+        Found::Nothing | Found::Empty => {}
+        Found::Live { .. } => return Ok(ErrorCode::NonEmptyGroup),
     }
     if cx.view().has_pending_offsets(group)? {
         return Ok(ErrorCode::NonEmptyGroup);
@@ -65,9 +64,35 @@ fn has_offsets(cx: &Context, group: &GroupId) -> Result<bool, Failure> {
     Ok(cx.view().group_offsets(group).next().transpose()?.is_some())
 }
 
-async fn describe(cx: &Context, group: &GroupId) -> Result<GroupDescription, Failure> {
+/// A group, as far as forgetting is concerned.
+enum Found {
+    Nothing,
+    Empty,
+    /// It has members, who subscribe to these topics; none if only they know.
+    Live {
+        subscribed: Option<BTreeSet<String>>,
+    },
+}
+
+async fn described(cx: &Context, group: &GroupId) -> Result<Found, Failure> {
     let answer = cx.ask(Command::DescribeGroup { group: group.clone() }).await?;
-    expect::group(reply_to(answer).await?)
+    Ok(match expect::group(reply_to(answer).await?)? {
+        AnyGroup::Classic(group) => match group.status {
+            GroupStatus::Dead => Found::Nothing,
+            GroupStatus::Empty => Found::Empty,
+            _ => Found::Live { subscribed: subscribed_topics(&group) },
+        },
+        AnyGroup::Consumer(group) if group.members.is_empty() => Found::Empty,
+        AnyGroup::Consumer(group) => {
+            let mut subscribed: BTreeSet<String> =
+                group.members.into_iter().flat_map(|(_, member)| member.said.topics).collect();
+            for id in group.matched {
+                let topic = names::by_id(&cx.view(), id)?;
+                subscribed.extend(topic.map(|topic| topic.row.name.as_str().to_owned()));
+            }
+            Found::Live { subscribed: Some(subscribed) }
+        }
+    })
 }
 
 async fn forget(cx: &Context, group: &GroupId, partitions: Vec<PartitionId>) -> Result<ErrorCode, Failure> {
@@ -88,17 +113,11 @@ pub(in crate::broker) async fn answer_offset_delete(
     if !cx.may(Operation::DeleteGroups) {
         return Ok(refused(ErrorCode::GroupAuthorizationFailed));
     }
-    let description = describe(&cx, &group).await?;
-    let subscribed = match description.status {
-        GroupStatus::Dead if !has_offsets(&cx, &group)? => {
-            return Ok(refused(ErrorCode::GroupIdNotFound));
-        }
-        GroupStatus::Dead | GroupStatus::Empty => BTreeSet::new(),
-        _ => match subscribed_topics(&description) {
-            Some(topics) => topics,
-            // What its members read, only they know.
-            None => return Ok(refused(ErrorCode::NonEmptyGroup)),
-        },
+    let subscribed = match described(&cx, &group).await? {
+        Found::Nothing if !has_offsets(&cx, &group)? => return Ok(refused(ErrorCode::GroupIdNotFound)),
+        Found::Nothing | Found::Empty => BTreeSet::new(),
+        Found::Live { subscribed: Some(topics) } => topics,
+        Found::Live { subscribed: None } => return Ok(refused(ErrorCode::NonEmptyGroup)),
     };
     delete_offsets(&cx, &group, request.topics, &subscribed).await
 }

@@ -2,6 +2,7 @@
 
 mod administration;
 mod configs;
+mod consumer_groups;
 mod defects;
 mod groups;
 mod harness;

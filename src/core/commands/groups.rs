@@ -1,6 +1,7 @@
 //! What members and operators of groups ask, and what they are told (`spec/groups.md`).
 
 use super::super::rows::{Member, MemberProtocol};
+use super::ConsumerGroupDescription;
 use crate::types::*;
 use bytes::Bytes;
 use std::time::Duration;
@@ -143,7 +144,16 @@ impl GroupStatus {
     }
 }
 
-/// A group, as operators see it.
+/// A group of either protocol, as operators see it. One that is not there is a dead classic one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnyGroup {
+    /// Of the classic protocol.
+    Classic(GroupDescription),
+    /// Of the consumer protocol.
+    Consumer(ConsumerGroupDescription),
+}
+
+/// A group of the classic protocol, as operators see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupDescription {
     /// Where it stands.

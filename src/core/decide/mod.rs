@@ -15,7 +15,7 @@ mod sweep;
 mod topics;
 mod transactions;
 
-pub use groups::may_expire;
+pub use groups::{GroupUse, consumer_group_status, may_expire};
 pub use retention::clock_stepped;
 
 use super::commands::{Command, Now, Reply};
@@ -65,6 +65,7 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         Command::JoinGroup(join) => return waits(groups::join(rows, now, join)?, draft),
         Command::SyncGroup(sync) => return waits(groups::sync(rows, now, sync)?, draft),
         Command::Heartbeat(member) => Reply::Done(groups::heartbeat(rows, now, member)?),
+        Command::ConsumerHeartbeat(beat) => Reply::Consumer(groups::consumer_heartbeat(rows, now, beat)?),
         Command::LeaveGroup { group, members } => Reply::Each(groups::leave(rows, now, group, members)?),
         Command::DescribeGroup { group } => Reply::Group(groups::describe(rows, now, group)?),
         Command::DeleteGroup { group } => Reply::Done(groups::delete_group(rows, now, group)?),
@@ -92,6 +93,7 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
                 Timer::Transaction(id) => transactions::expire_transaction(rows, now, id)?,
                 Timer::Group(id) => groups::expire_group(rows, now, id)?,
                 Timer::Member(key) => groups::expire_member(rows, now, key)?,
+                Timer::Revocation(key) => groups::expire_revocation(rows, now, key)?,
             }
             Reply::Done(Ok(()))
         }

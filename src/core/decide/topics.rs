@@ -5,7 +5,9 @@ use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::evolve::partitions_of;
 use crate::core::limits::{PARTITIONS_MAX, PARTITIONS_PER_TOPIC_MAX};
-use crate::core::rows::{ClusterRow, OpenTransactionsRow, PartitionRow, Row, TopicNameRow, TopicRow};
+use crate::core::rows::{
+    ClusterRow, OpenTransactionsRow, PartitionRow, Row, TopicNameRow, TopicRow, TopicsVersionRow,
+};
 use crate::types::*;
 use uuid::Uuid;
 
@@ -31,7 +33,7 @@ pub(super) fn create_topic(
     if !validate_only {
         let NewTopic { id, name, partitions, config } = topic.clone();
         rows.require([TopicRow::key(&id)])?;
-        rows.state(Event::TopicCreated { id, name, partitions, config })?;
+        state_topics_changed(rows, Event::TopicCreated { id, name, partitions, config })?;
     }
     Ok(Ok(()))
 }
@@ -49,7 +51,7 @@ pub(super) fn add_partitions(
         return Ok(Err(refusal));
     }
     if !validate_only {
-        rows.state(Event::PartitionsAdded { id: topic, partitions })?;
+        state_topics_changed(rows, Event::PartitionsAdded { id: topic, partitions })?;
     }
     Ok(Ok(()))
 }
@@ -82,6 +84,12 @@ pub(super) fn configure_topic(
     Ok(Ok(()))
 }
 
+/// States a fact that may change what groups subscribe to: they look again (`spec/groups.md`, T1).
+fn state_topics_changed(rows: &mut Draft<'_>, event: Event) -> Result<(), Need> {
+    rows.state(event)?;
+    rows.update(&(), TopicsVersionRow::default, |row| row.version += 1)
+}
+
 /// Whether a topic of `before` partitions may have `after`.
 fn may_add(rows: &Draft<'_>, before: u32, after: u32) -> Result<Result<(), Refusal>, Need> {
     let all = rows.get::<ClusterRow>(&())?.map_or(0, |row| row.partitions);
@@ -99,6 +107,6 @@ pub(super) fn delete_topic(rows: &mut Draft<'_>, topic: TopicId) -> Result<Resul
     };
     let of_partition = |p| [PartitionRow::key(&p), OpenTransactionsRow::key(&p)];
     rows.require(partitions_of(topic, 0..partitions).flat_map(of_partition))?;
-    rows.state(Event::TopicDeleted { id: topic })?;
+    state_topics_changed(rows, Event::TopicDeleted { id: topic })?;
     Ok(Ok(()))
 }

@@ -110,4 +110,7 @@ fn members_left(
 fn group_deleted(rows: &mut Draft<'_>, group: &GroupId) {
     rows.remove::<GroupRow>(group);
     rows.remove::<MembersRow>(group);
+    // It was of one of the two protocols, and is deleted only without members.
+    rows.remove::<ConsumerGroupRow>(group);
+    rows.remove::<PatternsRow>(group);
 }

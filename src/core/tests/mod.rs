@@ -1,5 +1,6 @@
 //! The rules of `spec/transactions.md` and `spec/groups.md`, one by one, and the properties over random histories.
 
+pub(crate) mod consumers;
 pub(crate) mod findings;
 pub(crate) mod groups;
 mod history;

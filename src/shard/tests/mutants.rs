@@ -4,7 +4,7 @@ use super::history;
 use super::traces::{self, Source};
 use crate::core::mutant::{Mutant, with_mutant};
 use crate::core::tests::findings::Broken;
-use crate::core::tests::{groups, properties, restores};
+use crate::core::tests::{consumers, groups, properties, restores};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::fmt::Write as _;
 
@@ -23,6 +23,7 @@ const TRANSACTIONS: Kind =
     Kind { judge_one: properties::judge_one, histories: 500, source: Source::Transactions };
 const RESTORES: Kind = Kind { judge_one: restores::judge_one, histories: 500, source: Source::Transactions };
 const GROUPS: Kind = Kind { judge_one: groups::judge_one, histories: 300, source: Source::Groups };
+const CONSUMERS: Kind = Kind { judge_one: consumers::judge_one, histories: 300, source: Source::Groups };
 /// Each has a store of its own.
 const SHARD: Kind = Kind { judge_one: history::judge_one, histories: 300, source: Source::Shard };
 
@@ -36,6 +37,11 @@ fn kind(mutant: Mutant) -> Kind {
         Mutant::IdsReusedAfterRestore | Mutant::RestoreForgotten | Mutant::EpochsReusedAfterRestore => {
             RESTORES
         }
+        Mutant::AssignedBeforeRevoked
+        | Mutant::RevocationNotAwaited
+        | Mutant::OldMemberEpochGoesOn
+        | Mutant::OldMemberEpochCommits
+        | Mutant::GroupEpochGoesBack => CONSUMERS,
         Mutant::ReplyBeforeFsync
         | Mutant::RefusalDoesNotWait
         | Mutant::WatermarkBeforeFsync
@@ -77,7 +83,7 @@ fn search(mutant: Option<Mutant>, kind: Kind) -> Option<Caught> {
 
 #[test]
 fn without_a_mutant_the_same_histories_pass() {
-    for kind in [TRANSACTIONS, RESTORES, GROUPS, SHARD] {
+    for kind in [TRANSACTIONS, RESTORES, GROUPS, CONSUMERS, SHARD] {
         if let Some(Caught { broken, history, .. }) = search(None, kind) {
             panic!("{broken}, in history {history}");
         }

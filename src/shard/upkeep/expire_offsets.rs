@@ -2,9 +2,9 @@
 //! each a decision of its own, which looks again.
 
 use super::{COMMANDS_PER_TURN_MAX, Duty, Turn};
-use crate::core::{Command, GroupRow, GroupState, Now, PartitionRow, may_expire};
+use crate::core::{Command, ConsumerGroupRow, GroupRow, GroupUse, Now, PartitionRow, may_expire};
 use crate::store::{ReadView, StoreError};
-use crate::types::{GroupId, PartitionId, ServedTime};
+use crate::types::{GroupId, PartitionId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,8 +19,10 @@ const ROWS_PER_TURN: usize = 1_000;
 enum Place {
     /// Behind the offset of this group and partition.
     Offsets(Option<(GroupId, PartitionId)>),
-    /// Behind this group.
+    /// Behind this group of the classic protocol.
     Groups(Option<GroupId>),
+    /// Behind this group of the consumer protocol.
+    ConsumerGroups(Option<GroupId>),
 }
 
 /// See the module.
@@ -42,21 +44,21 @@ impl ExpireOffsets {
         after: Option<&(GroupId, PartitionId)>,
     ) -> Result<Vec<Command>, StoreError> {
         let mut due: BTreeMap<GroupId, Vec<PartitionId>> = BTreeMap::new();
-        let mut known: Option<(GroupId, Option<GroupRow>)> = None;
+        let mut known: Option<(GroupId, GroupUse)> = None;
         let mut last = None;
         let mut looked = 0;
         for offset in view.all_group_offsets(after).take(ROWS_PER_TURN) {
             let (group, partition, committed) = offset?;
             looked += 1;
-            let row = match known.take().filter(|(of, _)| *of == group) {
-                Some((_, row)) => row,
-                None => view.get::<GroupRow>(&group)?,
+            let used = match known.take().filter(|(of, _)| *of == group) {
+                Some((_, used)) => used,
+                None => group_use(view, &group)?,
             };
             let deleted = view.get::<PartitionRow>(&partition)?.is_none();
-            if deleted || may_expire(row.as_ref(), &committed, self.retention, now) {
+            if deleted || may_expire(used, &committed, self.retention, now) {
                 due.entry(group.clone()).or_default().push(partition);
             }
-            known = Some((group.clone(), row));
+            known = Some((group.clone(), used));
             last = Some((group, partition));
             if due.len() >= COMMANDS_PER_TURN_MAX {
                 break;
@@ -73,17 +75,17 @@ impl ExpireOffsets {
         &mut self,
         view: &ReadView,
         now: Now,
-        after: Option<&GroupId>,
+        groups: impl Iterator<Item = Result<(GroupId, GroupUse), StoreError>>,
+        (at, next): (impl Fn(Option<GroupId>) -> Place, Place),
     ) -> Result<Vec<Command>, StoreError> {
         let retention = self.retention;
         let mut commands = Vec::new();
         let mut last = None;
         let mut looked = 0;
-        for group in view.groups_after(after).take(ROWS_PER_TURN) {
-            let (group, row) = group?;
+        for group in groups.take(ROWS_PER_TURN) {
+            let (group, used) = group?;
             looked += 1;
-            let idle = row.state == GroupState::Empty && is_over(row.since, retention, now);
-            if idle && view.group_offsets(&group).next().transpose()?.is_none() {
+            if used.is_over(retention, now) && view.group_offsets(&group).next().transpose()?.is_none() {
                 commands.push(Command::ExpireGroup { group: group.clone(), retention });
             }
             last = Some(group);
@@ -92,13 +94,17 @@ impl ExpireOffsets {
             }
         }
         let ended = looked < ROWS_PER_TURN && commands.len() < COMMANDS_PER_TURN_MAX;
-        self.at = if ended { Place::Offsets(None) } else { Place::Groups(last) };
+        self.at = if ended { next } else { at(last) };
         Ok(commands)
     }
 }
 
-fn is_over(since: ServedTime, retention: Duration, now: Now) -> bool {
-    since.plus(retention) <= now.served
+/// Who uses a group, as far as the view has it.
+fn group_use(view: &ReadView, group: &GroupId) -> Result<GroupUse, StoreError> {
+    if let Some(row) = view.get::<ConsumerGroupRow>(group)? {
+        return Ok(GroupUse::of_consumers(&row));
+    }
+    Ok(view.get::<GroupRow>(group)?.map_or(GroupUse::Never, |row| GroupUse::of_classic(&row)))
 }
 
 impl Duty for ExpireOffsets {
@@ -113,7 +119,18 @@ impl Duty for ExpireOffsets {
     fn turn(&mut self, view: &ReadView, now: Now) -> Result<Turn, StoreError> {
         let commands = match std::mem::replace(&mut self.at, Place::Offsets(None)) {
             Place::Offsets(after) => self.look_at_offsets(view, now, after.as_ref())?,
-            Place::Groups(after) => self.look_at_groups(view, now, after.as_ref())?,
+            Place::Groups(after) => {
+                let groups = view.groups_after(after.as_ref());
+                let groups = groups.map(|group| group.map(|(id, row)| (id, GroupUse::of_classic(&row))));
+                let places = (Place::Groups, Place::ConsumerGroups(None));
+                self.look_at_groups(view, now, groups, places)?
+            }
+            Place::ConsumerGroups(after) => {
+                let groups = view.consumer_groups_after(after.as_ref());
+                let groups = groups.map(|group| group.map(|(id, row)| (id, GroupUse::of_consumers(&row))));
+                let places = (Place::ConsumerGroups, Place::Offsets(None));
+                self.look_at_groups(view, now, groups, places)?
+            }
         };
         // A round ends where it began.
         let more = !matches!(self.at, Place::Offsets(None));

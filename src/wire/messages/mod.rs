@@ -7,6 +7,7 @@
 
 mod api_versions;
 mod configs;
+mod consumer_groups;
 mod coordinator;
 mod fetch;
 mod group_admin;
@@ -21,6 +22,7 @@ mod transactions;
 
 pub use api_versions::*;
 pub use configs::*;
+pub use consumer_groups::*;
 pub use coordinator::*;
 pub use fetch::*;
 pub use group_admin::*;

@@ -48,6 +48,8 @@ macro_rules! every_api {
             DescribeProducers DescribeProducersRequest DescribeProducersResponse,
             DescribeTransactions DescribeTransactionsRequest DescribeTransactionsResponse,
             ListTransactions ListTransactionsRequest ListTransactionsResponse,
+            ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse,
+            ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse,
             DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
         }
     };

@@ -27,6 +27,7 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -39,6 +40,9 @@ import org.apache.kafka.common.serialization.StringSerializer;
 public final class Actor {
     private static final Duration PATIENCE = Duration.ofSeconds(60);
     private static final ObjectMapper JSON = new ObjectMapper();
+    /** What the names of the assignors of the consumer protocol (KIP-848) begin with here. */
+    private static final String CONSUMER_PROTOCOL = "consumer:";
+
     private static final Map<String, String> ASSIGNORS = Map.of(
             "range", "org.apache.kafka.clients.consumer.RangeAssignor",
             "roundrobin", "org.apache.kafka.clients.consumer.RoundRobinAssignor",
@@ -235,19 +239,30 @@ public final class Actor {
     private void subscribe(JsonNode request) {
         Properties config = with(
                 "group.id", request.get("group").asText(),
-                "session.timeout.ms", request.path("session_ms").asText("10000"),
-                "heartbeat.interval.ms", "500",
                 "auto.offset.reset", "earliest",
                 "isolation.level", "read_committed",
                 // Else a leader that cannot reach its only broker forgets which topics there are, and has the group
                 // rebalance when it is told again (KIP-899).
-                "metadata.recovery.strategy", "none",
-                "partition.assignment.strategy", ASSIGNORS.get(request.get("assignor").asText()));
+                "metadata.recovery.strategy", "none");
+        String assignor = request.get("assignor").asText();
+        if (assignor.startsWith(CONSUMER_PROTOCOL)) {
+            config.put("group.protocol", "consumer");
+            config.put("group.remote.assignor", assignor.substring(CONSUMER_PROTOCOL.length()));
+        } else {
+            config.put("session.timeout.ms", request.path("session_ms").asText("10000"));
+            config.put("heartbeat.interval.ms", "500");
+            config.put("partition.assignment.strategy", ASSIGNORS.get(assignor));
+        }
         if (request.hasNonNull("instance")) {
             config.put("group.instance.id", request.get("instance").asText());
         }
         Member member = new Member(consumer(config));
-        member.consumer.subscribe(List.of(request.get("topic").asText()), member);
+        String topic = request.get("topic").asText();
+        if (topic.startsWith("^")) {
+            member.consumer.subscribe(new SubscriptionPattern(topic), member);
+        } else {
+            member.consumer.subscribe(List.of(topic), member);
+        }
         members.put(request.get("id").asLong(), member);
     }
 

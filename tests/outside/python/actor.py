@@ -18,7 +18,10 @@ group_offset(group, topic, partition)                    -> {"offset": number or
 subscribe(id, topic, group, assignor, instance=None, session_ms=10000)
                                                          opens a consumer, a member of the group, from the beginning;
                                                          without commits of its own. assignor: range, roundrobin,
-                                                         sticky, cooperative-sticky, as far as the client has them
+                                                         sticky, cooperative-sticky, as far as the client has them;
+                                                         consumer:uniform, consumer:range: the protocol of KIP-848, with
+                                                         the broker's assignors and timeouts, where a topic that begins
+                                                         with ^ is a regular expression
 poll(id, ms)                                             lets it work for about so long -> {"rows": [[partition, offset,
                                                          value]], "assigned": [partitions], "rebalances": how often it
                                                          was assigned something}

@@ -20,6 +20,10 @@ def settings(access):
     }
 
 
+# What the names of the assignors of the consumer protocol (KIP-848) begin with here.
+CONSUMER_PROTOCOL = "consumer:"
+
+
 class Member:
     def __init__(self, consumer):
         self.consumer = consumer
@@ -144,13 +148,17 @@ class Client:
         config = {
             **self.settings,
             "group.id": group,
-            "partition.assignment.strategy": assignor,
-            "session.timeout.ms": session_ms,
-            "heartbeat.interval.ms": 500,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
         }
+        if assignor.startswith(CONSUMER_PROTOCOL):
+            config["group.protocol"] = "consumer"
+            config["group.remote.assignor"] = assignor.removeprefix(CONSUMER_PROTOCOL)
+        else:
+            config["partition.assignment.strategy"] = assignor
+            config["session.timeout.ms"] = session_ms
+            config["heartbeat.interval.ms"] = 500
         if instance is not None:
             config["group.instance.id"] = instance
         member = Member(Consumer(config))

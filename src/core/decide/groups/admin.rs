@@ -1,19 +1,26 @@
 //! What operators ask of groups, and whether somebody may commit a group's offsets.
 
-use super::{Group, Stop, settled};
-use crate::core::commands::{GroupDescription, GroupMember, GroupStatus, Now, Refusal};
+use super::{Group, Stop, consumer, settled};
+use crate::core::commands::{AnyGroup, GroupDescription, GroupMember, GroupStatus, Now, Refusal};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::rows::*;
 use crate::types::*;
 use bytes::Bytes;
 
-/// Where a group stands.
+/// Where a group stands, of whichever protocol it is.
 pub(in crate::core::decide) fn describe(
     rows: &mut Draft<'_>,
     now: Now,
     id: &GroupId,
-) -> Result<GroupDescription, Need> {
+) -> Result<AnyGroup, Need> {
+    Ok(match consumer::describe(rows, now, id)? {
+        Some(group) => AnyGroup::Consumer(group),
+        None => AnyGroup::Classic(describe_classic(rows, now, id)?),
+    })
+}
+
+fn describe_classic(rows: &mut Draft<'_>, now: Now, id: &GroupId) -> Result<GroupDescription, Need> {
     let group = Group::new(rows, now, id)?;
     let status = group.status()?;
     let protocol = match (status, group.members()?) {
@@ -35,6 +42,9 @@ pub(in crate::core::decide) fn delete_group(
     now: Now,
     id: &GroupId,
 ) -> Result<Result<(), Refusal>, Need> {
+    if let Some(deleted) = consumer::delete(rows, now, id)? {
+        return Ok(deleted);
+    }
     let group = Group::new(rows, now, id)?;
     match group.status()? {
         GroupStatus::Dead => {}
@@ -64,14 +74,17 @@ pub(in crate::core::decide) fn forget_offsets(
     Ok(Ok(()))
 }
 
-/// G1: whether `claim` may commit offsets of its group, at once or with a transaction. A member's commit keeps its session.
+/// G1, G9: whether `claim` may commit offsets of its group, at once or with a transaction. A member's commit keeps its session.
 pub(in crate::core::decide) fn may_commit(
     rows: &mut Draft<'_>,
     now: Now,
     claim: &GroupMember,
     transactional: bool,
 ) -> Result<Result<(), Refusal>, Need> {
-    settled(Group::new(rows, now, &claim.group)?.may_commit(claim, transactional))
+    match consumer::may_commit(rows, now, claim, transactional)? {
+        Some(may) => Ok(may),
+        None => settled(Group::new(rows, now, &claim.group)?.may_commit(claim, transactional)),
+    }
 }
 
 impl Group<'_, '_> {

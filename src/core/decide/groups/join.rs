@@ -1,10 +1,10 @@
 //! `JoinGroup`: a member comes, comes back, or comes under a new id.
 
-use super::{Group, Stop, check_name, settled};
+use super::{Group, Stop, check_name, consumer, require_rows_of, sessions, settled};
 use crate::core::commands::{GroupStatus, JoinGroup, Joined, JoinedMember, Now, Refusal, Reply};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
-use crate::core::limits::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, SESSIONS_MAX};
+use crate::core::limits::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX};
 use crate::core::rows::*;
 use crate::types::*;
 
@@ -14,6 +14,13 @@ pub(in crate::core::decide) fn join(
     now: Now,
     join: &JoinGroup,
 ) -> Result<Option<Reply>, Need> {
+    require_rows_of(rows, &join.group)?;
+    let members = rows.get::<ConsumerGroupRow>(&join.group)?.map(|row| row.members);
+    match members {
+        None => {}
+        Some(0) => consumer::downgrade_empty(rows, now, &join.group)?,
+        Some(_) => return Ok(Some(Reply::Joined(Err(Refusal::InconsistentProtocol)))),
+    }
     let mut group = Group::new(rows, now, &join.group)?;
     Ok(settled(group.join(join))?.transpose().map(Reply::Joined))
 }
@@ -48,9 +55,9 @@ impl Group<'_, '_> {
             None => false,
         };
         let pending = self.rebalance()?.map_or(0, |row| row.pending.len());
-        let sessions = self.rows.get::<SessionsRow>(&())?.map_or(0, |row| row.sessions);
+        let has_room = sessions::has_room(self.rows)?;
         if bytes > GROUP_METADATA_BYTES_MAX
-            || (!known && (members + pending > GROUP_MEMBERS_MAX || sessions >= SESSIONS_MAX))
+            || (!known && (members + pending > GROUP_MEMBERS_MAX || !has_room))
         {
             return Err(Refusal::GroupFull.into());
         }

@@ -1,6 +1,6 @@
 //! `LeaveGroup` and `ExpireMember`: members go.
 
-use super::{Group, Stop, settled};
+use super::{Group, Stop, consumer, sessions, settled};
 use crate::core::commands::{LeavingMember, Now, Refusal};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
@@ -33,11 +33,13 @@ pub(in crate::core::decide) fn expire_member(
     now: Now,
     key: &MemberKey,
 ) -> Result<(), Need> {
+    if consumer::expire_member(rows, now, key)? {
+        return Ok(());
+    }
     let mut group = Group::new(rows, now, &key.group)?;
     let timer = Timer::Member(key.clone());
-    match group.rows.get::<DeadlineRow>(&timer)? {
-        Some(row) if row.deadline <= now.served => {}
-        _ => return Ok(()),
+    if !sessions::is_over(group.rows, now, &timer)? {
+        return Ok(());
     }
     let waits = group.rebalance()?.is_some_and(|row| {
         row.syncing.contains_key(&key.member)

@@ -1,18 +1,24 @@
-//! Consumer groups of the classic protocol (`spec/groups.md`): members join, are assigned, live and leave. One file for
-//! each of these; this one knows what a group is, whichever of its rows says so.
+//! Groups (`spec/groups.md`). Of the classic protocol: members join, are assigned, live and leave. One file for each of
+//! these; this one knows what a classic group is, whichever of its rows says so. Groups of the consumer protocol are in
+//! `consumer`; what concerns groups of both asks there first.
 //!
 //! The durable rows hold the newest generation. A rebalance is volatile: it is in the [`RebalanceRow`], together with the
 //! numbers of the requests that wait for it.
 
 mod admin;
+mod consumer;
 mod expire;
 mod join;
 mod leave;
 mod rebalance;
+mod sessions;
 mod sync;
 
 pub(super) use admin::{delete_group, describe, forget_offsets, may_commit};
-pub use expire::may_expire;
+pub(super) use consumer::expire_revocation;
+pub(super) use consumer::heartbeat as consumer_heartbeat;
+pub use consumer::status as consumer_group_status;
+pub use expire::{GroupUse, may_expire};
 pub(super) use expire::{expire_group_row, expire_offsets};
 pub(super) use join::join;
 pub(super) use leave::{expire_member, leave};
@@ -54,7 +60,17 @@ fn settled<T>(result: Result<T, Stop>) -> Result<Result<T, Refusal>, Need> {
     }
 }
 
-/// A group in a decision.
+/// What says which protocol a group is of, and who its members are: in one round.
+fn require_rows_of(rows: &Draft<'_>, id: &GroupId) -> Result<(), Need> {
+    let classic = [GroupRow::key(id), MembersRow::key(id)];
+    rows.require(classic.into_iter().chain([
+        ConsumerGroupRow::key(id),
+        ConsumersRow::key(id),
+        PatternsRow::key(id),
+    ]))
+}
+
+/// A group of the classic protocol in a decision.
 struct Group<'d, 'v> {
     rows: &'d mut Draft<'v>,
     now: Now,
@@ -63,7 +79,7 @@ struct Group<'d, 'v> {
 
 impl<'d, 'v> Group<'d, 'v> {
     fn new(rows: &'d mut Draft<'v>, now: Now, id: &'d GroupId) -> Result<Group<'d, 'v>, Need> {
-        rows.require([GroupRow::key(id), MembersRow::key(id)])?;
+        require_rows_of(rows, id)?;
         Ok(Group { rows, now, id })
     }
 
@@ -172,27 +188,20 @@ impl<'d, 'v> Group<'d, 'v> {
         Ok(())
     }
 
-    /// Begins a member's session anew: it ends `timeout` from now.
     fn keep_session(&mut self, member: &MemberId, timeout: Duration) -> Result<(), Need> {
-        let timer = self.timer(member);
-        if self.rows.get::<DeadlineRow>(&timer)?.is_none() {
-            self.rows.update(&(), SessionsRow::default, |row| row.sessions += 1)?;
-        }
-        self.rows.put(&timer, DeadlineRow { deadline: self.now.served.plus(timeout) });
-        Ok(())
+        sessions::keep(self.rows, self.now, self.key(member), timeout)
     }
 
     fn end_session(&mut self, member: &MemberId) -> Result<(), Need> {
-        let timer = self.timer(member);
-        if self.rows.get::<DeadlineRow>(&timer)?.is_some() {
-            self.rows.change(&(), |row: &mut SessionsRow| row.sessions = row.sessions.saturating_sub(1))?;
-            self.rows.remove::<DeadlineRow>(&timer);
-        }
-        Ok(())
+        sessions::end(self.rows, self.key(member))
+    }
+
+    fn key(&self, member: &MemberId) -> MemberKey {
+        MemberKey { group: self.id.clone(), member: member.clone() }
     }
 
     fn timer(&self, member: &MemberId) -> Timer {
-        Timer::Member(MemberKey { group: self.id.clone(), member: member.clone() })
+        Timer::Member(self.key(member))
     }
 
     /// Answers a request that waits for its generation.

@@ -1,6 +1,6 @@
 //! The next generation: who is waited for, when it is formed, by which protocol.
 
-use super::Group;
+use super::{Group, consumer};
 use crate::core::commands::{GroupStatus, JoinGroup, Now, Refusal, Reply};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
@@ -16,6 +16,9 @@ pub(in crate::core::decide) fn expire_group(
     now: Now,
     id: &GroupId,
 ) -> Result<(), Need> {
+    if consumer::resume(rows, now, id)? {
+        return Ok(());
+    }
     let timer = Timer::Group(id.clone());
     let mut group = Group::new(rows, now, id)?;
     match group.rows.get::<DeadlineRow>(&timer)?.map(|row| row.deadline) {

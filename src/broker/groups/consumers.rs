@@ -1,0 +1,206 @@
+//! ConsumerGroupHeartbeat: members of groups of the consumer protocol join, go on and leave (KIP-848).
+
+use crate::broker::errors;
+use crate::broker::failure::{Failure, expect};
+use crate::broker::limits::RESOLUTIONS_MAX;
+use crate::broker::patterns;
+use crate::broker::service::reply_to;
+use crate::broker::session::Context;
+use crate::core::limits::GROUP_PARTITIONS_MAX;
+use crate::core::{Assignor, Command, ConsumerHeartbeat, ConsumerTold, Refusal, ResolvedPatterns};
+use crate::shard::Answer;
+use crate::store::ReadView;
+use crate::types::{GroupEpoch, GroupId, InstanceId, MemberId, PartitionId, PartitionIndex, TopicId};
+use crate::wire::ErrorCode;
+use crate::wire::messages::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The first version whose members draw their ids themselves (KIP-1082).
+const DRAWS_ITS_ID: i16 = 1;
+
+/// Why a request is refused before the state machine sees it.
+type Invalid = (ErrorCode, String);
+
+pub(in crate::broker) async fn accept(
+    cx: Context,
+    request: ConsumerGroupHeartbeatRequest,
+) -> Result<impl Future<Output = Result<ConsumerGroupHeartbeatResponse, Failure>> + Send + 'static, Failure> {
+    let names = request.subscribed_topic_names.as_ref().map_or(0, Vec::len);
+    let owned = request.topic_partitions.iter().flatten().map(|topic| 1 + topic.partitions.len());
+    cx.check_listed(names + owned.sum::<usize>())?;
+    let asked = match heartbeat_of(&cx, request) {
+        Ok(beat) => {
+            let answer = cx.ask(Command::ConsumerHeartbeat(Box::new(beat.clone()))).await?;
+            Ok((beat, answer))
+        }
+        Err(invalid) => Err(invalid),
+    };
+    Ok(async move {
+        let (beat, answer) = match asked {
+            Ok(asked) => asked,
+            Err((error_code, message)) => {
+                return Ok(ConsumerGroupHeartbeatResponse {
+                    error_code,
+                    error_message: Some(message),
+                    ..Default::default()
+                });
+            }
+        };
+        let member = beat.member.clone();
+        match told(&cx, beat, answer).await? {
+            Ok((epoch, assigned)) => Ok(ConsumerGroupHeartbeatResponse {
+                member_id: Some(member.as_str().to_owned()),
+                member_epoch: epoch.0,
+                heartbeat_interval_ms: millis(cx.node.config.consumer_heartbeat_interval),
+                assignment: assigned.map(|partitions| ConsumerGroupHeartbeatAssignment {
+                    topic_partitions: by_topic(&partitions)
+                        .into_iter()
+                        .map(|(topic_id, partitions)| ConsumerGroupTopicPartitions { topic_id, partitions })
+                        .collect(),
+                }),
+                ..Default::default()
+            }),
+            Err(error_code) => Ok(ConsumerGroupHeartbeatResponse {
+                error_code,
+                error_message: Some(error_code.meaning().to_owned()),
+                ..Default::default()
+            }),
+        }
+    })
+}
+
+type Told = Result<(GroupEpoch, Option<BTreeSet<PartitionId>>), ErrorCode>;
+
+/// What the member is told, once the patterns that the decision asks for have been looked at.
+async fn told(cx: &Context, mut beat: ConsumerHeartbeat, mut answer: Answer) -> Result<Told, Failure> {
+    for _ in 0..RESOLUTIONS_MAX {
+        let (version, patterns) = match expect::consumer(reply_to(answer).await?)? {
+            Ok(ConsumerTold::Epoch { epoch, assigned }) => return Ok(Ok((epoch, assigned))),
+            Ok(ConsumerTold::Resolve { version, patterns }) => (version, patterns),
+            Err(refusal) => return Ok(Err(code(cx, refusal)?)),
+        };
+        let topics = cx.node.scan(move |view| resolve(&view, patterns)).await?;
+        beat.resolved = Some(ResolvedPatterns { version, topics });
+        answer = cx.ask(Command::ConsumerHeartbeat(Box::new(beat.clone()))).await?;
+    }
+    // Others have come with new patterns each time.
+    Ok(Err(ErrorCode::CoordinatorLoadInProgress))
+}
+
+fn code(cx: &Context, refusal: Refusal) -> Result<ErrorCode, Failure> {
+    errors::code(refusal, cx.api, cx.version)
+}
+
+/// The topics that patterns match.
+fn resolve(
+    view: &ReadView,
+    patterns: BTreeSet<String>,
+) -> Result<BTreeMap<String, BTreeSet<TopicId>>, Failure> {
+    // Each was checked when it came; one that this version does not take any more matches nothing.
+    let compiled = patterns.into_iter().map(|pattern| (patterns::whole(&pattern).ok(), pattern));
+    let mut found: Vec<_> =
+        compiled.map(|(compiled, pattern)| (compiled, pattern, BTreeSet::new())).collect();
+    for topic in view.topics() {
+        let (id, row) = topic?;
+        for (compiled, _, topics) in &mut found {
+            let matches = compiled.as_ref().is_some_and(|pattern| pattern.is_match(row.name.as_str()));
+            // More than one group may have is refused there.
+            if matches && topics.len() <= GROUP_PARTITIONS_MAX {
+                topics.insert(id);
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(_, pattern, topics)| (pattern, topics)).collect())
+}
+
+fn heartbeat_of(cx: &Context, request: ConsumerGroupHeartbeatRequest) -> Result<ConsumerHeartbeat, Invalid> {
+    check(cx.version, &request)?;
+    let ConsumerGroupHeartbeatRequest { group_id, member_id, member_epoch, instance_id, rack_id, .. } =
+        request;
+    let assignor = request.server_assignor.as_deref().map(assignor).transpose()?;
+    if let Some(pattern) = request.subscribed_topic_regex.as_deref().filter(|pattern| !pattern.is_empty()) {
+        patterns::whole(pattern).map_err(|error| (ErrorCode::InvalidRegularExpression, error.to_string()))?;
+    }
+    let member = match member_id.is_empty() {
+        true => Uuid::new_v4().to_string(),
+        false => member_id,
+    };
+    let timeout = u64::try_from(request.rebalance_timeout_ms).ok().map(Duration::from_millis);
+    let owned = request.topic_partitions.map(|topics| {
+        let partitions = topics.into_iter().flat_map(|topic| {
+            let id = topic.topic_id;
+            topic.partitions.into_iter().map(move |index| PartitionId::new(id, PartitionIndex(index)))
+        });
+        partitions.collect()
+    });
+    Ok(ConsumerHeartbeat {
+        group: GroupId::new(&group_id),
+        member: MemberId::new(&member),
+        epoch: GroupEpoch(member_epoch),
+        instance: instance_id.as_deref().map(InstanceId::new),
+        rack: rack_id,
+        rebalance_timeout: timeout.map(|timeout| timeout.min(cx.node.config.group_rebalance_timeout_max)),
+        topics: request.subscribed_topic_names.map(BTreeSet::from_iter),
+        pattern: request.subscribed_topic_regex,
+        assignor,
+        owned,
+        client_id: cx.client_id.to_string(),
+        client_host: format!("/{}", cx.caller.connection.peer.ip()),
+        session_timeout: cx.node.config.consumer_session_timeout,
+        resolved: None,
+    })
+}
+
+fn assignor(name: &str) -> Result<Assignor, Invalid> {
+    let known = Assignor::ALL.into_iter().find(|known| known.name() == name);
+    known.ok_or_else(|| {
+        let names = Assignor::ALL.map(Assignor::name).join(", ");
+        (ErrorCode::UnsupportedAssignor, format!("there is no assignor {name:?} here, only {names}"))
+    })
+}
+
+/// What Kafka refuses before it looks at the group.
+fn check(version: i16, request: &ConsumerGroupHeartbeatRequest) -> Result<(), Invalid> {
+    let joins = request.member_epoch == GroupEpoch::JOIN.0;
+    let subscribes = request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some();
+    let has_partitions = request.topic_partitions.as_ref().is_none_or(|topics| !topics.is_empty());
+    let is_empty = |text: &Option<String>| text.as_ref().is_some_and(String::is_empty);
+    let draws = version >= DRAWS_ITS_ID || !joins;
+    let faults = [
+        (request.group_id.is_empty(), "GroupId can't be empty."),
+        (request.member_id.is_empty() && draws, "MemberId can't be empty."),
+        (is_empty(&request.instance_id), "InstanceId can't be empty."),
+        (is_empty(&request.rack_id), "RackId can't be empty."),
+        (request.member_epoch < GroupEpoch::AWAY.0, "MemberEpoch is invalid."),
+        (
+            request.member_epoch == GroupEpoch::AWAY.0 && request.instance_id.is_none(),
+            "InstanceId can't be null.",
+        ),
+        (joins && request.rebalance_timeout_ms < 0, "RebalanceTimeoutMs must be provided in first request."),
+        (joins && has_partitions, "TopicPartitions must be empty when (re-)joining."),
+        (
+            joins && !subscribes,
+            "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.",
+        ),
+    ];
+    match faults.into_iter().find(|(fault, _)| *fault) {
+        Some((_, message)) => Err((ErrorCode::InvalidRequest, message.to_owned())),
+        None => Ok(()),
+    }
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// Partitions by topic, as the protocol has them.
+pub(super) fn by_topic(partitions: &BTreeSet<PartitionId>) -> BTreeMap<TopicId, Vec<i32>> {
+    let mut topics: BTreeMap<TopicId, Vec<i32>> = BTreeMap::new();
+    for partition in partitions {
+        topics.entry(partition.topic).or_default().push(partition.index.0);
+    }
+    topics
+}
