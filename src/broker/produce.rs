@@ -15,7 +15,7 @@ use crate::shard::Answer;
 use crate::store::ReadView;
 use crate::types::{ProducerId, TopicId, TransactionalId};
 use crate::wire::batch::{
-    self, BatchError, BatchHeader, BatchLimits, CheckedBatch, Compression, check_produced,
+    self, BatchError, BatchHeader, BatchLimits, CheckedBatch, Compression, WithoutKey, check_produced,
 };
 use crate::wire::messages::*;
 use crate::wire::{ErrorCode, Message, Records};
@@ -105,23 +105,44 @@ enum Verdict {
 struct Refused {
     code: ErrorCode,
     message: Option<String>,
-    /// The record that is to blame.
-    record: Option<u32>,
+    /// The records that are to blame, and what each of them is told.
+    records: Vec<u32>,
+    record_message: Option<String>,
+}
+
+impl Refused {
+    fn new(code: ErrorCode, message: Option<String>) -> Refused {
+        Refused { code, message, records: Vec::new(), record_message: None }
+    }
+
+    /// A compacted topic keeps the newest record of each key, so each record needs one.
+    fn without_key(topic: &str, index: i32, without_key: WithoutKey) -> Refused {
+        let message = format!("{} records have no key, which a compacted topic needs", without_key.count);
+        let each =
+            format!("Compacted topic cannot accept message without key in topic partition {topic}-{index}.");
+        Refused {
+            code: ErrorCode::InvalidRecord,
+            message: Some(message),
+            records: without_key.first,
+            record_message: Some(each),
+        }
+    }
 }
 
 impl From<ErrorCode> for Refused {
     fn from(code: ErrorCode) -> Refused {
-        Refused { code, message: None, record: None }
+        Refused::new(code, None)
     }
 }
 
 impl From<BatchError> for Refused {
     fn from(error: BatchError) -> Refused {
-        let record = match &error {
-            BatchError::InvalidRecord { index, .. } => Some(*index),
-            _ => None,
+        let records = match &error {
+            BatchError::InvalidRecord { index, .. } => vec![*index],
+            _ => Vec::new(),
         };
-        Refused { code: error.code(), message: Some(error.to_string()), record }
+        let message = Some(error.to_string());
+        Refused { code: error.code(), records, record_message: message.clone(), message }
     }
 }
 
@@ -197,7 +218,10 @@ fn check(
     let checked = check_produced(&bytes, limits)?;
     if version < ZSTD && checked.compression() == Compression::Zstd {
         let message = Some(format!("zstd needs produce requests of version {ZSTD} or later"));
-        return Err(Refused { code: ErrorCode::UnsupportedCompressionType, message, record: None });
+        return Err(Refused::new(ErrorCode::UnsupportedCompressionType, message));
+    }
+    if checked.without_key.count > 0 && topic.row.is_compacted() {
+        return Err(Refused::without_key(topic.row.name.as_str(), index, checked.without_key));
     }
     let batch = facts(&checked);
     Ok((ProduceBatch { partition, batch }, checked.bytes))
@@ -308,21 +332,21 @@ fn stored_response(
         },
         Err(refusal) => {
             let code = errors::code(refusal, cx.api, cx.version)?;
-            refused_response(index, Refused { code, message: Some(refusal.to_string()), record: None })
+            refused_response(index, Refused::new(code, Some(refusal.to_string())))
         }
     })
 }
 
 fn refused_response(index: i32, refused: Refused) -> ProducePartitionResponse {
-    let record_errors = refused.record.and_then(|record| {
+    let record_error = |record: u32| {
         let batch_index = i32::try_from(record).ok()?;
-        Some(ProduceRecordError { batch_index, batch_index_error_message: refused.message.clone() })
-    });
+        Some(ProduceRecordError { batch_index, batch_index_error_message: refused.record_message.clone() })
+    };
     ProducePartitionResponse {
         index,
         error_code: refused.code,
         base_offset: -1,
-        record_errors: record_errors.into_iter().collect(),
+        record_errors: refused.records.iter().copied().filter_map(record_error).collect(),
         error_message: refused.message,
         ..Default::default()
     }

@@ -34,7 +34,8 @@ pub use commands::{
 pub use decide::{Decided, clock_stepped, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};
 pub use events::{
-    BatchAppended, Cut, CutReason, Enrolment, Event, MARKER_BYTES, MarkerWritten, ProducerAppend,
+    BatchAppended, Compacted, CompactedRange, Cut, CutReason, Enrolment, Event, MARKER_BYTES, MarkerWritten,
+    ProducerAppend,
 };
 pub use evolve::evolve;
 pub use rows::{

@@ -4,11 +4,11 @@ use super::applier::{Apply, LogEnd, Signal, Signals, apply_layers, load_rows, wr
 use super::engine::{Begin, Engine, Ports, Written};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
-use super::rebuild::{ROWS, RebuildError, Sources, check_made_anew};
+use super::rebuild::{ROWS, RebuildError, Sources, complete_made_anew};
 use super::replay::replay;
 use super::upkeep::{
-    Duty, ExpireIdle, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure, Retention,
-    SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+    Compact, Duty, ExpireIdle, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure,
+    Retention, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::mutant::{Mutant, mutated};
@@ -132,9 +132,7 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
         .map_err(|source| StartError::Io { what: "the log's directory".into(), source })?;
     let snapshots = Snapshots::open(Arc::clone(&disk), dir.join("snapshots"))?;
     let snapshot = snapshots.newest()?;
-    let mut options = LogOptions::new(log_dir, ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
-    options.segment_length = limits.segment_bytes;
-    options.recent_bytes_max = limits.recent_bytes;
+    let options = log_options(dir, limits);
     let limits =
         ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits.clone() };
     let recover = || recover_all(dir, &disk, &snapshots, snapshot.clone(), options.clone(), &limits);
@@ -159,17 +157,26 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
     run(lock, store, log, table, clock, limits, space)
 }
 
+/// How the log in a data directory is opened.
+pub(super) fn log_options(dir: &Path, limits: &ShardLimits) -> LogOptions {
+    let id_if_new = LogId(uuid::Uuid::new_v4().as_u128());
+    let mut options = LogOptions::new(dir.join("log"), ShardNumber(0), id_if_new);
+    options.segment_length = limits.segment_bytes;
+    options.recent_bytes_max = limits.recent_bytes;
+    options
+}
+
 /// The rows up to the end of the log, which is not open for writing yet.
-struct Recovered {
-    store: Database,
+pub(super) struct Recovered {
+    pub(super) store: Database,
     served: ServedTime,
-    recovery: Recovery,
-    table: super::table::Table,
+    pub(super) recovery: Recovery,
+    pub(super) table: super::table::Table,
     blocks: u64,
 }
 
 /// Opens the store, or makes it anew, and replays the log above it.
-fn recover_all(
+pub(super) fn recover_all(
     dir: &Path,
     disk: &Arc<dyn Disk>,
     snapshots: &Snapshots,
@@ -178,11 +185,11 @@ fn recover_all(
     limits: &ShardLimits,
 ) -> Result<Recovered, StartError> {
     let segments = Segments::find(Arc::clone(disk), options.dir.clone())?;
-    let store = Sources { dir, limits, segments, snapshots, snapshot }.open_store()?;
+    let store = Sources { dir, limits, segments: segments.clone(), snapshots, snapshot }.open_store()?;
     let Applied { checkpoint, served } = store.applied()?;
     let mut recovery = recover(Arc::clone(disk), options, checkpoint)?;
     let (table, blocks) = replay(|| Ok(recovery.next_block()?), &store, limits)?;
-    check_made_anew(dir, &store)?;
+    complete_made_anew(dir, segments.as_ref(), &store)?;
     Ok(Recovered { store, served, recovery, table, blocks })
 }
 
@@ -393,7 +400,8 @@ impl Space {
             Box::new(TrimIndex::new(ground.clone())),
             Box::new(FreeSegments::new(ground.clone())),
             Box::new(TakeSnapshots::new(ground.clone())),
-            Box::new(MoveLive::new(ground)),
+            Box::new(MoveLive::new(ground.clone())),
+            Box::new(Compact::new(ground)),
         ])
     }
 }

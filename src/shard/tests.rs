@@ -1,5 +1,6 @@
 //! The shard as a whole, on a real disk in a temporary directory: decide, make durable, show, come back after a crash.
 
+mod compaction;
 mod contents;
 mod damage;
 mod golden;

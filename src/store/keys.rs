@@ -28,6 +28,12 @@ pub(super) mod kind {
     pub const STAMP: u8 = 49;
     pub const GROUP: u8 = 80;
     pub const MEMBERS: u8 = 81;
+    pub const COMPACTION: u8 = 100;
+}
+
+/// Whether a row speaks of places and not of state: then it is no part of a snapshot.
+pub(super) fn is_of_places(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT | kind::STAMP | kind::COMPACTION)))
 }
 
 /// A key under construction.

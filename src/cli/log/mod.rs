@@ -5,7 +5,7 @@ mod inspect;
 mod verify;
 
 use super::CliError;
-use crate::core::Event;
+use crate::core::{Compacted, Event};
 use crate::log::{Damage, DirectoryLock, Frame, LogFiles, Pieces, Place, RealDisk};
 use crate::types::codec::Codec;
 use clap::{Args, Subcommand};
@@ -84,9 +84,14 @@ impl Drop for Progress {
     }
 }
 
-/// An event of a frame; none if this version cannot read it.
+/// An event of a frame; none if this version cannot read it, or if compaction has written the frame.
 fn event_of(frame: &Frame) -> Option<Event> {
     Event::from_bytes(&frame.event).ok()
+}
+
+/// What compaction has written into a frame; none if it was not compaction.
+fn compacted_of(frame: &Frame) -> Option<Compacted> {
+    Compacted::from_bytes(&frame.event).ok()
 }
 
 fn damage_json(damage: &Damage) -> Value {

@@ -1,6 +1,6 @@
 //! Every mutant (`core/mutant.rs`) is caught by the properties over random histories; `spec/mutants.md` tells by which.
 
-use super::history;
+use super::{compaction, history};
 use crate::core::mutant::{Mutant, with_mutant};
 use crate::core::tests::findings::Broken;
 use crate::core::tests::{groups, properties};
@@ -21,6 +21,9 @@ const GROUPS: Kind = Kind { judge_one: groups::judge_one, histories: 300 };
 /// Each has a store of its own.
 const SHARD: Kind = Kind { judge_one: history::judge_one, histories: 300 };
 
+/// Each has a log and a store of its own.
+const COMPACTION: Kind = Kind { judge_one: compaction::judge_one, histories: 40 };
+
 /// Where a mutant is looked for.
 fn kind(mutant: Mutant) -> Kind {
     match mutant {
@@ -39,6 +42,12 @@ fn kind(mutant: Mutant) -> Kind {
         | Mutant::OvertakesItsConnection
         | Mutant::ReplayOneShort
         | Mutant::TimersForgotten => SHARD,
+        Mutant::CompactsUndecided
+        | Mutant::LastBatchCompacted
+        | Mutant::TombstoneForgottenAtOnce
+        | Mutant::AbortedSupersedes
+        | Mutant::GapNotWritten
+        | Mutant::OlderGenerationCounts => COMPACTION,
         _ => TRANSACTIONS,
     }
 }
@@ -69,7 +78,7 @@ fn search(mutant: Option<Mutant>, kind: Kind) -> Option<Caught> {
 
 #[test]
 fn without_a_mutant_the_same_histories_pass() {
-    for kind in [TRANSACTIONS, GROUPS, SHARD] {
+    for kind in [TRANSACTIONS, GROUPS, SHARD, COMPACTION] {
         if let Some(Caught { broken, history, .. }) = search(None, kind) {
             panic!("{broken}, in history {history}");
         }

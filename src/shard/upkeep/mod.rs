@@ -5,6 +5,7 @@
 //! on the same after a crash. Where a duty goes on looking is its own, in memory only. What a duty must never do: hold up
 //! anybody, keep what grows, or rely on having seen everything.
 
+mod compact;
 mod expire;
 mod expire_offsets;
 mod free;
@@ -12,6 +13,7 @@ mod ground;
 mod move_live;
 mod pressure;
 mod retention;
+mod round;
 mod snapshot;
 mod sweep;
 mod trim;
@@ -24,6 +26,7 @@ use crate::store::{ReadView, StoreError};
 use crate::types::ConnectionId;
 use std::time::{Duration, Instant};
 
+pub(super) use compact::Compact;
 pub(super) use expire::ExpireIdle;
 pub(super) use expire_offsets::ExpireOffsets;
 pub(super) use free::FreeSegments;

@@ -60,10 +60,31 @@ pub struct CheckedBatch {
     pub max_timestamp: Timestamp,
     /// The smallest timestamp of those records that have one; [`Timestamp::NONE`] if none has.
     pub oldest_timestamp: Timestamp,
-    /// How many records have no key, which a compacted topic refuses.
-    pub records_without_key: u32,
+    /// The records that have no key, which a compacted topic refuses.
+    pub without_key: WithoutKey,
     /// How many bytes its records take when expanded.
     pub expanded_bytes: u64,
+}
+
+/// Records without a key: how many, and which are the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WithoutKey {
+    /// How many there are.
+    pub count: u32,
+    /// The first of them, by their number within the batch, from 0; at most [`WithoutKey::FIRST_MAX`].
+    pub first: Vec<u32>,
+}
+
+impl WithoutKey {
+    /// So many are named: an answer for each of millions would be larger than the batch.
+    pub const FIRST_MAX: usize = 1_000;
+
+    fn add(&mut self, index: u32) {
+        self.count += 1;
+        if self.first.len() < WithoutKey::FIRST_MAX {
+            self.first.push(index);
+        }
+    }
 }
 
 impl CheckedBatch {
@@ -92,7 +113,7 @@ pub fn check_produced(bytes: &Bytes, limits: &BatchLimits) -> Result<CheckedBatc
         record_count,
         max_timestamp: walked.max_timestamp,
         oldest_timestamp: walked.oldest_timestamp,
-        records_without_key: walked.without_key,
+        without_key: walked.without_key,
         expanded_bytes: walked.expanded_bytes,
     };
     if header.max_timestamp != walked.max_timestamp {
@@ -135,7 +156,7 @@ fn check_timestamp(timestamp: i64) -> Result<(), BatchError> {
 struct Walked {
     max_timestamp: Timestamp,
     oldest_timestamp: Timestamp,
-    without_key: u32,
+    without_key: WithoutKey,
     expanded_bytes: u64,
 }
 
@@ -170,8 +191,12 @@ fn walk_records<R: BufRead>(
     source_error: impl Fn(&std::io::Error) -> BatchError,
 ) -> Result<Walked, BatchError> {
     let none = Timestamp::NONE;
-    let mut walked =
-        Walked { max_timestamp: none, oldest_timestamp: none, without_key: 0, expanded_bytes: 0 };
+    let mut walked = Walked {
+        max_timestamp: none,
+        oldest_timestamp: none,
+        without_key: WithoutKey::default(),
+        expanded_bytes: 0,
+    };
     for index in 0..header.record_count {
         let facts = walk_record(from, index, limits).map_err(|fault| match fault {
             ReadFault::Record(fault) => BatchError::InvalidRecord { index: index.cast_unsigned(), fault },
@@ -188,7 +213,9 @@ fn walk_records<R: BufRead>(
         if walked.oldest_timestamp == none || (timestamp != none && timestamp < walked.oldest_timestamp) {
             walked.oldest_timestamp = timestamp;
         }
-        walked.without_key += u32::from(!facts.has_key);
+        if !facts.has_key {
+            walked.without_key.add(index.cast_unsigned());
+        }
     }
     Ok(walked)
 }
