@@ -4,6 +4,7 @@
 //! *all or nothing* is decided there, purely. [`log`] makes decisions durable, [`store`] keeps the rows that follow from
 //! them, and [`shard`] is the loop that joins the three: decide, make durable, show, evolve. [`wire`] is the Kafka
 //! protocol's bytes; [`net`] is everything between a socket and a frame; [`broker`] turns requests into commands and reads.
+//! [`metrics`] is how all of them count, and [`console`] shows it.
 //! [`serve`] is the process. [`client`] is the Rust client, and [`cli`] the `semel` command.
 //!
 //! `spec/` has the rules in prose, `tla/` the rules as mathematics.
@@ -11,8 +12,11 @@
 pub mod broker;
 pub mod cli;
 pub mod client;
+pub mod console;
 pub mod core;
+pub mod history;
 pub mod log;
+pub mod metrics;
 pub mod net;
 pub mod serve;
 pub mod shard;

@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("wire", &["types"]),
+    ("metrics", &[]),
     ("core", &["types"]),
     ("log", &["types", "wire", "core"]),
-    ("store", &["types", "core", "log"]),
-    ("shard", &["types", "core", "log", "store", "wire"]),
-    ("net", &["types"]),
-    ("broker", &["types", "wire", "core", "store", "log", "shard", "net"]),
-    ("console", &["types", "core", "store", "shard", "net", "broker"]),
+    ("store", &["types", "core", "log", "metrics"]),
+    ("shard", &["types", "core", "log", "store", "wire", "metrics"]),
+    ("net", &["types", "metrics"]),
+    ("history", &[]),
+    ("broker", &["types", "wire", "core", "store", "log", "shard", "net", "metrics"]),
+    ("console", &["types", "core", "store", "shard", "net", "broker", "metrics"]),
     ("serve", &["types", "log", "shard", "net", "broker", "console"]),
     ("client", &["types", "wire"]),
-    ("cli", &["types", "client", "serve", "wire", "core", "log", "shard"]),
+    ("cli", &["types", "client", "serve", "wire", "core", "log", "shard", "history"]),
 ];
 
 const FILE_LINES_MAX: usize = 800;

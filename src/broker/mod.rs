@@ -28,6 +28,7 @@ mod limits;
 mod list_offsets;
 mod markers;
 mod metadata;
+mod metrics;
 mod names;
 mod outcomes;
 mod produce;
@@ -43,6 +44,7 @@ mod txn_offsets;
 
 pub use crate::core::Protocol;
 pub use config::{BrokerConfig, Endpoint};
+pub use metrics::BrokerMetrics;
 pub use service::Broker;
 pub use session::Session;
 

@@ -4,6 +4,7 @@ use super::config::{BrokerConfig, Endpoint};
 use super::failure::Failure;
 use super::fetch::FetchSessions;
 use super::limits::SCANS_MAX;
+use super::metrics::BrokerMetrics;
 use super::session::Session;
 use crate::core::{ClusterRow, Command, Reply};
 use crate::net::{Budget, Budgets, Connection, Service};
@@ -30,6 +31,7 @@ pub(super) struct Node {
     pub(super) shard: Shard,
     pub(super) budgets: Budgets,
     pub(super) sessions: FetchSessions,
+    pub(super) metrics: BrokerMetrics,
     advertised: OnceLock<Endpoint>,
     scans: Arc<Semaphore>,
     requests: AtomicU64,
@@ -44,10 +46,17 @@ impl Broker {
             shard,
             budgets,
             sessions: FetchSessions::new(),
+            metrics: BrokerMetrics::default(),
             advertised: OnceLock::new(),
             scans: Arc::new(Semaphore::new(SCANS_MAX)),
             requests: AtomicU64::new(0),
         }))
+    }
+
+    /// What the broker counts.
+    #[must_use]
+    pub fn metrics(&self) -> &BrokerMetrics {
+        &self.0.metrics
     }
 
     /// Says where clients reach this node, once that is known. Only the first call counts.

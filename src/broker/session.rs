@@ -13,10 +13,12 @@ use crate::core::Command;
 use crate::net::{self, Budget, Connection, Reply};
 use crate::shard::{Answer, Origin};
 use crate::store::ReadView;
+use crate::wire::primitives::ErrorCounts;
 use crate::wire::{ApiKey, HeaderError, Request, RequestHeader, Response, encode_response};
 use bytes::Bytes;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What the broker keeps for one connection.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub(super) struct Context {
     /// The client's name for itself.
     pub(super) client_id: Arc<str>,
     correlation_id: i32,
+    begun: Instant,
 }
 
 impl Session {
@@ -52,11 +55,12 @@ impl Session {
     }
 
     async fn accept(&mut self, frame: Bytes) -> Result<Reply, Failure> {
+        let begun = Instant::now();
         let (header, body) = match RequestHeader::decode(frame) {
             Ok(read) => read,
             // A client that is newer than this broker learns what it speaks from this answer (KIP-511).
             Err(HeaderError::UnsupportedVersion { api: ApiKey::ApiVersions, correlation_id, .. }) => {
-                return Ok(Reply::Now(frame_body(&api_versions::unsupported(), 0, correlation_id)?));
+                return Ok(Reply::Now(frame_body(&api_versions::unsupported(), 0, correlation_id)?.0));
             }
             Err(error) => return Err(error.into()),
         };
@@ -64,9 +68,10 @@ impl Session {
             return Err(Failure::VersionNotServed { api: header.api, version: header.version });
         }
         let RequestHeader { api, version, correlation_id, client_id } = header;
+        self.node.metrics.asked(api, version);
         let client_id = client_id.unwrap_or_default().into();
         let (node, caller) = (Arc::clone(&self.node), Arc::clone(&self.caller));
-        dispatch(Context { node, caller, api, version, client_id, correlation_id }, body).await
+        dispatch(Context { node, caller, api, version, client_id, correlation_id, begun }, body).await
     }
 }
 
@@ -181,9 +186,11 @@ impl Context {
         Ok(chunks)
     }
 
-    /// The frame of a response, without its length.
+    /// The frame of the request's response, without its length.
     pub(super) fn encode<R: Response>(&self, response: &R) -> Result<Vec<Bytes>, Failure> {
-        frame_body(response, self.version, self.correlation_id)
+        let (chunks, errors) = frame_body(response, self.version, self.correlation_id)?;
+        self.node.metrics.answered(self.api, self.begun.elapsed(), &errors);
+        Ok(chunks)
     }
 
     /// Queues a command of this connection.
@@ -215,12 +222,16 @@ impl Context {
     }
 }
 
-/// A response's frame without its length, which the network writes.
-fn frame_body<R: Response>(response: &R, version: i16, correlation_id: i32) -> Result<Vec<Bytes>, Failure> {
+/// A response's frame without its length, which the network writes; and the errors in it.
+fn frame_body<R: Response>(
+    response: &R,
+    version: i16,
+    correlation_id: i32,
+) -> Result<(Vec<Bytes>, ErrorCounts), Failure> {
     const LENGTH_BYTES: usize = size_of::<i32>();
-    let mut chunks = encode_response(response, version, correlation_id)?;
+    let (mut chunks, errors) = encode_response(response, version, correlation_id)?;
     if let Some(first) = chunks.first_mut() {
         let _length = first.split_to(LENGTH_BYTES.min(first.len()));
     }
-    Ok(chunks)
+    Ok((chunks, errors))
 }

@@ -7,6 +7,7 @@
 
 mod bench;
 mod broker;
+mod check;
 mod connect;
 mod consume;
 mod group;
@@ -65,6 +66,8 @@ pub enum Command {
     /// Verify, inspect and export the log of a broker that does not run
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Judge what clients saw against what is promised: a history of their calls and the answers
+    Check(check::CheckArgs),
     /// Measure a broker: throughput, latency, CPU
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -102,6 +105,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         Some(Command::Produce(arguments)) => on_runtime(produce::run(arguments)),
         Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
         Some(Command::Log(command)) => log::run(command),
+        Some(Command::Check(arguments)) => check::run(&arguments),
         Some(Command::Bench(command)) => on_runtime(bench::run(command)),
         Some(Command::Completions { shell }) => completions(shell),
     }

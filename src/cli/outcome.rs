@@ -69,6 +69,9 @@ pub enum CliError {
         /// How many.
         problems: u64,
     },
+    /// A history shows that a promise was broken.
+    #[error("{0} does not hold")]
+    Broken(String),
     /// Reading or writing failed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -118,6 +121,9 @@ impl CliError {
             CliError::Batch(_) => "export the batches as they are with `--format batches`".to_owned(),
             CliError::Damaged { .. } => {
                 "keep the files; `semel log export` writes what is intact of a partition".to_owned()
+            }
+            CliError::Broken(_) => {
+                "the lines that show it are named above; spec/guarantees.md says what is promised".to_owned()
             }
             CliError::Io(_) => "check standard input and output".to_owned(),
             CliError::Refused { advice, .. } | CliError::Usage { advice, .. } => advice.clone(),

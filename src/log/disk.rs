@@ -9,7 +9,8 @@ use thiserror::Error;
 /// A file system, as far as the log needs one. What it promises is what POSIX promises and no more: bytes are durable
 /// after [`DiskFile::sync`], names after [`Disk::sync_dir`]; a rename is atomic.
 pub trait Disk: Send + Sync + fmt::Debug + 'static {
-    /// Makes a directory and its parents; one that exists already is left alone.
+    /// Makes a directory and its parents, durably; one that exists already is left alone, but for its name's being synced: a
+    /// crash may have come between the two.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Makes an empty file with `length` bytes of space set aside, which read as zero. A leftover of that name is

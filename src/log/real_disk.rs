@@ -18,7 +18,11 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        let made = path.ancestors().take_while(|dir| !dir.is_dir()).count();
+        fs::create_dir_all(path)?;
+        // The names of those made, and the directory's own.
+        let parents = path.ancestors().skip(1).take(made.max(1));
+        parents.filter(|parent| !parent.as_os_str().is_empty()).try_for_each(|parent| self.sync_dir(parent))
     }
 
     fn create(&self, path: &Path, length: u64) -> io::Result<Box<dyn DiskFile>> {

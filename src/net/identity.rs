@@ -1,5 +1,6 @@
 //! What the broker proves itself with, and what it lets clients prove themselves with.
 
+use super::http;
 use aws_lc_rs::hmac;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -134,6 +135,8 @@ impl IdentityFiles {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.max_early_data_size = 0;
+        // Kafka clients offer no protocol, and are served all the same.
+        config.alpn_protocols = vec![http::ALPN.to_vec()];
         let mut quic = config.clone();
         quic.alpn_protocols = vec![ALPN.to_vec()];
         Ok(TlsConfigs { tcp: Arc::new(config), quic: Arc::new(quic), reset_key })

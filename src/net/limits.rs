@@ -68,6 +68,8 @@ pub struct Limits {
     /// Handshakes of QUIC peers that may be under way before further ones must prove their address first (Retry,
     /// RFC 9000 §8.1): forged source addresses must not take seats.
     pub quic_handshakes_unproved: usize,
+    /// Connections that look at pages (HTTPS) at a time: a few scrapers and people.
+    pub page_readers: usize,
     /// How often the certificate files are looked at for a change.
     pub identity_check: Duration,
 }
@@ -97,6 +99,7 @@ impl Default for Limits {
             quic_idle: Duration::from_secs(30),
             quic_keep_alive: Duration::from_secs(10),
             quic_handshakes_unproved: 64,
+            page_readers: 32,
             identity_check: Duration::from_secs(2),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Comes in: TCP connections with TLS 1.3, and QUIC connections whose bidirectional streams ("lanes") are Kafka
 //! connections each (`spec/transport-quic.md`). Goes out: frames, in order, to a [`Service`]; its replies, in frame
-//! order, to the peer. A frame is a length of four bytes, big-endian, and as many bytes of body.
+//! order, to the peer. A frame is a length of four bytes, big-endian, and as many bytes of body. TLS connections that ask
+//! for HTTP (ALPN) are shown [`Pages`] instead.
 //!
 //! This room owns certificates, principals, limits and memory budgets. It reads nothing of a frame but its api key
 //! (the first two bytes), to choose the budget that pays for it. It must never serve plaintext, never read a frame
@@ -12,9 +13,12 @@ mod alarm;
 mod budget;
 mod development;
 mod frame;
+mod http;
 mod identity;
 mod limits;
+mod metrics;
 mod noise;
+mod pages;
 mod principal;
 mod quic;
 mod reload;
@@ -32,6 +36,8 @@ pub use budget::{Budget, Budgets, Permit, ReserveError};
 pub use development::{DevelopmentFiles, librdkafka_configuration};
 pub use identity::{ALPN, ClientCertificates, IdentityError, IdentityFiles};
 pub use limits::{Limits, LimitsError};
+pub use metrics::NetMetrics;
+pub use pages::{Asked, Page, Pages, PendingPage, Status};
 pub use principal::{Admins, Principal, PrincipalRule};
 pub use server::{NetConfig, NetError, Server};
 pub use service::{Authority, Connection, Refusal, Reply, Service, Session, Transport};

@@ -1,5 +1,7 @@
-//! Log lines that a hostile peer can cause, a few at a time.
+//! Log lines that a hostile peer can cause, a few at a time; all of them are counted.
 
+use super::metrics::NetMetrics;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,11 +30,31 @@ pub(super) enum Kind {
     Accept,
 }
 
-const KINDS: usize = 7;
+pub(super) const KINDS: usize = 7;
+
+impl Kind {
+    /// Every kind, in order.
+    pub(super) const ALL: [Kind; KINDS] =
+        [Kind::Plaintext, Kind::Handshake, Kind::Seats, Kind::Frame, Kind::Slow, Kind::Refused, Kind::Accept];
+
+    /// What it is called in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Plaintext => "plaintext",
+            Kind::Handshake => "handshake",
+            Kind::Seats => "limit",
+            Kind::Frame => "frame",
+            Kind::Slow => "slow",
+            Kind::Refused => "request",
+            Kind::Accept => "system",
+        }
+    }
+}
 
 /// Counts lines per kind.
 #[derive(Debug)]
 pub(super) struct Noise {
+    metrics: Arc<NetMetrics>,
     origin: Instant,
     windows: [Window; KINDS],
 }
@@ -45,12 +67,13 @@ struct Window {
 }
 
 impl Noise {
-    pub(super) fn new() -> Noise {
-        Noise { origin: Instant::now(), windows: Default::default() }
+    pub(super) fn new(metrics: Arc<NetMetrics>) -> Noise {
+        Noise { metrics, origin: Instant::now(), windows: Default::default() }
     }
 
     /// Calls `log` with the number of lines of this kind that were held back since the last one, if a line is due.
     pub(super) fn line(&self, kind: Kind, log: impl FnOnce(u64)) {
+        self.metrics.ended(kind);
         self.line_in(self.origin.elapsed().as_secs() / WINDOW.as_secs(), kind, log);
     }
 
@@ -75,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_counted_and_hides_no_other_kind() {
-        let noise = Noise::new();
+        let noise = Noise::new(Arc::new(NetMetrics::new(&crate::net::Limits::default())));
         let mut lines = Vec::new();
         for _ in 0..1000 {
             noise.line_in(7, Kind::Plaintext, |suppressed| lines.push(suppressed));

@@ -3,7 +3,9 @@
 use super::budget::Budgets;
 use super::identity::{ClientCertificates, IdentityError, IdentityFiles};
 use super::limits::{Limits, LimitsError};
+use super::metrics::NetMetrics;
 use super::noise::Noise;
+use super::pages::Pages;
 use super::principal::{Admins, Principal, PrincipalError, PrincipalRule};
 use super::reload::Reloader;
 use super::seats::Seats;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -45,6 +47,8 @@ pub struct NetConfig {
     pub limits: Limits,
     /// The memory budgets, which the broker shares; made with [`Budgets::new`] from the same limits.
     pub budgets: Budgets,
+    /// What is counted; made with [`NetMetrics::new`] from the same limits.
+    pub metrics: Arc<NetMetrics>,
 }
 
 /// Why the network cannot be served.
@@ -105,7 +109,11 @@ pub struct Server {
 impl Server {
     /// Listens on TCP and UDP. Clients can connect when this returns. Needs a Tokio runtime for the listeners;
     /// connections live on threads of their own.
-    pub async fn bind<V: Service>(config: NetConfig, service: Arc<V>) -> Result<Server, NetError> {
+    pub async fn bind<V: Service>(
+        config: NetConfig,
+        service: Arc<V>,
+        pages: Arc<dyn Pages>,
+    ) -> Result<Server, NetError> {
         config.limits.check()?;
         let configs = config.identity.load(config.client_certificates)?;
         let (listener, socket) = bind_both(config.listen)?;
@@ -116,13 +124,16 @@ impl Server {
         })?;
         let endpoint = quic::endpoint(socket, &configs, &config.limits)?;
         let (phase, stop) = watch::channel(Phase::Serving);
-        let (workers, turns) = Workers::start(config.limits.threads)?;
+        let (workers, turns) = Workers::start(config.limits.threads, &config.metrics)?;
         let seats = Seats::new(config.limits.connections, config.limits.connections_per_address);
         let shared = Arc::new(Shared {
             service,
             tls: ArcSwap::new(configs.tcp),
             seats: seats.clone(),
-            noise: Noise::new(),
+            noise: Noise::new(Arc::clone(&config.metrics)),
+            page_readers: Semaphore::new(config.limits.page_readers),
+            metrics: config.metrics,
+            pages,
             budgets: config.budgets,
             turns,
             limits: config.limits,
@@ -194,6 +205,10 @@ pub(super) struct Shared<V> {
     pub(super) budgets: Budgets,
     pub(super) seats: Seats,
     pub(super) noise: Noise,
+    pub(super) metrics: Arc<NetMetrics>,
+    pub(super) pages: Arc<dyn Pages>,
+    /// Places for connections that look at pages.
+    pub(super) page_readers: Semaphore,
     /// Where connections live.
     pub(super) turns: Turns,
     /// For TCP; QUIC's is in its endpoint.

@@ -8,6 +8,7 @@ use super::alarm::{Alarm, Interrupted, Pace, Stopping};
 use super::budget::Permit;
 use super::frame::{FrameReader, FrameRules};
 use super::limits::Limits;
+use super::metrics::Carried;
 use super::noise::Kind;
 use super::reply::{Outbox, Sink};
 use super::server::Shared;
@@ -142,6 +143,7 @@ where
     W: Sink,
 {
     let mut session = Attached(Some(shared.service.connected(connection.clone())));
+    let _open = shared.metrics.kafka(connection.transport).open_one();
     tracing::debug!(peer = %connection.peer, transport = %connection.transport, connection = %connection.id,
         principal = %connection.principal, "connected");
     let ending = match &mut session.0 {
@@ -190,8 +192,9 @@ where
         let _ = stop.wait_for(|phase| phase.is_stopping()).await;
     });
     let mut gone = pin!(sink.gone());
-    let mut reader = pin!(read(shared, session, source, queue, &stopping));
-    let mut writer = pin!(write(sink, replies, &shared.limits));
+    let carried = shared.metrics.kafka(connection.transport);
+    let mut reader = pin!(read(shared, carried, session, source, queue, &stopping));
+    let mut writer = pin!(write(sink, replies, &shared.limits, carried));
     let mut read_ended: Option<Ending> = None;
     loop {
         tokio::select! {
@@ -228,6 +231,7 @@ fn drains(ending: &Ending, transport: Transport) -> bool {
 /// Reads frames and has them handled, until something ends it.
 async fn read<V, R>(
     shared: &Shared<V>,
+    carried: &Carried,
     session: &mut V::Session,
     source: R,
     queue: Sender<Pending>,
@@ -256,6 +260,7 @@ where
             Err(ending) => return ending,
         };
         turn += frame.body.len();
+        carried.received.add((size_of::<i32>() + frame.body.len()) as u64);
         let answer = match session.handle(frame.body).await {
             Ok(Reply::None) => continue,
             Ok(Reply::Now(chunks)) => Answer::Ready(chunks),
@@ -288,7 +293,12 @@ async fn give_way() {
 }
 
 /// Writes replies in order, as many at a time as are ready, until the queue is closed and empty.
-async fn write<W: Sink>(sink: &mut W, mut queue: Receiver<Pending>, limits: &Limits) -> Result<(), Ending> {
+async fn write<W: Sink>(
+    sink: &mut W,
+    mut queue: Receiver<Pending>,
+    limits: &Limits,
+    carried: &Carried,
+) -> Result<(), Ending> {
     let mut outbox = Outbox::new();
     let mut alarm = Alarm::new(limits.slow_reply);
     let mut paid = Vec::new();
@@ -313,7 +323,9 @@ async fn write<W: Sink>(sink: &mut W, mut queue: Receiver<Pending>, limits: &Lim
                 }
             }
         }
+        let bytes = outbox.bytes() as u64;
         deliver(sink, &mut outbox, &mut alarm, limits).await?;
+        carried.sent.add(bytes);
         paid.clear();
     }
 }

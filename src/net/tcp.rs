@@ -6,7 +6,7 @@ use super::reply::TlsSink;
 use super::seats::Seat;
 use super::server::{NetError, Shared, drain, reap};
 use super::service::{Service, Transport};
-use super::session;
+use super::{http, session};
 use bytes::{Buf, BytesMut};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -97,6 +97,9 @@ async fn serve<V: Service>(
         Err(refused) => return report(&shared, peer, &refused),
     };
     let connection = shared.connection(peer, Transport::Tcp, principal);
+    if stream.get_ref().1.alpn_protocol() == Some(http::ALPN) {
+        return http::run(shared, connection, stream).await;
+    }
     let (source, sink) = tokio::io::split(stream);
     session::run(shared, connection, source, TlsSink(sink)).await;
 }

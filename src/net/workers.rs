@@ -2,13 +2,17 @@
 //! event of one thread wakes no other. (One work-stealing runtime wakes a second thread for most events of a quiet
 //! connection, which costs more than serving them.)
 
+use super::metrics::NetMetrics;
 use super::server::NetError;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// The threads. Dropping them ends them, with whatever still runs there; not to be dropped on one of them.
 #[derive(Debug)]
@@ -31,14 +35,31 @@ pub(super) struct Turns {
 
 impl Workers {
     /// Starts so many threads. With none, connections live where the listeners do: for tests, which want one thread.
-    pub(super) fn start(threads: usize) -> Result<(Workers, Turns), NetError> {
+    pub(super) fn start(threads: usize, metrics: &Arc<NetMetrics>) -> Result<(Workers, Turns), NetError> {
         let (mut workers, mut runtimes) = (Vec::new(), Vec::new());
         for number in 0..threads {
             let runtime = Builder::new_current_thread().enable_all().build().map_err(NetError::Worker)?;
+            runtime.spawn(watch(number, Arc::clone(metrics)));
             runtimes.push(runtime.handle().clone());
             workers.push(Worker::start(number, runtime)?);
         }
         Ok((Workers(workers), Turns { runtimes, next: AtomicUsize::new(0) }))
+    }
+}
+
+/// How often a thread is asked whether it is on time: what holds it up for longer than this is seen, and nobody notices
+/// what asking costs.
+const PROBE: Duration = Duration::from_millis(50);
+
+/// Notes by how much the thread it runs on is late: by as much every connection there waits for whatever came meanwhile.
+async fn watch(number: usize, metrics: Arc<NetMetrics>) {
+    let Some(thread) = metrics.thread(number) else { return };
+    // Set once: each thread has one watch.
+    let _ = thread.runtime.set(Handle::current().metrics());
+    loop {
+        let due = Instant::now() + PROBE;
+        tokio::time::sleep_until(due).await;
+        thread.lag.observe_time(due.elapsed());
     }
 }
 
@@ -91,7 +112,8 @@ mod tests {
 
     #[tokio::test]
     async fn tasks_are_spread_over_the_threads_and_end_with_them() {
-        let (workers, turns) = Workers::start(3).unwrap();
+        let limits = crate::net::Limits { threads: 3, ..crate::net::Limits::default() };
+        let (workers, turns) = Workers::start(3, &Arc::new(NetMetrics::new(&limits))).unwrap();
         let mut tasks = JoinSet::new();
         let (names, seen) = mpsc::channel();
         for _ in 0..6 {

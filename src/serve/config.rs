@@ -40,6 +40,8 @@ pub struct Config {
     pub principal_rule: PrincipalRule,
     /// Who may administer.
     pub admins: Vec<Principal>,
+    /// Who may see metrics, beside them.
+    pub metrics_readers: Vec<Principal>,
     /// The network's limits.
     pub net: Limits,
     /// The shard's limits.
@@ -133,10 +135,10 @@ impl Reader<'_> {
         }
     }
 
-    fn admins(&self) -> Result<Vec<Principal>, ConfigError> {
-        let names = self.0.value("admins").split(',').map(str::trim).filter(|name| !name.is_empty());
+    fn principals(&self, name: &'static str) -> Result<Vec<Principal>, ConfigError> {
+        let names = self.0.value(name).split(',').map(str::trim).filter(|name| !name.is_empty());
         let parsed: Result<Vec<Principal>, _> = names.map(Principal::from_str).collect();
-        parsed.map_err(|_| self.error("admins", "a list of User:NAME, with commas between"))
+        parsed.map_err(|_| self.error(name, "a list of User:NAME, with commas between"))
     }
 
     fn net(&self) -> Result<Limits, ConfigError> {
@@ -216,7 +218,8 @@ impl Config {
                     ("uri", PrincipalRule::Uri),
                 ],
             )?,
-            admins: reader.admins()?,
+            admins: reader.principals("admins")?,
+            metrics_readers: reader.principals("metrics-readers")?,
             net: reader.net()?,
             shard: reader.shard()?,
             broker: BrokerConfig {

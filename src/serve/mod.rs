@@ -12,16 +12,18 @@ pub use config::{Config, ConfigError};
 pub use settings::{Setting, Settings, SettingsError, Source, add_arguments};
 
 use crate::broker::{Broker, Endpoint};
+use crate::console::{Console, Parts};
 use crate::log::RealDisk;
 use crate::net::{
-    Admins, Budgets, DevelopmentFiles, IdentityError, NetConfig, NetError, Server, librdkafka_configuration,
+    Admins, Budgets, DevelopmentFiles, IdentityError, NetConfig, NetError, NetMetrics, Server,
+    librdkafka_configuration,
 };
 use crate::shard::{Running, StartError, StopReason, start};
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Why the broker could not start, or ended by itself.
@@ -95,7 +97,12 @@ fn make_data_directory(path: &Path) -> Result<(), ServeError> {
     if made {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
     }
-    Ok(())
+    // Its name has to be durable before anything in it can be.
+    match path.parent().map(|parent| std::fs::File::open(parent).and_then(|parent| parent.sync_all())) {
+        // Who may not read the directory above has not made this one either.
+        Some(Err(error)) if error.kind() != std::io::ErrorKind::PermissionDenied => Err(failed(error)),
+        _ => Ok(()),
+    }
 }
 
 /// How long a stop waits for requests in flight.
@@ -111,7 +118,16 @@ async fn until_stopped(config: &Config, mut running: Running) -> Result<(), Serv
         }
     };
     let budgets = Budgets::new(&config.net);
-    let broker = Arc::new(Broker::new(running.shard.clone(), budgets.clone(), config.broker.clone()));
+    let metrics = Arc::new(NetMetrics::new(&config.net));
+    let broker = Broker::new(running.shard.clone(), budgets.clone(), config.broker.clone());
+    let console = Console::new(Parts {
+        shard: running.shard.clone(),
+        broker: broker.clone(),
+        net: Arc::clone(&metrics),
+        budgets: budgets.clone(),
+        readers: config.metrics_readers.iter().cloned().collect(),
+        port: OnceLock::new(),
+    });
     let net = NetConfig {
         listen: config.listen,
         identity,
@@ -120,10 +136,12 @@ async fn until_stopped(config: &Config, mut running: Running) -> Result<(), Serv
         admins: config.admins.iter().cloned().collect::<Admins>(),
         limits: config.net.clone(),
         budgets,
+        metrics,
     };
     let mut stop = Signals::new()?;
-    let mut server = Server::bind(net, Arc::clone(&broker)).await?;
+    let mut server = Server::bind(net, Arc::new(broker.clone()), Arc::new(console.clone())).await?;
     let address = server.address();
+    console.listens_on(address.port());
     if config.advertised.is_none() {
         broker.advertise(Endpoint { host: advertised_host(address), port: address.port() });
     }
@@ -170,6 +188,7 @@ fn announce(config: &Config, development: Option<&DevelopmentFiles>, address: So
         lines.push("  librdkafka:".into());
         lines.push(format!("    bootstrap.servers={address}"));
         lines.extend(librdkafka_configuration(files).lines().map(|line| format!("    {line}")));
+        lines.push(format!("  metrics  {}", curl(files, address)));
         lines.push(format!("  try      semel topic create payments --bootstrap {address} --data-dir {data}"));
         lines.push(format!(
             "           echo hello | semel produce payments --bootstrap {address} --data-dir {data}"
@@ -180,6 +199,12 @@ fn announce(config: &Config, development: Option<&DevelopmentFiles>, address: So
     // Nobody may be listening; the broker serves all the same.
     let _ = writeln!(out, "{}", lines.join("\n"));
     let _ = out.flush();
+}
+
+/// The command that shows the metrics.
+fn curl(files: &DevelopmentFiles, address: SocketAddr) -> String {
+    let [ca, certificate, key] = [&files.ca, &files.client, &files.client_key].map(|file| file.display());
+    format!("curl --cacert {ca} --cert {certificate} --key {key} https://{address}/metrics")
 }
 
 /// The signals that end the broker in order.

@@ -81,6 +81,12 @@ pub const SETTINGS: &[Setting] = &[
         "Who may administer: create, grow, configure and delete topics, delete records, abort transactions",
     ),
     setting(
+        "metrics-readers",
+        "User:NAME,...",
+        "",
+        "Who may see metrics, which name topics, groups and transactional ids; admins may in any case",
+    ),
+    setting(
         "auto-create-topics",
         "true|false",
         "false",

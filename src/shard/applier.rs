@@ -2,6 +2,7 @@
 //! them decides anything; each tells the loop what it has done.
 
 use super::limits::ShardLimits;
+use super::metrics::{RowMetrics, ShardMetrics};
 use super::start::StopReason;
 use crate::core::{RowKey, RowValue};
 use crate::log::{PlacedBlock, Reader, WriteError, Writer};
@@ -9,7 +10,7 @@ use crate::store::{Applied, Database, Layer, ReadView};
 use crate::types::BlockNumber;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What the threads tell the loop.
@@ -36,16 +37,22 @@ pub(super) type Signals = UnboundedSender<Signal>;
 pub(super) struct LogEnd {
     writer: Arc<Mutex<Writer>>,
     reader: Arc<Reader>,
+    metrics: Arc<ShardMetrics>,
 }
 
 impl LogEnd {
-    pub(super) fn new(writer: Writer, reader: Arc<Reader>) -> LogEnd {
-        LogEnd { writer: Arc::new(Mutex::new(writer)), reader }
+    pub(super) fn new(writer: Writer, reader: Arc<Reader>, metrics: Arc<ShardMetrics>) -> LogEnd {
+        LogEnd { writer: Arc::new(Mutex::new(writer)), reader, metrics }
     }
 
     /// Makes a block durable. A writer that has failed once fails for ever.
     pub(super) fn write(&self, placed: &PlacedBlock) -> Result<(), WriteError> {
+        let begun = Instant::now();
+        self.metrics.log.writing.begin(begun);
         self.writer.lock().unwrap_or_else(PoisonError::into_inner).write(placed)?;
+        self.metrics.log.writing.end();
+        self.metrics.log.write.observe_time(begun.elapsed());
+        self.metrics.log.block.observe(placed.block.length().into());
         self.reader.remember(placed);
         Ok(())
     }
@@ -91,6 +98,7 @@ pub(super) fn apply_layers(
     limits: &ShardLimits,
     layers: &Receiver<Apply>,
     signals: &Signals,
+    metrics: &RowMetrics,
 ) {
     let (mut bytes, mut rows) = (0u64, 0u64);
     while let Ok(first) = layers.recv() {
@@ -107,11 +115,18 @@ pub(super) fn apply_layers(
         let batch: Vec<Arc<Layer>> = several.iter().map(|apply| Arc::clone(&apply.layer)).collect();
         bytes += several.iter().map(|apply| u64::from(apply.log_bytes)).sum::<u64>();
         rows += count as u64;
+        let begun = Instant::now();
         let mut result = store.apply(&batch, applied);
+        metrics.apply.observe_time(begun.elapsed());
+        metrics.applied.add(count as u64);
         if result.is_ok() && (bytes >= limits.checkpoint_bytes || rows >= limits.checkpoint_rows) {
+            let begun = Instant::now();
             result = store.persist();
+            metrics.checkpoint.observe_time(begun.elapsed());
             (bytes, rows) = (0, 0);
         }
+        metrics.since_checkpoint_bytes.set(bytes);
+        metrics.since_checkpoint_rows.set(rows);
         let block = applied.checkpoint.block;
         let signal = match result {
             Ok(()) => Signal::Applied(block, Box::new(store.view(block))),
@@ -125,8 +140,14 @@ pub(super) fn apply_layers(
 }
 
 /// Reads rows from the store.
-pub(super) fn load_rows(store: &Database, requests: &Receiver<Vec<RowKey>>, signals: &Signals) {
+pub(super) fn load_rows(
+    store: &Database,
+    requests: &Receiver<Vec<RowKey>>,
+    signals: &Signals,
+    metrics: &RowMetrics,
+) {
     while let Ok(keys) = requests.recv() {
+        metrics.loaded.add(keys.len() as u64);
         let rows: Result<Vec<_>, _> =
             keys.into_iter().map(|key| store.look(&key).map(|row| (key, row))).collect();
         let signal = match rows {

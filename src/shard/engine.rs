@@ -5,6 +5,7 @@
 use super::block::{HeldReply, OpenBlock, PushError, SealedBlock};
 use super::handle::Ask;
 use super::limits::ShardLimits;
+use super::metrics::Marks;
 use super::table::Table;
 use super::waiting::Waiting;
 use crate::core::mutant::{Mutant, mutated};
@@ -33,6 +34,8 @@ pub(super) trait Ports {
     fn load(&mut self, rows: Vec<RowKey>);
     /// Show readers a new view, in which these partitions have changed.
     fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]);
+    /// Count a decision. `table` has the rows as they were before it.
+    fn count(&mut self, _command: &Command, _reply: Option<&Reply>, _drafted: &Drafted, _table: &Table) {}
 }
 
 /// How far the write of a block has come.
@@ -120,6 +123,17 @@ impl<P: Ports> Engine<P> {
     pub(super) fn takes_commands(&self) -> bool {
         let backlog: usize = self.backlog.iter().map(|(_, rows)| rows).sum();
         !self.full && backlog <= self.limits.backlog_rows
+    }
+
+    /// Where the shard stands.
+    pub(super) fn marks(&self) -> Marks {
+        Marks {
+            applied: self.applied,
+            durable: self.durable,
+            decided: self.decided,
+            backlog_rows: self.backlog.iter().map(|(_, rows)| rows).sum(),
+            resident_rows: self.table.len(),
+        }
     }
 
     /// Whether everything decided is durable and in the store.
@@ -258,6 +272,7 @@ impl<P: Ports> Engine<P> {
         let connection = ask.connection;
         let Decided { reply, mut drafted } = decided;
         if drafted.events.is_empty() {
+            self.ports.count(&ask.command, reply.as_ref(), &drafted, &self.table);
             let answered = std::mem::take(&mut drafted.answered);
             let observed = drafted.observed;
             self.take_rows(drafted, BlockNumber::ZERO);
@@ -269,6 +284,7 @@ impl<P: Ports> Engine<P> {
         match self.open_block(now).push(&drafted, &ask.batches) {
             Ok(()) => {
                 let number = self.decided;
+                self.ports.count(&ask.command, reply.as_ref(), &drafted, &self.table);
                 let answered = std::mem::take(&mut drafted.answered);
                 self.take_rows(drafted, number);
                 let mut replies = self.addressed(ask, reply, answered);

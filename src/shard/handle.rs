@@ -1,5 +1,6 @@
 //! What the rest of the broker holds of the shard: ask it something, look at its rows, wait for a change.
 
+use super::metrics::ShardMetrics;
 use super::upkeep::Pressure;
 use super::watch::{Watch, Watchers};
 use crate::core::{Command, Reply};
@@ -68,6 +69,7 @@ pub struct Shard {
     watchers: Arc<Watchers>,
     reader: Arc<Reader>,
     pressure: Pressure,
+    metrics: Arc<ShardMetrics>,
 }
 
 impl Shard {
@@ -77,8 +79,15 @@ impl Shard {
         watchers: Arc<Watchers>,
         reader: Arc<Reader>,
         pressure: Pressure,
+        metrics: Arc<ShardMetrics>,
     ) -> Shard {
-        Shard { asks, view, watchers, reader, pressure }
+        Shard { asks, view, watchers, reader, pressure, metrics }
+    }
+
+    /// What the shard counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<ShardMetrics> {
+        &self.metrics
     }
 
     /// Whether the disk's reserve has been reached: then what takes more space is to be refused, with an error that
@@ -118,6 +127,12 @@ impl Shard {
             reply,
             rounds: 0,
         });
+    }
+
+    /// Whether the shard takes no more commands.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.asks.is_closed()
     }
 
     /// Returns when the shard takes no more commands.

@@ -10,6 +10,7 @@ mod block;
 mod engine;
 mod handle;
 mod limits;
+mod metrics;
 mod payload;
 mod rebuild;
 mod replay;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use handle::{Answer, Origin, Shard, ShardStopped};
 pub use limits::{ShardLimits, SpaceLimits};
+pub use metrics::{Marks, ShardMetrics, SpaceMetrics};
 pub use rebuild::RebuildError;
 pub use start::{Running, StartError, StopReason, start};
 pub use watch::Watch;

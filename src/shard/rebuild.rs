@@ -114,6 +114,8 @@ impl Sources<'_> {
         fs::write(&opening, (deaths + 1).to_string()).map_err(|source| io_error(&opening, source))?;
         let opened = Database::open(&self.rows(), self.limits.store);
         fs::remove_file(&opening).map_err(|source| io_error(&opening, source))?;
+        // fjall makes the directory, but its name is durable only now.
+        sync(self.dir).map_err(|source| io_error(self.dir, source))?;
         let reason = match opened {
             Ok(store) => match self.what_is_wrong(&store)? {
                 None if !suspect.exists() => {

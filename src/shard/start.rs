@@ -4,15 +4,17 @@ use super::applier::{Apply, LogEnd, Signal, Signals, apply_layers, load_rows, wr
 use super::engine::{Begin, Engine, Ports, Written};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
+use super::metrics::ShardMetrics;
 use super::rebuild::{ROWS, RebuildError, Sources, complete_made_anew};
 use super::replay::replay;
+use super::table::Table;
 use super::upkeep::{
     Compact, Duty, ExpireIdle, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure,
-    Retention, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+    Retention, SurveySpace, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::mutant::{Mutant, mutated};
-use crate::core::{ClusterRow, Command, Now, RowKey, Timer};
+use crate::core::{ClusterRow, Command, Drafted, Now, Reply, RowKey, Timer};
 use crate::log::{
     DirectoryLock, Disk, DiskError, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
     RecoverError, Recovery, Segments, ShardNumber, StopError, WriteError, recover,
@@ -171,7 +173,7 @@ pub(super) struct Recovered {
     pub(super) store: Database,
     served: ServedTime,
     pub(super) recovery: Recovery,
-    pub(super) table: super::table::Table,
+    pub(super) table: Table,
     blocks: u64,
 }
 
@@ -241,6 +243,7 @@ struct Threads {
     loads: threads::Sender<Vec<RowKey>>,
     view: Arc<ArcSwap<ReadView>>,
     watchers: Arc<Watchers>,
+    metrics: Arc<ShardMetrics>,
 }
 
 impl Ports for Threads {
@@ -252,6 +255,7 @@ impl Ports for Threads {
     }
     // A thread that is gone has failed and said so: the loop is about to end.
     fn write(&mut self, block: PlacedBlock, commands: usize) -> Written {
+        self.metrics.log.commands.observe(commands as u64);
         if commands > WRITTEN_HERE_COMMANDS || block.block.length() > WRITTEN_HERE_BYTES {
             let _ = self.blocks.send(block);
             return Written::Later;
@@ -274,6 +278,9 @@ impl Ports for Threads {
         self.view.store(view);
         self.watchers.wake(changed.iter().copied());
     }
+    fn count(&mut self, command: &Command, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
+        self.metrics.decided(command, reply, drafted, table);
+    }
 }
 
 fn spawn<T: Send + 'static>(
@@ -288,7 +295,7 @@ fn run(
     lock: DirectoryLock,
     store: Database,
     log: Log,
-    table: super::table::Table,
+    table: Table,
     clock: Clock,
     limits: ShardLimits,
     space: Space,
@@ -302,8 +309,15 @@ fn run(
     let watchers = Arc::new(Watchers::default());
     let (asks, ask_queue) = mpsc::channel(limits.queue);
     let (signals, signal_queue) = mpsc::unbounded_channel();
-    let shard =
-        Shard::new(asks, Arc::clone(&view), Arc::clone(&watchers), Arc::clone(&reader), pressure.clone());
+    let metrics = Arc::new(ShardMetrics::default());
+    let shard = Shard::new(
+        asks,
+        Arc::clone(&view),
+        Arc::clone(&watchers),
+        Arc::clone(&reader),
+        pressure.clone(),
+        Arc::clone(&metrics),
+    );
     let recycler = writer.recycler();
     let ground = GroundStart {
         store: store.clone(),
@@ -313,15 +327,15 @@ fn run(
         snapshots: space.snapshots.clone(),
         signals: signals.clone(),
         pressure,
+        metrics: Arc::clone(&metrics),
         limits: limits.space.clone(),
         segment_length: limits.segment_bytes,
     };
     let duties = space.duties(ground, &limits)?;
-    let (blocks, block_queue) = threads::channel();
-    let (layers, layer_queue) = threads::channel();
-    let (loads, load_queue) = threads::channel();
     let begin = Begin { identity: writer.identity(), table, cursor, last, view: first_view, deadlines };
-    let log = LogEnd::new(writer, Arc::clone(&reader));
+    let log = LogEnd::new(writer, Arc::clone(&reader), Arc::clone(&metrics));
+    let Beside { blocks, layers, loads, writing, applying } =
+        Beside::start(&store, &log, &limits, &signals, &metrics)?;
     let ports = Threads {
         clock,
         reader,
@@ -332,17 +346,10 @@ fn run(
         loads,
         view,
         watchers,
+        metrics: Arc::clone(&metrics),
     };
     let engine = Engine::new(ports, limits.clone(), begin);
 
-    let to_engine = signals.clone();
-    let end_of_log = log.clone();
-    let writing = spawn("semel-log", move || write_blocks(&end_of_log, &block_queue, &to_engine))?;
-    let (to_engine, applied_store, apply_limits) = (signals.clone(), store.clone(), limits.clone());
-    let applying =
-        spawn("semel-rows", move || apply_layers(&applied_store, &apply_limits, &layer_queue, &to_engine))?;
-    let (loaded_store, to_engine) = (store.clone(), signals.clone());
-    spawn("semel-load", move || load_rows(&loaded_store, &load_queue, &to_engine))?;
     let (upkeep, upkeep_runtime) = (Upkeep::new(shard.clone(), clock, duties), runtime()?);
     let keeping = spawn("semel-upkeep", move || upkeep_runtime.block_on(upkeep.run(signals)))?;
 
@@ -350,7 +357,7 @@ fn run(
     let (stop, stopped) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     let engine = spawn("semel-shard", move || {
-        let turn = Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits };
+        let turn = Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits, metrics };
         let result = runtime.block_on(turn.run());
         let result = result.and_then(|()| finish(writing, applying, keeping, &store, log));
         drop(lock);
@@ -361,6 +368,39 @@ fn run(
         form_cluster(&running.shard);
     }
     Ok(running)
+}
+
+/// The threads beside the loop, and the queues to them.
+struct Beside {
+    blocks: threads::Sender<PlacedBlock>,
+    layers: threads::Sender<Apply>,
+    loads: threads::Sender<Vec<RowKey>>,
+    writing: JoinHandle<()>,
+    applying: JoinHandle<()>,
+}
+
+impl Beside {
+    fn start(
+        store: &Database,
+        log: &LogEnd,
+        limits: &ShardLimits,
+        signals: &Signals,
+        metrics: &Arc<ShardMetrics>,
+    ) -> Result<Beside, StartError> {
+        let (blocks, block_queue) = threads::channel();
+        let (end_of_log, to_engine) = (log.clone(), signals.clone());
+        let writing = spawn("semel-log", move || write_blocks(&end_of_log, &block_queue, &to_engine))?;
+        let (layers, layer_queue) = threads::channel();
+        let (applied, limits, to_engine) = (store.clone(), limits.clone(), signals.clone());
+        let counted = Arc::clone(metrics);
+        let applying = spawn("semel-rows", move || {
+            apply_layers(&applied, &limits, &layer_queue, &to_engine, &counted.rows);
+        })?;
+        let (loads, load_queue) = threads::channel();
+        let (loaded, to_engine, counted) = (store.clone(), signals.clone(), Arc::clone(metrics));
+        spawn("semel-load", move || load_rows(&loaded, &load_queue, &to_engine, &counted.rows))?;
+        Ok(Beside { blocks, layers, loads, writing, applying })
+    }
 }
 
 /// What must happen to whom, and when, as the rows have it.
@@ -392,6 +432,7 @@ impl Space {
         let watch = WatchSpace::new(ground.clone(), self.disk, self.dir);
         Ok(vec![
             Box::new(watch),
+            Box::new(SurveySpace::new(ground.clone())),
             Box::new(SweepRows::default()),
             Box::new(ExpireIdle::transactional_ids(limits.transactional_id_expiration)),
             Box::new(ExpireIdle::producers(limits.producer_id_expiration)),
@@ -439,6 +480,7 @@ struct Loop<P> {
     signals: mpsc::UnboundedReceiver<Signal>,
     stopped: oneshot::Receiver<()>,
     limits: ShardLimits,
+    metrics: Arc<ShardMetrics>,
 }
 
 /// Commands decided in one turn before signals are looked at again, so that a flood of commands does not keep a durable
@@ -493,6 +535,7 @@ impl<P: Ports> Loop<P> {
             }
         }
         self.engine.flush();
+        self.metrics.mark(self.engine.marks());
         Ok(())
     }
 

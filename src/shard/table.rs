@@ -87,6 +87,11 @@ impl Table {
         }
     }
 
+    /// How many rows there are, those that are being read included.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The value of a row that is known.
     pub(super) fn row(&self, key: &RowKey) -> Option<&RowValue> {
         match self.entries.get(key) {

@@ -15,6 +15,7 @@ use crate::types::{BlockNumber, PartitionId, ServedTime};
 use bytes::Bytes;
 use fjall::{CompressionType, KeyspaceCreateOptions, PersistMode, Readable as _};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,8 +70,10 @@ impl StoreError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         use std::io::ErrorKind;
-        let io = |error: &std::io::Error| {
-            matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound)
+        let io = |error: &std::io::Error| match error.kind() {
+            ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound => true,
+            // A crash has left the store half made.
+            kind => kind == ErrorKind::AlreadyExists,
         };
         match self {
             StoreError::Damaged { .. } | StoreError::Lost { .. } | StoreError::Panic { .. } => true,
@@ -91,6 +94,9 @@ impl StoreError {
     }
 }
 
+/// The file that fjall writes last when it makes a store.
+const MADE: &str = "version";
+
 /// How much memory and disk fjall may use.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreLimits {
@@ -106,6 +112,23 @@ impl Default for StoreLimits {
     fn default() -> StoreLimits {
         StoreLimits { cache_bytes: 64 << 20, memtable_bytes: 16 << 20, journal_bytes: 128 << 20 }
     }
+}
+
+/// How large the store is.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreSizes {
+    /// Bytes of tables on disk.
+    pub tables_bytes: u64,
+    /// Bytes of the journal on disk.
+    pub journal_bytes: u64,
+    /// Bytes of rows in memory that are not in tables yet.
+    pub memtables_bytes: u64,
+    /// Bytes of the cache that are in use.
+    pub cache_bytes: u64,
+    /// Tables that no compaction has merged yet.
+    pub tables_l0: u64,
+    /// Memtables that wait to be written out.
+    pub flushes_waiting: u64,
 }
 
 /// How far the log is in the rows. Written in the same batch as the rows themselves.
@@ -169,6 +192,7 @@ impl Database {
     }
 
     fn open_fjall(path: &Path, limits: StoreLimits) -> Result<Database, StoreError> {
+        let is_new = !path.join(MADE).exists();
         let open = || {
             let fjall = fjall::Database::builder(path)
                 .cache_size(limits.cache_bytes)
@@ -179,13 +203,16 @@ impl Database {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(limits.memtable_bytes);
             let rows = fjall.keyspace("rows", options)?;
             let index = fjall.keyspace("index", options)?;
+            // fjall makes a directory for each and does not sync its name. Lost in a power cut, it would be made anew
+            // empty, and later take the changes of the old one out of the journal.
+            File::open(path.join("keyspaces"))?.sync_all()?;
             let written = Arc::new(Mutex::new(Written::default()));
             let persisted = Arc::new(Mutex::new(Applied::NOTHING));
             let suspicion = Suspicion::about(path);
             Ok(Database { fjall, rows, index, written, suspicion, persisted })
         };
         let database = open().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        let batch = database.last_batch(path)?;
+        let batch = database.last_batch(path, is_new)?;
         *lock(&database.written) = Written { uses: SegmentUses::load(&database.view_now()?)?, batch };
         // What can be read may be in the page cache only: it is made durable before anybody relies on it.
         database.persist()?;
@@ -193,7 +220,8 @@ impl Database {
     }
 
     /// The number of the last batch, if none before it is missing in either keyspace (`spec/rows.md`, "Nothing between").
-    fn last_batch(&self, path: &Path) -> Result<u64, StoreError> {
+    /// Only a new store may have none: elsewhere it may still be in the journal, of a keyspace that was lost whole.
+    fn last_batch(&self, path: &Path, is_new: bool) -> Result<u64, StoreError> {
         let noted = |error| self.suspicion.of(error);
         let newest = |keyspace: &fjall::Keyspace| numbers(keyspace.prefix(Stamps::prefix()), &self.suspicion);
         let newest = Stamps { rows: newest(&self.rows)?, index: newest(&self.index)? };
@@ -206,7 +234,8 @@ impl Database {
         if newest != found {
             return Err(StoreError::Lost { path: path.to_owned(), found });
         }
-        let is_empty = self.rows.is_empty().map_err(noted)? && self.index.is_empty().map_err(noted)?;
+        let is_empty =
+            is_new && self.rows.is_empty().map_err(noted)? && self.index.is_empty().map_err(noted)?;
         found.whole(is_empty).ok_or_else(|| StoreError::Lost { path: path.to_owned(), found })
     }
 
@@ -403,6 +432,20 @@ impl Database {
     #[must_use]
     pub fn persisted(&self) -> Applied {
         *lock(&self.persisted)
+    }
+
+    /// How large it is.
+    pub fn sizes(&self) -> Result<StoreSizes, StoreError> {
+        let tables_bytes = self.rows.disk_space() + self.index.disk_space();
+        let all = self.fjall.disk_space().map_err(|error| self.suspicion.of(error))?;
+        Ok(StoreSizes {
+            tables_bytes,
+            journal_bytes: all.saturating_sub(tables_bytes),
+            memtables_bytes: self.fjall.write_buffer_size(),
+            cache_bytes: self.fjall.cache_size(),
+            tables_l0: (self.rows.l0_table_count() + self.index.l0_table_count()) as u64,
+            flushes_waiting: self.fjall.outstanding_flushes() as u64,
+        })
     }
 
     /// The rows as they are, with what they say of how far the log is in them.

@@ -21,7 +21,7 @@ mod view;
 
 pub use aborted::AbortedOutlook;
 pub use compaction::{CompactionRow, Overlay};
-pub use database::{Applied, Database, StoreError, StoreLimits};
+pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes};
 pub use dead::{DeadRows, Swept};
 pub use index::{Cleaned, IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};

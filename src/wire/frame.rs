@@ -5,7 +5,9 @@
 //! [`Message::decode`] on the rest.
 
 use super::api::{ApiKey, VersionRange};
-use super::primitives::{DecodeError, DecodeFault, Decoder, EncodeError, Encoder, Field, Shape, Structure};
+use super::primitives::{
+    DecodeError, DecodeFault, Decoder, EncodeError, Encoder, ErrorCounts, Field, Shape, Structure,
+};
 use bytes::Bytes;
 
 /// A declared request or response.
@@ -159,19 +161,20 @@ pub fn encode_request<R: Request>(
     frame.into_frame()
 }
 
-/// A response as a frame, its length prefix included.
+/// A response as a frame, its length prefix included; and the errors that it carries.
 pub fn encode_response<R: Response>(
     response: &R,
     version: i16,
     correlation_id: i32,
-) -> Result<Vec<Bytes>, EncodeError> {
+) -> Result<(Vec<Bytes>, ErrorCounts), EncodeError> {
     let mut frame = Encoder::frame();
     correlation_id.write(&mut frame, PLAIN)?;
     if R::API.response_header_version(version) >= 1 {
         frame.unsigned_varint(0);
     }
     response.encode(version, &mut frame)?;
-    frame.into_frame()
+    let errors = frame.take_errors();
+    Ok((frame.into_frame()?, errors))
 }
 
 /// The correlation id of a response frame (without its length prefix), which says what was asked. What follows it is

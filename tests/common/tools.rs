@@ -58,6 +58,11 @@ pub fn kcat() -> Option<PathBuf> {
     or_skip("kcat", KCAT.get_or_init(|| find("kcat"))).cloned()
 }
 
+pub fn curl() -> Option<PathBuf> {
+    static CURL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    or_skip("curl", CURL.get_or_init(|| find("curl"))).cloned()
+}
+
 fn or_skip<'a, T>(what: &str, tool: &'a Result<T, String>) -> Option<&'a T> {
     match tool {
         Ok(tool) => Some(tool),

@@ -72,6 +72,7 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
         }
     }
     for reading in found.iter().flatten().filter(|_| terms.committed) {
+        cx.node.metrics.dropped_bytes.add(reading.scan.dropped_bytes);
         reading.leave_word(cx);
     }
     Ok(found)

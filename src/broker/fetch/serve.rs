@@ -91,6 +91,7 @@ async fn read_found(
 ) -> Result<Option<(Vec<FetchPartitionResponse>, Permit)>, Failure> {
     let bytes = found.iter().flatten().map(|reading| reading.scan.kept_bytes).sum();
     let permit = cx.node.budgets.reserve(Budget::Fetch, bytes).await?;
+    cx.node.metrics.fetched_bytes.add(bytes as u64);
     let places = found.iter().flatten().flat_map(|reading| reading.scan.kept.iter().map(|kept| kept.place));
     let places: Vec<_> = places.collect();
     // All at once, since nearly always all is well; if not, one by one, to find out whose fault it is.

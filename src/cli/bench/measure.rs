@@ -4,10 +4,14 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Latencies above this count as this much, in microseconds.
 const LATENCY_MAX: u64 = 600_000_000;
+/// The unit in which a file says what it takes of the disk, in bytes (POSIX `st_blocks`, as Linux has it).
+const DISK_BLOCK: u64 = 512;
 
 /// Latencies, in microseconds, to three digits.
 #[derive(Clone, Debug)]
@@ -99,6 +103,27 @@ fn usage(pid: &str) -> Option<Usage> {
         cpu_seconds: f64::from(ticks) / f64::from(per_second.max(1)),
         resident_bytes: number(21)?.saturating_mul(page),
     })
+}
+
+/// What a process uses of memory.
+pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
+    Some(usage(&pid.to_string())?.resident_bytes)
+}
+
+/// What a process has written to disks so far.
+pub(super) fn written_bytes(pid: u32) -> Option<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.trim().parse().ok())
+}
+
+/// What the files below a directory take of the disk; those that vanish meanwhile take nothing.
+pub(super) fn disk_bytes(dir: &Path) -> Option<u64> {
+    let of_entry = |entry: std::fs::DirEntry| {
+        let metadata = entry.metadata().ok()?;
+        let inside = if metadata.is_dir() { disk_bytes(&entry.path())? } else { 0 };
+        Some(inside + metadata.blocks() * DISK_BLOCK)
+    };
+    Some(std::fs::read_dir(dir).ok()?.flatten().filter_map(of_entry).sum())
 }
 
 /// What the two sides used in the window.

@@ -6,6 +6,7 @@ mod log;
 mod measure;
 mod produce;
 mod report;
+mod retention;
 mod txn;
 
 use super::CliError;
@@ -26,6 +27,8 @@ pub enum BenchCommand {
     Produce(produce::ProduceBench),
     /// A disk without broker and network: what a shard makes durable, beside plain appends
     Log(log::LogBench),
+    /// Much more is written than is kept: what giving space back costs
+    Retention(retention::RetentionBench),
     /// Reading: throughput
     Consume(consume::ConsumeBench),
     /// Transactions: their number, the time of a commit, and the time until a reader has the last record
@@ -36,6 +39,7 @@ pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
     match command {
         BenchCommand::Produce(arguments) => produce::run(arguments).await,
         BenchCommand::Log(arguments) => log::run(arguments).await,
+        BenchCommand::Retention(arguments) => retention::run(arguments).await,
         BenchCommand::Consume(arguments) => consume::run(arguments).await,
         BenchCommand::Txn(arguments) => txn::run(arguments).await,
     }

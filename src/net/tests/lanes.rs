@@ -134,7 +134,9 @@ fn a_client_hears_of_a_restart_with_its_next_packet() {
     killed.shutdown_timeout(PATIENCE);
     client.block_on(async {
         let config = NetConfig { listen: world.address, ..world.config.clone() };
-        let server = Server::bind(config, Arc::clone(&world.toy)).await.unwrap();
+        let server = Server::bind(config, Arc::clone(&world.toy), Arc::clone(&world.toy) as Arc<dyn Pages>)
+            .await
+            .unwrap();
         lane.try_send(&toy::echo(2, b"")).await;
         let reason = soon("the end of the connection", quic.connection.closed()).await;
         assert_eq!(reason, quinn::ConnectionError::Reset);

@@ -6,6 +6,7 @@
 mod hostile;
 mod identities;
 mod lanes;
+mod pages;
 mod peers;
 mod sessions;
 mod splices;
@@ -71,11 +72,13 @@ impl World {
             principal_rule: PrincipalRule::CommonName,
             admins: Admins::default(),
             budgets: Budgets::new(&limits),
+            metrics: Arc::new(NetMetrics::new(&limits)),
             limits,
         };
         edit(&mut config);
         let toy = Arc::new(Toy::new(config.budgets.clone()));
-        let server = Server::bind(config.clone(), Arc::clone(&toy)).await.unwrap();
+        let server =
+            Server::bind(config.clone(), Arc::clone(&toy), Arc::clone(&toy) as Arc<dyn Pages>).await.unwrap();
         let address = server.address();
         World { directory, files, config, toy, log, server: Some(server), address }
     }

@@ -9,7 +9,7 @@ async fn a_taken_port_is_named_with_its_protocol() {
     let world = World::new().await;
     let bind = |listen| {
         let config = NetConfig { listen, ..world.config.clone() };
-        Server::bind(config, Arc::clone(&world.toy))
+        Server::bind(config, Arc::clone(&world.toy), Arc::clone(&world.toy) as Arc<dyn Pages>)
     };
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let message = bind(taken.local_addr().unwrap()).await.unwrap_err().to_string();

@@ -185,6 +185,7 @@ impl Open {
             snapshots,
             signals: signal,
             pressure: Pressure::default(),
+            metrics: Arc::default(),
             limits: limits.space.clone(),
             segment_length: limits.segment_bytes,
         };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::{ReadView, StoreError};
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Write as _};
 
 /// Something in a shard: where it is listed, and which of that it is.
 pub(super) type Name = (String, String);
@@ -18,7 +18,10 @@ pub(super) struct Contents {
 
 impl Contents {
     pub(super) async fn of(running: &Running) -> Contents {
-        let view = running.shard.view();
+        Contents::in_view(running, &running.shard.view()).await
+    }
+
+    pub(super) async fn in_view(running: &Running, view: &ReadView) -> Contents {
         let mut contents = Contents::default();
         contents.add("cluster", &"", view.get::<ClusterRow>(&()));
         contents.add("producer ids", &"", view.get::<ProducerIdsRow>(&()));
@@ -29,11 +32,11 @@ impl Contents {
         for (partition, row) in contents.list("partitions", view.all_partitions()) {
             contents.add("partitions", &partition, Ok(row));
             contents.add("open", &partition, view.get::<OpenTransactionsRow>(&partition));
-            contents.producers(&view, partition);
-            contents.batches(running, &view, partition).await;
+            contents.producers(view, partition);
+            contents.batches(running, view, partition).await;
         }
-        contents.transactions(&view);
-        contents.groups(&view);
+        contents.transactions(view);
+        contents.groups(view);
         contents
     }
 
@@ -158,6 +161,16 @@ impl Contents {
         let producers = matches!(listing.split(' ').next(), Some("producer" | "aborted"))
             && self.broken.keys().any(|broken| broken.starts_with("producers"));
         self.broken.contains_key(listing) || self.broken.contains_key(hangs_on) || producers
+    }
+
+    /// One line for each thing, and what it is.
+    pub(super) fn readable(&self) -> String {
+        assert!(self.errors() == 0, "{self:?}");
+        let mut text = String::new();
+        for ((listing, name), value) in &self.lines {
+            writeln!(text, "{listing} | {name} | {}", value.as_ref().unwrap()).unwrap();
+        }
+        text
     }
 
     /// How much of it is an error.

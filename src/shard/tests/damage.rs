@@ -4,6 +4,7 @@
 //!
 //! `DAMAGE_CASES` says how many cases are tried, `DAMAGE_SEED` with which number they begin.
 
+use super::cases::{Dice, alone, in_parallel, number};
 use super::contents::Contents;
 use super::space::copy;
 use super::workload::{Workload, open_tiny, scratch};
@@ -11,24 +12,9 @@ use super::*;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::sync::Mutex;
 
 const PAGE: usize = 4096;
-
-/// Numbers that a case's own number decides (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % below.max(1) as u64).unwrap()
-    }
-}
 
 /// What was done to a copy of a data directory.
 struct Damage {
@@ -217,30 +203,11 @@ fn try_case(workload: &Workload, seed: u64) -> Option<(Damage, Result<Verdict, S
 
 /// A case on a thread of its own, so that a panic or a hang is one case's end.
 fn case(workload: &Arc<Workload>, seed: u64) -> Option<(Damage, Result<Verdict, String>)> {
-    let (send, receive) = mpsc::channel();
     let own = Arc::clone(workload);
-    let thread = std::thread::spawn(move || {
-        let _ = send.send(try_case(&own, seed));
-    });
-    let nothing = Damage { clean: false, kind: "?", file: PathBuf::new(), what: format!("case {seed}") };
-    match receive.recv_timeout(Duration::from_secs(60)) {
-        Ok(done) => done,
-        Err(mpsc::RecvTimeoutError::Timeout) => Some((nothing, Err("hangs".to_owned()))),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            let panic = thread.join().err();
-            let text = panic.as_ref().and_then(|panic| {
-                panic
-                    .downcast_ref::<String>()
-                    .cloned()
-                    .or(panic.downcast_ref::<&str>().map(ToString::to_string))
-            });
-            Some((nothing, Err(format!("panics: {}", text.unwrap_or_default()))))
-        }
-    }
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().map_or(default, |value| value.parse().unwrap())
+    alone(move || try_case(&own, seed)).unwrap_or_else(|end| {
+        let nothing = Damage { clean: false, kind: "?", file: PathBuf::new(), what: format!("case {seed}") };
+        Some((nothing, Err(end)))
+    })
 }
 
 #[test]
@@ -248,27 +215,14 @@ fn damage_is_named_or_mended_and_never_served() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let workload = Arc::new(runtime.block_on(Workload::make()));
     let (first, cases) = (number("DAMAGE_SEED", 0), number("DAMAGE_CASES", 200));
-    let next = AtomicU64::new(first);
     let verdicts: Mutex<BTreeMap<(bool, Verdict), usize>> = Mutex::default();
     let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + cases {
-                        return;
-                    }
-                    match case(&workload, seed) {
-                        None => {}
-                        Some((damage, Ok(verdict))) => {
-                            *verdicts.lock().unwrap().entry((damage.clean, verdict)).or_default() += 1;
-                        }
-                        Some((damage, Err(what))) => failures.lock().unwrap().push((seed, damage, what)),
-                    }
-                }
-            });
+    in_parallel(first..first + cases, |seed| match case(&workload, seed) {
+        None => {}
+        Some((damage, Ok(verdict))) => {
+            *verdicts.lock().unwrap().entry((damage.clean, verdict)).or_default() += 1;
         }
+        Some((damage, Err(what))) => failures.lock().unwrap().push((seed, damage, what)),
     });
     let (verdicts, failures) = (verdicts.into_inner().unwrap(), failures.into_inner().unwrap());
     let mut report = format!("{verdicts:?}");
@@ -326,6 +280,8 @@ async fn whatever_the_row_store_has_lost_it_is_made_anew() {
         dir.join(files(dir)["table"].iter().rfind(|t| t.starts_with("rows/keyspaces/2")).unwrap())
     };
     is_mended(&workload, true, |dir| overwrite(&table(dir), |bytes| bytes[100] ^= 1), 2).await;
+    // What fjall writes last when it makes a store: without it the store is half made.
+    is_mended(&workload, false, |dir| std::fs::remove_file(dir.join("rows/version")).unwrap(), 1).await;
     // Some damage makes fjall end the process; the third start knows.
     is_mended(&workload, true, |dir| std::fs::write(dir.join("rows.opening"), "2").unwrap(), 1).await;
 }

@@ -6,7 +6,6 @@
 use super::contents::Contents;
 use super::workload::{Workload, open_tiny, scratch};
 use super::*;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 const COMPRESSED: &str = "zst";
@@ -29,16 +28,6 @@ fn below(dir: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-/// One line for each thing, and what it is.
-fn readable(contents: &Contents) -> String {
-    assert!(contents.errors() == 0, "{contents:?}");
-    let mut text = String::new();
-    for ((listing, name), value) in &contents.lines {
-        writeln!(text, "{listing} | {name} | {}", value.as_ref().unwrap()).unwrap();
-    }
-    text
 }
 
 fn unpack(into: &Path) {
@@ -69,7 +58,7 @@ async fn write_the_golden_data_directory() {
         let content = std::fs::read(workload.clean.join(&file)).unwrap();
         std::fs::write(target, zstd::encode_all(&content[..], 19).unwrap()).unwrap();
     }
-    std::fs::write(golden().join("contents.txt"), readable(&workload.whole)).unwrap();
+    std::fs::write(golden().join("contents.txt"), workload.whole.readable()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +71,7 @@ async fn the_golden_data_directory_is_served_as_it_was_with_its_rows_and_without
             std::fs::remove_dir_all(dir.path().join("rows")).unwrap();
         }
         let running = open_tiny(dir.path()).unwrap();
-        let served = readable(&Contents::of(&running).await);
+        let served = Contents::of(&running).await.readable();
         let differs = served.lines().zip(expected.lines()).find(|(served, expected)| served != expected);
         assert!(served == expected, "with its rows: {with_rows}; first difference: {differs:?}");
         running.stop().await.unwrap();

@@ -40,7 +40,7 @@ pub(super) fn scratch() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
-async fn offsets(running: &Running, group: &str, partition: PartitionId, offset: i64) {
+pub(super) async fn offsets(running: &Running, group: &str, partition: PartitionId, offset: i64) {
     let member = GroupMember::nobody(GroupId::new(group));
     let offsets = vec![to_commit(partition, offset)];
     let reply = ask(running, Command::CommitOffsets { member, offsets }, vec![]).await;
@@ -56,7 +56,7 @@ fn to_commit(partition: PartitionId, offset: i64) -> OffsetToCommit {
     }
 }
 
-async fn stage(
+pub(super) async fn stage(
     running: &Running,
     id: &str,
     identity: Identity,
@@ -79,7 +79,7 @@ async fn stage(
 }
 
 /// A group of one static member, in its first generation.
-async fn join(running: &Running, group: &str) {
+pub(super) async fn join(running: &Running, group: &str) {
     let joiner = Member {
         instance: Some(InstanceId::new("one")),
         client_id: "reader".to_owned(),

@@ -4,6 +4,7 @@ use super::pressure::Pressure;
 use crate::log::{Reader, Recycler, SegmentNumber, Segments};
 use crate::shard::applier::{Signal, Signals};
 use crate::shard::limits::SpaceLimits;
+use crate::shard::metrics::ShardMetrics;
 use crate::store::{Applied, Database, Snapshot, Snapshots, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,7 @@ pub(in crate::shard) struct GroundStart {
     pub(in crate::shard) snapshots: Snapshots,
     pub(in crate::shard) signals: Signals,
     pub(in crate::shard) pressure: Pressure,
+    pub(in crate::shard) metrics: Arc<ShardMetrics>,
     pub(in crate::shard) limits: SpaceLimits,
     pub(in crate::shard) segment_length: u32,
 }
@@ -105,6 +107,13 @@ impl Ground {
             *known = Some(length);
         }
         length
+    }
+
+    /// How much of a file is live, in percent, if what is live may be moved out of it.
+    pub(super) fn live_percent(&self, file: SegmentNumber, live_bytes: u64) -> Option<u64> {
+        let below = file.is_moved() || file < self.floor().checkpoint.at.segment;
+        let movable = below && !self.is_damaged(file);
+        movable.then(|| live_bytes.saturating_mul(100) / self.length(file).max(1))
     }
 
     pub(super) fn add(&self, file: SegmentNumber) {

@@ -15,6 +15,7 @@ mod pressure;
 mod retention;
 mod round;
 mod snapshot;
+mod survey;
 mod sweep;
 mod trim;
 
@@ -35,6 +36,7 @@ pub(super) use move_live::MoveLive;
 pub(super) use pressure::{Pressure, WatchSpace};
 pub(super) use retention::Retention;
 pub(super) use snapshot::TakeSnapshots;
+pub(super) use survey::SurveySpace;
 pub(super) use sweep::SweepRows;
 pub(super) use trim::TrimIndex;
 

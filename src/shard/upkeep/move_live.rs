@@ -56,16 +56,13 @@ impl MoveLive {
     /// Segments that are mostly dead, the emptiest first, as many as fit into one file.
     fn choose(&self) -> Result<Vec<SegmentNumber>, StoreError> {
         let parts = self.ground.parts();
-        let floor = self.ground.floor().checkpoint.at.segment;
         let uses = parts.store.segment_uses();
         let mut chosen = Vec::new();
         for file in self.ground.files()? {
             let Some(used) = uses.get(&file) else { continue };
-            if !(file.is_moved() || file < floor) || self.ground.is_damaged(file) {
-                continue;
-            }
-            let percent = used.bytes.saturating_mul(100) / self.ground.length(file).max(1);
-            if percent < parts.limits.move_live_percent {
+            if let Some(percent) = self.ground.live_percent(file, used.bytes)
+                && percent < parts.limits.move_live_percent
+            {
                 chosen.push((percent, used.bytes, file));
             }
         }
@@ -167,7 +164,9 @@ impl MoveLive {
 
     fn finish(&self, writer: &mut MovedWriter) -> Result<State, MoveError> {
         let file = writer.finish()?;
-        match self.ground.parts().segments.scan(file, None)? {
+        let parts = self.ground.parts();
+        parts.metrics.log.moved.add(self.ground.length(file));
+        match parts.segments.scan(file, None)? {
             Some(scan) => Ok(State::Pointing { file, scan }),
             None => Ok(State::Idle),
         }

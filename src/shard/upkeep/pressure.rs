@@ -62,7 +62,12 @@ impl Duty for WatchSpace {
         let reserve = parts.limits.reserve_bytes;
         // An eighth more before it counts as enough again, so that it does not go to and fro.
         let wanted = if was { reserve.saturating_add(reserve / 8) } else { reserve };
-        match Space::look(&*self.disk, &self.dir, wanted) {
+        let looked = Space::look(&*self.disk, &self.dir, wanted);
+        if let Ok(Space::Enough { free } | Space::Reserved { free, .. }) = looked {
+            parts.metrics.space.free_bytes.set(free);
+            parts.metrics.space.reserve_bytes.set(reserve);
+        }
+        match looked {
             Ok(Space::Enough { free }) if was => {
                 parts.pressure.0.store(false, Ordering::Relaxed);
                 tracing::info!(free, "there is space on the disk again: producing goes on");
@@ -74,6 +79,7 @@ impl Duty for WatchSpace {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the free space of the disk is not known"),
         }
+        parts.metrics.space.short.set(u64::from(parts.pressure.is_short()));
         Ok(Turn::default())
     }
 }

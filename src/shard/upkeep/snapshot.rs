@@ -76,6 +76,7 @@ impl TakeSnapshots {
                 parts.store.persist()?;
                 let snapshot = writing.finish()?;
                 tracing::debug!(bytes = snapshot.bytes, block = %snapshot.header.applied.checkpoint.block, "a snapshot of the rows is complete");
+                parts.metrics.log.snapshots.add(snapshot.bytes);
                 parts.snapshots.retain(Some(&snapshot))?;
                 self.ground.set_snapshot(snapshot);
             }

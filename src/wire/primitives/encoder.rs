@@ -1,5 +1,6 @@
 //! Writing a frame as chunks.
 
+use crate::wire::ErrorCode;
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
@@ -52,7 +53,12 @@ pub struct Encoder {
     chunks: Vec<Bytes>,
     tail: BytesMut,
     length: usize,
+    errors: ErrorCounts,
 }
+
+/// The error codes that a message carries, each with how often; those that say that all is well are left out. There are few
+/// different ones in one message.
+pub type ErrorCounts = Vec<(ErrorCode, u32)>;
 
 impl Encoder {
     /// An encoder of values without a frame around them.
@@ -71,6 +77,22 @@ impl Encoder {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.length == 0
+    }
+
+    /// Takes note of an error code.
+    pub(super) fn note(&mut self, code: ErrorCode, times: u32) {
+        if code == ErrorCode::None {
+            return;
+        }
+        match self.errors.iter_mut().find(|(noted, _)| *noted == code) {
+            Some((_, count)) => *count = count.saturating_add(times),
+            None => self.errors.push((code, times)),
+        }
+    }
+
+    /// The error codes written so far.
+    pub fn take_errors(&mut self) -> ErrorCounts {
+        std::mem::take(&mut self.errors)
     }
 
     /// Appends bytes by copying them.
@@ -101,6 +123,7 @@ impl Encoder {
     /// Appends everything that another encoder holds.
     pub fn append(&mut self, mut other: Encoder) {
         other.close_tail();
+        other.errors.drain(..).for_each(|(code, times)| self.note(code, times));
         if let Some(first) = other.first {
             self.put(&first);
         }

@@ -109,6 +109,7 @@ impl Field for ErrorCode {
     }
 
     fn write(&self, to: &mut Encoder, shape: Shape) -> Result<(), EncodeError> {
+        to.note(*self, 1);
         i16::from(*self).write(to, shape)
     }
 }

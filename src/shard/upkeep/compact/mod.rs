@@ -206,6 +206,7 @@ impl Compact {
         match &mut output.writer {
             Some(writer) if is_at_end || is_full => {
                 let file = writer.finish()?;
+                self.ground.parts().metrics.log.compacted.add(writer.length().into());
                 match self.ground.parts().segments.scan(file, None)? {
                     Some(scan) => Ok(State::LayingOver { pass, at, file, scan }),
                     None => Ok(State::Idle),
