@@ -147,6 +147,10 @@ impl Compact {
 
     /// Goes on for one turn. False if there is nothing to do for now.
     fn advance(&mut self, now: Now) -> Result<bool, CompactError> {
+        // What is laid over lets space be freed; what is written takes some first, and the reserve is not for that.
+        if self.ground.parts().pressure.is_short() && !matches!(self.state, State::LayingOver { .. }) {
+            return Ok(false);
+        }
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => return self.look(now),
             State::Noting { mut pass, mut at } => {
