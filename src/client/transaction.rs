@@ -271,6 +271,12 @@ impl TransactionalProducer {
     pub fn transactional_id(&self) -> &TransactionalId {
         &self.inner.transactional_id
     }
+
+    /// Under which identity it writes now: each end of a transaction in the newer protocol raises the epoch.
+    pub async fn identity(&self) -> (ProducerId, ProducerEpoch) {
+        let identity = &self.inner.state.lock().await.identity;
+        (identity.id, identity.epoch)
+    }
 }
 
 /// An open transaction. Dropping it aborts it.

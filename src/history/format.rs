@@ -125,7 +125,7 @@ pub enum Operation {
         /// By partition, the next offset to read.
         offsets: BTreeMap<PartitionName, i64>,
     },
-    /// Ask for a group's offsets, waiting for open transactions (`require_stable`). Answer: `offsets`.
+    /// Ask for a group's committed offsets. Answer: `offsets`.
     FetchOffsets {
         /// The group.
         group: String,

@@ -61,8 +61,12 @@ pub struct SpaceLimits {
     /// Live bytes of a segment, in percent of its file, below which they are moved out of it: at 40, moving writes two
     /// bytes for three that it frees, and data take at most two and a half times their size.
     pub move_live_percent: u64,
-    /// Bytes of segments looked through in one turn of moving: at ten turns a second clients keep most of the disk.
+    /// Bytes of segments looked through in one turn of moving: at ten turns a second, if little is dead, clients keep most of
+    /// the disk.
     pub move_turn_bytes: u64,
+    /// Dead bytes that wait for what is live beside them to be moved, in segments: the nearer to it, the shorter moving
+    /// rests, and from here on it does not rest. So what is dead does not grow with how fast clients write.
+    pub move_debt_segments: u64,
     /// Segments that are moved into one file: a crash repeats the work of so many.
     pub move_segments: usize,
     /// Index entries removed at once: fjall's other writer waits for no longer than that.
@@ -85,6 +89,7 @@ impl Default for SpaceLimits {
             snapshot_turn_bytes: 2 << 20,
             move_live_percent: 40,
             move_turn_bytes: 4 << 20,
+            move_debt_segments: 8,
             move_segments: 16,
             trim_entries: 2_000,
             free_segments: 16,

@@ -18,6 +18,17 @@ pub(in crate::shard) struct MoveLive {
     ground: Ground,
     state: State,
     not_before: ServedTime,
+    /// Dead bytes of the segments that are to be moved out of, as of a moment.
+    debt: u64,
+    debt_at: ServedTime,
+}
+
+/// A segment that is mostly dead.
+struct Candidate {
+    percent: u64,
+    live: u64,
+    dead: u64,
+    file: SegmentNumber,
 }
 
 enum State {
@@ -50,32 +61,57 @@ enum MoveError {
 
 impl MoveLive {
     pub(in crate::shard) fn new(ground: Ground) -> MoveLive {
-        MoveLive { ground, state: State::Idle, not_before: ServedTime(0) }
+        let start = ServedTime(0);
+        MoveLive { ground, state: State::Idle, not_before: start, debt: 0, debt_at: start }
     }
 
-    /// Segments that are mostly dead, the emptiest first, as many as fit into one file.
-    fn choose(&self) -> Result<Vec<SegmentNumber>, StoreError> {
+    /// Segments that are mostly dead, and not wholly: those are freed as they are.
+    fn candidates(&self) -> Result<Vec<Candidate>, StoreError> {
         let parts = self.ground.parts();
         let uses = parts.store.segment_uses();
         let mut chosen = Vec::new();
         for file in self.ground.files()? {
             let Some(used) = uses.get(&file) else { continue };
-            if let Some(percent) = self.ground.live_percent(file, used.bytes)
-                && percent < parts.limits.move_live_percent
-            {
-                chosen.push((percent, used.bytes, file));
+            let Some(percent) = self.ground.live_percent(file, used.bytes) else { continue };
+            if percent < parts.limits.move_live_percent {
+                let (live, dead) = (used.bytes, self.ground.length(file).saturating_sub(used.bytes));
+                chosen.push(Candidate { percent, live, dead, file });
             }
         }
-        chosen.sort_unstable();
+        Ok(chosen)
+    }
+
+    /// The emptiest of them first, as many as fit into one file.
+    fn choose(&self) -> Result<Vec<SegmentNumber>, StoreError> {
+        let parts = self.ground.parts();
+        let mut chosen = self.candidates()?;
+        chosen.sort_unstable_by_key(|candidate| (candidate.percent, candidate.file));
         let mut room = u64::from(parts.segment_length);
-        chosen.retain(|(_, bytes, _)| {
-            let fits = *bytes <= room;
-            room = room.saturating_sub(*bytes);
+        chosen.retain(|candidate| {
+            let fits = candidate.live <= room;
+            room = room.saturating_sub(candidate.live);
             fits
         });
         chosen.truncate(parts.limits.move_segments);
         // The last is the next.
-        Ok(chosen.into_iter().rev().map(|(_, _, file)| file).collect())
+        Ok(chosen.into_iter().rev().map(|candidate| candidate.file).collect())
+    }
+
+    /// Looks now and then at how much waits.
+    fn look_at_debt(&mut self, now: ServedTime) -> Result<(), StoreError> {
+        if now >= self.debt_at.plus(self.ground.parts().limits.rest * 10) {
+            self.debt = self.candidates()?.iter().map(|candidate| candidate.dead).sum();
+            self.debt_at = now;
+        }
+        Ok(())
+    }
+
+    /// How long to rest between two turns: less, the more waits.
+    fn rest(&self) -> Duration {
+        let limits = &self.ground.parts().limits;
+        let segment = u64::from(self.ground.parts().segment_length).max(1);
+        let percent = (self.debt / (segment * limits.move_debt_segments.max(1) / 100).max(1)).min(100);
+        limits.rest * u32::try_from(100 - percent).unwrap_or(0) / 100
     }
 
     fn advance(&mut self) -> Result<bool, MoveError> {
@@ -209,7 +245,7 @@ impl Duty for MoveLive {
     }
 
     fn period(&self) -> Duration {
-        self.ground.parts().limits.rest
+        if matches!(self.state, State::Idle) { self.ground.parts().limits.rest } else { self.rest() }
     }
 
     fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
@@ -217,6 +253,7 @@ impl Duty for MoveLive {
             return Ok(Turn::default());
         }
         let rest = now.served.plus(self.ground.parts().limits.rest * 10);
+        self.look_at_debt(now.served)?;
         match self.advance() {
             Ok(true) => {}
             Ok(false) => self.not_before = rest,
