@@ -14,10 +14,10 @@ use common::broker::Broker;
 use common::tools::inner_cargo;
 use semel::client::{
     Admin, BackoffLimits, Client, ClientConfig, ClientError, CommitError, Compression, ConsumedRecord,
-    Consumer, ConsumerConfig, GroupFilter, GroupMember, Isolation, NewTopic, OffsetQuery, OffsetToCommit,
-    OutcomeQuery, Outcomes, Producer, ProducerConfig, ProducerRecord, RecordHeader, ResolveError, Resolved,
-    Standing, Start, TlsFiles, TopicPartition, TransactionConfig, TransactionError, TransactionFilter,
-    TransactionProtocol, TransactionalProducer,
+    Consumer, ConsumerConfig, GroupFilter, GroupMember, IDEMPOTENCY_KEY_HEADER, Isolation, NewTopic,
+    OffsetQuery, OffsetToCommit, OutcomeQuery, Outcomes, ProduceError, Producer, ProducerConfig,
+    ProducerRecord, RecordHeader, ResolveError, Resolved, Standing, Start, TlsFiles, TopicPartition,
+    TransactionConfig, TransactionError, TransactionFilter, TransactionProtocol, TransactionalProducer,
 };
 use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
 use semel::wire::ErrorCode;
@@ -54,6 +54,8 @@ over_both! {
     what_became_of_such_a_commit_can_be_asked
     an_operator_sees_who_holds_back_readers_and_ends_it
     a_prepared_transaction_waits_for_a_decision_through_kills
+    a_new_process_decides_what_the_old_one_had_prepared
+    an_idempotency_key_is_accepted_once
     acknowledged_records_survive_kills_once_and_in_order
     every_compression_is_kept
     topics_are_administered
@@ -326,6 +328,87 @@ async fn an_operator_sees_who_holds_back_readers_and_ends_it(scheme: &str) {
     assert_eq!((known[0].standing, known[0].reason), (Standing::Aborted, Some("operator")));
     assert!(known[0].operator.as_ref().unwrap().0.contains("semel-client"), "{known:?}");
     assert_eq!(admin.blockers(&[topic()]).await.unwrap(), []);
+}
+
+async fn a_new_process_decides_what_the_old_one_had_prepared(scheme: &str) {
+    let mut broker = Broker::start_with(&["--two-phase-commit", "true"]);
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
+    for (id, index) in [("commits", 0), ("aborts", 1)] {
+        let mut producer = transactional(&client, id).await;
+        let mut transaction = producer.begin().await.unwrap();
+        transaction.send(record(index, id)).await.unwrap();
+        transaction.prepare(None).await.unwrap();
+    }
+    broker.kill();
+    broker.restart();
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    for id in ["commits", "aborts"] {
+        let transactional_id = TransactionalId::new(id).unwrap();
+        let take_over = || {
+            let (id, config) = (transactional_id.clone(), TransactionConfig::default());
+            TransactionalProducer::init_keeping_prepared(&client, id, config)
+        };
+        drop(take_over().await.unwrap());
+        let mut producer = take_over().await.unwrap();
+        let refused = producer.begin().await.err().unwrap();
+        assert!(matches!(refused, TransactionError::InDoubt(_)), "{refused}");
+        let mut prepared = producer.prepared().await.expect("the prepared transaction");
+        assert!(prepared.send(record(0, "too late")).await.is_err());
+        match id {
+            "commits" => drop(prepared.commit().await.unwrap()),
+            _ => prepared.abort().await.unwrap(),
+        }
+        assert!(producer.prepared().await.is_none());
+        let mut next = producer.begin().await.unwrap();
+        next.send(record(2, format!("after {id}"))).await.unwrap();
+        next.commit().await.unwrap();
+        assert!(take_over().await.unwrap().prepared().await.is_none(), "there is none");
+    }
+    let mut read = texts(&client, Isolation::ReadCommitted).await;
+    read.sort();
+    assert_eq!(read, ["after aborts", "after commits", "commits"]);
+}
+
+async fn an_idempotency_key_is_accepted_once(scheme: &str) {
+    let (mut broker, client) = start(scheme).await;
+    let settings = [("semel.idempotency.key.header".to_owned(), Some(IDEMPOTENCY_KEY_HEADER.to_owned()))];
+    Admin::new(&client).alter_topic_config(&topic(), &settings).await.unwrap();
+    let keyed = |index, key: &'static str| record(index, key).idempotency_key(key);
+    let producer = Producer::new(&client, ProducerConfig::default()).unwrap();
+    let first = producer.send(keyed(1, "a")).await.unwrap().await.unwrap();
+    broker.kill();
+    broker.restart();
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    let producer = Producer::new(&client, ProducerConfig::default()).unwrap();
+    let known = producer.send(keyed(2, "a")).await.unwrap();
+    let beside = producer.send(keyed(2, "b")).await.unwrap();
+    match known.await.unwrap_err() {
+        ProduceError::AlreadyAccepted { topic: of, partition, offset } => {
+            assert_eq!((of, partition), (topic(), PartitionIndex(1)));
+            assert_eq!(Some(offset), first.offset);
+        }
+        other => panic!("{other}"),
+    }
+    // It was in the same batch; alone it is taken.
+    if beside.await.is_err() {
+        producer.send(keyed(2, "b")).await.unwrap().await.unwrap();
+    }
+    // A plain producer waits for the end of a transaction that holds its key; another transaction does not.
+    let mut holder = transactional(&client, "holder").await;
+    let mut holds = holder.begin().await.unwrap();
+    holds.send(keyed(0, "c")).await.unwrap();
+    holds.flush().await.unwrap();
+    let mut other = transactional(&client, "other").await;
+    let mut refused = other.begin().await.unwrap();
+    refused.send(keyed(0, "c")).await.unwrap();
+    assert!(matches!(refused.commit().await, Err(CommitError::Aborted { .. })));
+    let waiting = producer.send(keyed(0, "c")).await.unwrap();
+    holds.abort().await.unwrap();
+    waiting.await.unwrap();
+    let mut read = texts(&client, Isolation::ReadCommitted).await;
+    read.sort();
+    assert_eq!(read, ["a", "b", "c"]);
 }
 
 async fn a_prepared_transaction_waits_for_a_decision_through_kills(scheme: &str) {

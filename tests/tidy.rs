@@ -151,3 +151,21 @@ fn links_in_documents_lead_somewhere() {
     }
     assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
 }
+
+#[test]
+fn scenarios_named_for_known_defects_exist() {
+    let mut functions = String::new();
+    for dir in ["src", "tests"] {
+        for path in files_under(&root().join(dir), "rs") {
+            functions += &fs::read_to_string(path).unwrap();
+        }
+    }
+    let document = fs::read_to_string(root().join("spec/defects.md")).unwrap();
+    let is_test = |word: &&str| {
+        word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c))
+    };
+    let named = document.split('`').skip(1).step_by(2).filter(is_test).collect::<Vec<_>>();
+    let missing = named.iter().filter(|name| !functions.contains(&format!("fn {name}("))).collect::<Vec<_>>();
+    assert!(named.len() > 15, "the check must see the names it checks");
+    assert!(missing.is_empty(), "there is no such test: {missing:?}");
+}

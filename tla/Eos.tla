@@ -243,10 +243,14 @@ IsZombie(m) ==
     \/ m.type # "InitProducerId" /\ <<m.pid, m.epoch>> \in fenced       \* after a timeout it may still recover (P6)
     \/ m.type = "TxnOffsetCommit" /\ m.generation # core.group.generation
 
-(* S1: the rows that a decision reads or writes *)
+(* S1: the rows that the decision about m reads. What a partition refuses, it refuses before anything else is asked. *)
 RowsRead(m) ==
-    {<<"txn", m.tid>>} \cup (IF m.type = "Produce" THEN {<<"producer", m.p, m.pid>>} ELSE {})
-                       \cup (IF m.type = "TxnOffsetCommit" THEN {<<"group">>} ELSE {})
+    IF m.type = "ProduceIdempotent" THEN {<<"producer", m.p, m.pid>>}       \* in traces only
+    ELSE IF m.type = "Produce"
+    THEN {<<"producer", m.p, m.pid>>}
+         \cup (IF Judge(core.part[m.p].producer[m.pid], m, ~Implicit) = "append" THEN {<<"txn", m.tid>>} ELSE {})
+    ELSE {<<"txn", m.tid>>}
+         \cup (IF m.type = "TxnOffsetCommit" /\ Identity(core, m) = "NONE" THEN {<<"group">>} ELSE {})
 RowsChanged(before, after) ==
     {<<"txn", t>> : t \in {x \in TransactionalIds : before.txn[x] # after.txn[x]}}
     \cup {<<"producer", r[1], r[2]>> :
@@ -316,9 +320,10 @@ Complete(t) ==
     /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
 
 (* The group's members change: what carries the old generation is a zombie's (KIP-447). *)
+Rebalanced(c) == [c EXCEPT !.group.generation = @ + 1]
 Rebalance ==
     /\ up /\ MayDecide /\ spent.rebalances < RebalancesMax
-    /\ DecideInto([core EXCEPT !.group.generation = @ + 1])
+    /\ DecideInto(Rebalanced(core))
     /\ spent' = [spent EXCEPT !.rebalances = @ + 1]
     /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, fenced, zombie>>
 
@@ -339,9 +344,9 @@ Publish ==
     /\ UNCHANGED <<core, blocks, durable, held, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
 
 MayLeave(h) == h.at = 0
+Leaves(h) == up /\ MayLeave(h) /\ held' = held \ {h}
 Release(h) ==
-    /\ up /\ MayLeave(h)
-    /\ held' = held \ {h}
+    /\ Leaves(h)
     /\ \/ Delivered(h.m, h.answer) /\ fenced' = fenced \cup Fences(h.m, h.answer)
        \/ Lossy /\ UNCHANGED <<clients, acked, fenced>>
     /\ UNCHANGED <<core, blocks, durable, view, up, msgs, newest, seen, spent, zombie>>

@@ -20,6 +20,9 @@ GenerationCurrent(group, generation) == generation = group.generation
 OffsetsStaged(group, tid, number, offset, op) ==
     [group EXCEPT !.pending[tid] = [offset |-> offset, number |-> number, op |-> op]]
 
+(* G1 *)
+OffsetsCommitted(group, offset) == [group EXCEPT !.committed = [offset |-> offset, txn |-> None, op |-> None]]
+
 (* G3: in the same step as the outcome *)
 OffsetsResolved(group, tid, number, outcome) ==
     LET p   == group.pending[tid]

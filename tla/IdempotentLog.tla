@@ -3,8 +3,10 @@
 (* One partition: its log, its producer rows, what readers make of them.   *)
 (* Sections 3, 5 (O6) and 8 of spec/transactions.md.                       *)
 (*                                                                         *)
-(* A partition is [log, producer, aborted]:                                *)
-(*   log       sequence of entries; an entry's offset is its index less 1  *)
+(* A partition is [start, next, log, producer, aborted]:                   *)
+(*   start     the log start: what lies below it was deleted               *)
+(*   next      the offset of the next record: the end of the log           *)
+(*   log       sequence of entries, each with its offset; no rule reads it *)
 (*   producer  per producer id None or a row                               *)
 (*             [epoch, stored, batches, open]: the epoch; how many records *)
 (*             it has stored here; the remembered batches, oldest first,   *)
@@ -14,14 +16,15 @@
 (***************************************************************************)
 EXTENDS Types
 
-EmptyPartition == [log |-> << >>, producer |-> [i \in ProducerIds |-> None], aborted |-> {}]
+EmptyPartition ==
+    [start |-> 0, next |-> 0, log |-> << >>, producer |-> [i \in ProducerIds |-> None], aborted |-> {}]
 
 ----------------------------------------------------------------------------
 (* Sequences, modulo SequenceSpace *)
 
 Following(s) == (s + 1) % SequenceSpace
 Distance(a, b) == (b - a) % SequenceSpace
-Behind(a, b) == Distance(a, b) \in 1 .. (SequenceSpace \div 2) - 1
+Behind(a, b) == 0 < Distance(a, b) /\ Distance(a, b) < SequenceSpace \div 2
 BatchLength(b) == Distance(b.first, b.last) + 1
 SequencesOf(b) == {(b.first + i) % SequenceSpace : i \in 0 .. BatchLength(b) - 1}
 
@@ -59,11 +62,12 @@ Judge(row, b, forgotten) ==
 Stored(part, b, txn, op) ==
     LET row    == part.producer[b.pid]
         fresh  == row = None \/ StartsEpoch(row, b)
-        offset == Len(part.log)
+        offset == part.next
         batch  == [first |-> b.first, last |-> b.last, offset |-> offset]
         open   == IF row = None THEN None ELSE row.open
     IN  [part EXCEPT
-            !.log = Append(@, [kind |-> "data", pid |-> b.pid, epoch |-> b.epoch, first |-> b.first,
+            !.next = @ + BatchLength(b),
+            !.log = Append(@, [kind |-> "data", offset |-> offset, pid |-> b.pid, epoch |-> b.epoch, first |-> b.first,
                                last |-> b.last, txn |-> txn, op |-> op]),
             !.producer[b.pid] =
                 [epoch   |-> b.epoch,
@@ -80,9 +84,11 @@ EpochOfMarkerRow(row, epoch) == IF row = None \/ epoch > row.epoch THEN epoch EL
 Marked(part, pid, epoch, txn, outcome) ==
     LET row    == part.producer[pid]
         closes == MarkerCloses(row, txn)
-        offset == Len(part.log)
+        offset == part.next
     IN  [part EXCEPT
-            !.log = Append(@, [kind |-> "marker", pid |-> pid, epoch |-> epoch, txn |-> txn, outcome |-> outcome]),
+            !.next = @ + 1,
+            !.log = Append(@, [kind |-> "marker", offset |-> offset, pid |-> pid, epoch |-> epoch, txn |-> txn,
+                               outcome |-> outcome]),
             !.producer[pid] =
                 IF row = None THEN [epoch |-> epoch, stored |-> 0, batches |-> << >>, open |-> None]
                 ELSE [epoch   |-> EpochOfMarkerRow(row, epoch),
@@ -92,17 +98,27 @@ Marked(part, pid, epoch, txn, outcome) ==
             !.aborted = IF closes /\ outcome = "abort" THEN @ \cup {AbortedRange(pid, row, offset)} ELSE @]
 
 (* A12 *)
+MayForgetProducer(row) == row = None \/ row.open = None
 ProducerForgotten(part, pid) == [part EXCEPT !.producer[pid] = None]
+
+(* A13: a batch without producer id *)
+PlainStored(part, records) ==
+    [part EXCEPT !.next = @ + records, !.log = Append(@, [kind |-> "plain", offset |-> part.next, records |-> records])]
+
+(* X3, X7: the log start moves; open transactions do not hold it back, and nothing of a producer is forgotten. *)
+MayDeleteBelow(part, offset) == offset > part.start /\ offset <= part.next
+DeletedBelow(part, offset) == [part EXCEPT !.start = offset]
 
 ----------------------------------------------------------------------------
 (* What readers of the partition see: rules R1 to R4 *)
 
-HighWatermark(part) == Len(part.log)
+HighWatermark(part) == part.next
 OpenFirsts(part) ==
     {part.producer[i].open.first :
         i \in {j \in ProducerIds : part.producer[j] # None /\ part.producer[j].open # None}}
 LastStableOffset(part) ==
-    IF OpenFirsts(part) = {} THEN HighWatermark(part) ELSE Min(OpenFirsts(part))
+    IF OpenFirsts(part) = {} THEN HighWatermark(part)
+    ELSE IF Min(OpenFirsts(part)) < part.start THEN part.start ELSE Min(OpenFirsts(part))
 InAbortedRange(part, entry, offset) ==
     \E a \in part.aborted : a.pid = entry.pid /\ a.first <= offset /\ offset <= a.last
 Kept(part, offset) ==

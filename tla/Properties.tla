@@ -20,6 +20,7 @@ CommitAsked(op) ==
 Read(state, p) == {Entries(state, p)[o + 1] : o \in ReadCommitted(state.part[p])}
 
 ----------------------------------------------------------------------------
+(* What is acknowledged is stored and, outside aborted transactions, read by everybody who reads its offset. *)
 NoLostWrite ==
     /\ \A a \in acked :
         \E i \in DataAt(Kept_, a.p) : Entries(Kept_, a.p)[i].op = a.op /\ a.offset \in {None, i - 1}
@@ -27,26 +28,30 @@ NoLostWrite ==
         (i <= LastStableOffset(View.part[p]) /\ "abort" \notin Outcomes(View, Entries(View, p)[i].txn))
             => i - 1 \in ReadCommitted(View.part[p])
 
+(* A record is in a partition at most once. *)
 NoDuplicate ==
     \A p \in Partitions : \A i, j \in DataAt(core, p) :
         i # j => LET e == Entries(core, p)[i]
                      f == Entries(core, p)[j]
                  IN  e.op # f.op /\ <<e.pid, e.epoch, e.first>> # <<f.pid, f.epoch, f.first>>
 
+(* A producer's batches in a partition and epoch have no gap and no reordering. *)
 SeqContiguous ==
     \A p \in Partitions : \A i \in DataAt(core, p) :
         LET e == Entries(core, p)[i]
             before == {j \in DataAt(core, p) : j < i /\ Entries(core, p)[j].pid = e.pid /\ Entries(core, p)[j].epoch = e.epoch}
         IN  e.first = IF before = {} THEN 0 ELSE Following(Entries(core, p)[Max(before)].last)
 
+(* Readers of committed records are shown none of an aborted transaction. *)
 NoAbortedRead ==
     \A p \in Partitions : \A e \in Read(View, p) :
         "abort" \notin Outcomes(View, e.txn) /\ ToldOf(e.op) # "aborted" /\ CommitAsked(e.op)
 
+(* Readers of committed records are shown none of an open transaction. *)
 NoUncommittedRead ==
     \A p \in Partitions : \A e \in Read(View, p) : Outcomes(View, e.txn) # {}
 
-(* One decision; and a transaction of the broker is one transaction of a client, whole. *)
+(* The outcome of a transaction is one decision, and it is one transaction of a client, whole. *)
 NoTornTxn ==
     LET all == UNION {{Entries(core, p)[i] : i \in DataAt(core, p)} : p \in Partitions}
         shownBy(p) == {[txn |-> Entries(core, p)[i].txn, outcome |-> Entries(core, p)[i].outcome] : i \in MarkersAt(core, p)}
@@ -66,6 +71,7 @@ NoTornTxn ==
                 LET row == core.txn[ClientTid[c]]
                 IN  row.state = "Prepared" /\ row.pid = clients[c].pid /\ row.epoch = clients[c].epoch
 
+(* Each enrolled partition has one marker for each transaction, with its outcome. *)
 MarkerExactlyOnce ==
     \A p \in Partitions :
         /\ \A o \in core.outcomes :
@@ -75,6 +81,7 @@ MarkerExactlyOnce ==
                   THEN 1 ELSE 0
         /\ \A i \in MarkersAt(core, p) : Outcomes(core, Entries(core, p)[i].txn) = {Entries(core, p)[i].outcome}
 
+(* Group offsets sent in a transaction take effect if and only if it commits. *)
 OffsetsAtomicWithTxn ==
     /\ \A x \in core.group.applied : Outcomes(core, x.txn) = {"commit"} /\ CommitAsked(x.op) /\ ToldOf(x.op) # "aborted"
     /\ \A t \in TransactionalIds :
@@ -88,6 +95,7 @@ OffsetsAtomicWithTxn ==
          /\ ~(\E w \in Kept_.owed : w.p = None))
             => \E x \in Kept_.group.applied : x.op = m.op
 
+(* After a fence, nothing of the old holder takes effect. *)
 FenceZombie == zombie = {}
 
 (* Nothing is answered or read that a power cut could undo. *)
@@ -123,8 +131,10 @@ NotBack(a, b) ==
     \/ (         /\ b # None
                  /\ (b.pid > a.pid \/ (b.pid = a.pid /\ b.epoch >= a.epoch))
                  /\ b.number >= a.number)
+(* Producer id, epoch and transaction number of a transactional id never go back. *)
 EpochMonotone == [][\A t \in TransactionalIds : NotBack(View.txn[t], View'.txn[t])]_<<core, view>>
 
+(* What was read at an offset never changes; high watermark and last stable offset never go back. *)
 CommittedPrefixStable ==
     [][\A p \in Partitions :
         LET old == View.part[p]
@@ -139,6 +149,8 @@ CommittedPrefixStable ==
 
 Settled == \A p \in Partitions : LastStableOffset(View.part[p]) = HighWatermark(View.part[p])
 NotPrepared == \A t \in TransactionalIds : core.txn[t] = None \/ core.txn[t].state # "Prepared"
+(* Every open transaction that is not prepared ends, and then nothing holds readers back. *)
 LsoAdvances == <>[](NotPrepared => Settled)
+(* Every request is answered, or its connection is closed. *)
 NoHang == \A c \in Clients : (clients[c].req # None) ~> (clients[c].req = None)
 =============================================================================

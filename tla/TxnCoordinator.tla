@@ -58,7 +58,7 @@ Identity(c, m) ==
 (* Enrolment: E1, E3 to E9 *)
 
 Begun(row) ==
-    [row EXCEPT !.state = "Ongoing", !.number = @ + 1, !.enrolled = {}, !.grouped = FALSE]
+    [row EXCEPT !.state = "Ongoing", !.number = @ + 1, !.ended = None, !.enrolled = {}, !.grouped = FALSE]
 InTransaction(row) == IF row.state = "Ongoing" THEN row ELSE Begun(row)
 Enrols(row) == row.state \in {"Empty", "Ongoing", "CompleteCommit", "CompleteAbort"}
 Enrolled(c, tid, p) == c.txn[tid].state = "Ongoing" /\ p \in c.txn[tid].enrolled
@@ -106,7 +106,17 @@ OnProduce(c, m) ==
              THEN Refuse("RefuseAppend", c, "INVALID_TXN_STATE")
         ELSE Step("AppendBatch",
                   AppendBatch(IF Implicit THEN EnrolPartitions(c, m.tid, {m.p}) ELSE c, m),
-                  Ok([offset |-> Len(c.part[m.p].log)]))
+                  Ok([offset |-> c.part[m.p].next]))
+
+(* Outside a transaction: the same judgement, and A1's last clause *)
+OnIdempotentProduce(c, m) ==
+    LET row == c.part[m.p].producer[m.pid]
+        judgement == Judge(row, m, TRUE)
+    IN  IF judgement = "duplicate"
+        THEN Step("AppendDuplicate", c, Ok([offset |-> OriginalOffset(row, m)]))
+        ELSE IF judgement # "append" THEN Refuse("RefuseAppend", c, judgement)
+        ELSE IF row # None /\ row.open # None THEN Refuse("RefuseAppend", c, "INVALID_TXN_STATE")
+        ELSE Step("AppendBatch", [c EXCEPT !.part[m.p] = Stored(@, m, None, m.op)], Ok([offset |-> c.part[m.p].next]))
 
 ----------------------------------------------------------------------------
 (* TxnOffsetCommit: G2, E7 *)
@@ -149,6 +159,8 @@ OutcomeRow(tid, row, commit) ==
     [tid |-> tid, number |-> row.number, outcome |-> OutcomeName(commit), pid |-> row.pid, epoch |-> row.epoch,
      enrolled |-> row.enrolled]
 
+NoEnrolments(row) == [row EXCEPT !.enrolled = {}, !.grouped = FALSE]
+
 (* The markers carry markerEpoch; the row then has `identity` = [pid, epoch, recoverable]. *)
 WithOutcome(c, tid, commit, reason, markerEpoch, identity) ==
     LET row     == c.txn[tid]
@@ -156,7 +168,7 @@ WithOutcome(c, tid, commit, reason, markerEpoch, identity) ==
         group   == [p |-> None, txn |-> Txn(tid, row), outcome |-> OutcomeName(commit)]
         ended   == [c EXCEPT
                      !.outcomes = @ \cup {OutcomeRow(tid, row, commit)},
-                     !.txn[tid] = [identity @@ row EXCEPT
+                     !.txn[tid] = [identity @@ (IF Sharded THEN row ELSE NoEnrolments(row)) EXCEPT
                                      !.state = IF Sharded THEN Preparing(commit) ELSE Completed(commit),
                                      !.ended = [by |-> <<row.pid, row.epoch>>, reason |-> reason]]]
     IN  IF Sharded
@@ -189,15 +201,18 @@ FenceProducer(c, tid, recoverable) ==
     LET row == c.txn[tid]
     IN  Taken(WithOutcome(c, tid, FALSE, "Fenced", MarkerEpoch(row), Raised(c, row, recoverable)), row)
 
-(* O11: an operator's abort of the whole transaction. Nobody recovers by it. *)
+(* O11: an operator ends the whole transaction. Nobody recovers by it. Only what is prepared can be committed so. *)
 ForceAborts(c, row) == row # None /\ row.state = "Ongoing" /\ CanRaise(c, row)
+OperatorEnds(c, row, commit) ==
+    row # None /\ CanRaise(c, row) /\ (row.state = "Prepared" \/ (row.state = "Ongoing" /\ ~commit))
 AfterForce(c, row) == Raised(c, row, None)
-ForceAbort(c, tid) ==
+EndByOperator(c, tid, commit) ==
     LET row == c.txn[tid]
-    IN  Taken(WithOutcome(c, tid, FALSE, "Operator", MarkerEpoch(row), AfterForce(c, row)), row)
+    IN  Taken(WithOutcome(c, tid, commit, "Operator", MarkerEpoch(row), AfterForce(c, row)), row)
+ForceAbort(c, tid) == EndByOperator(c, tid, FALSE)
 
 (* O7 *)
-Numbered(row) == [row EXCEPT !.number = @ + 1, !.enrolled = {}, !.grouped = FALSE]
+Numbered(row) == [NoEnrolments(row) EXCEPT !.number = @ + 1]
 AbortNothing(c, tid) ==
     LET row == Numbered(c.txn[tid])
     IN  Taken([c EXCEPT
@@ -205,11 +220,18 @@ AbortNothing(c, tid) ==
                   !.txn[tid] = [Raised(c, row, None) @@ row EXCEPT
                       !.state = "CompleteAbort", !.ended = [by |-> <<row.pid, row.epoch>>, reason |-> "Requested"]]], row)
 
-(* O4 *)
-RetryOfEnd(row, m) ==
+(* O4. A version-2 request under the holder's identity speaks of the next transaction, also where version 1 ended the last. *)
+EndedBy(row, m) ==
     /\ row.ended # None /\ row.ended.by = <<m.pid, m.epoch>>
-    /\ row.ended.reason = "Requested" \/ (row.ended.reason = "Expired" /\ Version = 2 /\ ~m.commit)
+    /\ ~(Version = 2 /\ ProducerIdCurrent(row, m) /\ EpochCurrent(row, m))
+RetryOfEnd(row, m) ==
+    /\ EndedBy(row, m)
+    /\ \/ row.ended.reason = "Requested"
+       \/ row.ended.reason = "Expired" /\ Version = 2 /\ ~m.commit
+       \/ row.ended.reason = "Operator" /\ m.commit
     /\ row.state \in {Completed(m.commit), Preparing(m.commit)}
+ContradictsEnd(row, m) ==
+    EndedBy(row, m) /\ row.ended.reason = "Requested" /\ row.state \in {Completed(~m.commit), Preparing(~m.commit)}
 
 Ends(row) == row.state \in {"Ongoing", "Prepared"}
 AbortsNothing(row, m) ==
@@ -223,6 +245,7 @@ OnEndTxn(c, m) ==
     IN  IF row # None /\ RetryOfEnd(row, m)
         THEN IF IsPreparing(row) THEN Refuse("RefuseEndTransaction", c, "CONCURRENT_TRANSACTIONS")
              ELSE Step("RetryEndTransaction", c, Handed(row))
+        ELSE IF row # None /\ ContradictsEnd(row, m) THEN Refuse("RefuseEndTransaction", c, "INVALID_TXN_STATE")
         ELSE IF id # "NONE" THEN Refuse("RefuseEndTransaction", c, id)
         ELSE IF ~Ends(row) /\ ~AbortsNothing(row, m) THEN Refuse("RefuseEndTransaction", c, "INVALID_TXN_STATE")
         ELSE IF Version = 2 /\ ~CanRaise(c, row) THEN Refuse("RefuseEndTransaction", c, "COORDINATOR_NOT_AVAILABLE")
@@ -246,7 +269,8 @@ DeliverOwed(c, w) ==
     IN  [after EXCEPT !.owed = @ \ {w}]
 OwedBy(c, tid) == {w \in c.owed : w.txn.tid = tid}
 CanComplete(c, tid) == c.txn[tid] # None /\ IsPreparing(c.txn[tid]) /\ OwedBy(c, tid) = {}
-CompleteTransaction(c, tid) == [c EXCEPT !.txn[tid].state = Completed(@ = "PrepareCommit")]
+CompleteTransaction(c, tid) ==
+    [c EXCEPT !.txn[tid] = [NoEnrolments(@) EXCEPT !.state = Completed(@ = "PrepareCommit")]]
 
 ----------------------------------------------------------------------------
 (* D2 *)
@@ -260,7 +284,8 @@ NewRow(pid) ==
     [state |-> "Empty", pid |-> pid, epoch |-> 0, recoverable |-> None, ended |-> None, number |-> 0,
      enrolled |-> {}, grouped |-> FALSE]
 
-RetryOfInit(row, m) == m.pid # None /\ row.recoverable = <<m.pid, m.epoch>> /\ row.state # "Ongoing"
+Recovers(row, m) == m.pid # None /\ row.recoverable = <<m.pid, m.epoch>>
+RetryOfInit(row, m) == Recovers(row, m) /\ row.state \notin {"Ongoing", "Prepared"}
 MayTakeOver(row, m) == m.pid = None \/ (m.pid = row.pid /\ m.epoch = row.epoch)
 
 (* The transaction, if there is one, is aborted first, its markers carrying the raised epoch. *)
@@ -281,14 +306,22 @@ OnInitProducerId(c, m) ==
         THEN Step("RetryInitProducerId", [c EXCEPT !.txn[m.tid].state = "Empty", !.txn[m.tid].ended = None], Handed(row))
         ELSE IF IsPreparing(row) /\ (RetryOfInit(row, m) \/ MayTakeOver(row, m))
         THEN Refuse("RefuseInit", c, "CONCURRENT_TRANSACTIONS")
+        ELSE IF row.state = "Prepared" /\ (Recovers(row, m) \/ MayTakeOver(row, m))
+        THEN Refuse("RefuseInit", c, "INVALID_TXN_STATE")
         ELSE IF ~MayTakeOver(row, m) THEN Refuse("RefuseInit", c, "FENCED")
-        ELSE IF row.state = "Prepared" THEN Refuse("RefuseInit", c, "INVALID_TXN_STATE")
         ELSE IF ~CanRaise(c, row) THEN Refuse("RefuseInit", c, "COORDINATOR_NOT_AVAILABLE")
         ELSE LET after == WithNewHolder(c, m.tid, IF m.pid = None THEN None ELSE <<m.pid, m.epoch>>)
                  name  == IF Exhausted(row) THEN "RotateProducerId"
                           ELSE IF row.state = "Ongoing" THEN "FenceProducer" ELSE "InitProducerId"
              IN  IF IsPreparing(after.txn[m.tid]) THEN Step(name, after, [error |-> "CONCURRENT_TRANSACTIONS"])
                  ELSE Step(name, after, Handed(after.txn[m.tid]))
+
+(* P2 *)
+AssignProducerId(c) == [c EXCEPT !.nextPid = @ + 1]
+
+(* P11 *)
+MayForgetId(row) == row # None /\ row.state \in {"Empty", "CompleteCommit", "CompleteAbort"}
+IdForgotten(c, tid) == [c EXCEPT !.txn[tid] = None]
 
 ----------------------------------------------------------------------------
 (* The core's answer to a request m *)

@@ -25,6 +25,9 @@ pub(super) fn code(refusal: Refusal, api: ApiKey, version: i16) -> Result<ErrorC
         Refusal::NotCoordinator => return Err(Failure::OlderConnection(api)),
         Refusal::MetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         Refusal::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+        Refusal::KeyAccepted => ErrorCode::InvalidRecord,
+        Refusal::KeyHeld => held(version),
+        Refusal::KeyHeldFromTransaction => abortable(api, version),
         Refusal::OffsetOutOfRange => ErrorCode::OffsetOutOfRange,
         Refusal::InvalidName => invalid_name(api),
         Refusal::UnknownMember => ErrorCode::UnknownMemberId,
@@ -71,6 +74,12 @@ fn abortable(api: ApiKey, version: i16) -> ErrorCode {
         _ => return ErrorCode::InvalidTxnState,
     };
     if version >= known_from { ErrorCode::TransactionAbortable } else { ErrorCode::InvalidTxnState }
+}
+
+/// What a plain producer is to try again because of somebody else's transaction: the code that Kafka has for that from
+/// Produce 12 on (KIP-890), and the one that it has before.
+fn held(version: i16) -> ErrorCode {
+    if version >= 12 { ErrorCode::ConcurrentTransactions } else { ErrorCode::NotEnoughReplicas }
 }
 
 /// A generation of a group that does not exist: GROUP_ID_NOT_FOUND, where the version has it (KIP-848).

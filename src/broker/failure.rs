@@ -58,7 +58,7 @@ impl From<Failure> for net::Refusal {
 /// Takes a reply of the kind that was asked for.
 pub(super) mod expect {
     use super::{Failure, Refusal};
-    use crate::core::{Appended, GroupDescription, Identity, Joined, Reply, Synced};
+    use crate::core::{Appended, GroupDescription, Identity, Joined, NotAppended, Reply, Synced};
 
     fn mismatch(reply: &Reply) -> Failure {
         Failure::Mismatch(format!("{reply:?}"))
@@ -108,7 +108,10 @@ pub(super) mod expect {
     }
 
     /// One answer for each of `asked` batches.
-    pub(crate) fn produced(reply: Reply, asked: usize) -> Result<Vec<Result<Appended, Refusal>>, Failure> {
+    pub(crate) fn produced(
+        reply: Reply,
+        asked: usize,
+    ) -> Result<Vec<Result<Appended, NotAppended>>, Failure> {
         match reply {
             Reply::Produced(answers) if answers.len() == asked => Ok(answers),
             other => Err(mismatch(&other)),

@@ -16,6 +16,9 @@ pub(super) const COMMAND_BYTES_MAX: usize = 16 << 20;
 /// Record batches in one command: each takes a few rows of one decision.
 pub(super) const COMMAND_BATCHES_MAX: usize = 1_024;
 
+/// Idempotency keys in one command, but for a single batch with more: each takes up to 300 bytes of its block, and two rows.
+pub(super) const COMMAND_KEYS_MAX: usize = crate::core::limits::KEYS_PER_BATCH_MAX;
+
 /// The largest `max.message.bytes`: a batch must fit into a command.
 pub(super) const MESSAGE_BYTES_MAX: usize = COMMAND_BYTES_MAX;
 

@@ -15,6 +15,8 @@ pub struct BrokerMetrics {
     pub(super) fetched_bytes: Counter,
     /// Bytes of aborted transactions that fetches of committed records left out.
     pub(super) dropped_bytes: Counter,
+    /// Work that left its network thread because reads might wait.
+    pub(super) aside: Histogram,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,7 @@ impl Default for BrokerMetrics {
             apis: ApiKey::ALL.iter().map(|api| ApiMetrics::new(*api)).collect(),
             fetched_bytes: Counter::default(),
             dropped_bytes: Counter::default(),
+            aside: Histogram::new(&TIMES),
         }
     }
 }
@@ -105,6 +108,11 @@ impl BrokerMetrics {
             Unit::Bytes,
             "Bytes of aborted transactions that fetches of committed records left out.",
         );
+        static ASIDE: Family = Family::histogram(
+            "semel_reads_aside_seconds",
+            Unit::Seconds,
+            "Time that requests took on threads of their own because the row store was writing tables and reads might wait: for so long, network threads would have stood still.",
+        );
         let apis = || ApiKey::ALL.iter().zip(&self.apis);
         let mut samples = out.family(&REQUESTS);
         for (api, metrics) in apis() {
@@ -125,6 +133,7 @@ impl BrokerMetrics {
         for (api, metrics) in apis().filter(|(_, metrics)| metrics.latency.count() > 0) {
             samples.histogram(&[("api", api.name())], &metrics.latency);
         }
+        out.histogram(&ASIDE, &self.aside);
         out.counter(&FETCHED, &self.fetched_bytes);
         out.counter(&DROPPED, &self.dropped_bytes);
     }

@@ -12,6 +12,7 @@
 
 mod alter_configs;
 mod api_versions;
+mod aside;
 mod authorise;
 mod config;
 mod coordinator;

@@ -2,13 +2,14 @@
 //! answer. A refused partition does not keep the others from being stored.
 
 use super::failure::{Failure, expect};
-use super::limits::{COMMAND_BATCHES_MAX, COMMAND_BYTES_MAX, INLINE_EXPANSION_BYTES_MAX};
+use super::limits::{COMMAND_BATCHES_MAX, COMMAND_BYTES_MAX, COMMAND_KEYS_MAX, INLINE_EXPANSION_BYTES_MAX};
 use super::names::{self, Topic};
 use super::service::reply_to;
 use super::session::Context;
 use super::{errors, topic_config, transactions};
 use crate::core::{
-    Appended, BatchFacts, BatchProducer, Command, Identity, Produce, ProduceBatch, Protocol, Refusal,
+    Appended, BatchFacts, BatchProducer, Command, Identity, KeyConflict, NotAppended, Produce, ProduceBatch,
+    Protocol, RecordKey,
 };
 use crate::net::Reply;
 use crate::shard::Answer;
@@ -105,44 +106,37 @@ enum Verdict {
 struct Refused {
     code: ErrorCode,
     message: Option<String>,
-    /// The records that are to blame, and what each of them is told.
-    records: Vec<u32>,
-    record_message: Option<String>,
+    /// The records that are to blame, each with what is wrong with it.
+    records: Vec<(u32, String)>,
+    /// Of those, the ones whose idempotency key is accepted already.
+    keys: Vec<KeyConflict>,
 }
 
 impl Refused {
-    fn new(code: ErrorCode, message: Option<String>) -> Refused {
-        Refused { code, message, records: Vec::new(), record_message: None }
-    }
-
     /// A compacted topic keeps the newest record of each key, so each record needs one.
-    fn without_key(topic: &str, index: i32, without_key: WithoutKey) -> Refused {
+    fn without_key(topic: &str, index: i32, without_key: &WithoutKey) -> Refused {
         let message = format!("{} records have no key, which a compacted topic needs", without_key.count);
         let each =
             format!("Compacted topic cannot accept message without key in topic partition {topic}-{index}.");
-        Refused {
-            code: ErrorCode::InvalidRecord,
-            message: Some(message),
-            records: without_key.first,
-            record_message: Some(each),
-        }
+        let records = without_key.first.iter().map(|record| (*record, each.clone())).collect();
+        Refused { message: Some(message), records, ..ErrorCode::InvalidRecord.into() }
     }
 }
 
 impl From<ErrorCode> for Refused {
     fn from(code: ErrorCode) -> Refused {
-        Refused::new(code, None)
+        Refused { code, message: None, records: Vec::new(), keys: Vec::new() }
     }
 }
 
 impl From<BatchError> for Refused {
     fn from(error: BatchError) -> Refused {
+        let message = error.to_string();
         let records = match &error {
-            BatchError::InvalidRecord { index, .. } => vec![*index],
+            BatchError::InvalidRecord { index, .. } => vec![(*index, message.clone())],
             _ => Vec::new(),
         };
-        let message = Some(error.to_string());
-        Refused { code: error.code(), records, record_message: message.clone(), message }
+        Refused { message: Some(message), records, ..error.code().into() }
     }
 }
 
@@ -153,9 +147,10 @@ impl Judged {
             let topic = names::find(view, (crate::wire::ApiKey::Produce, version), &name, topic_id)?;
             let limits = topic.as_ref().map(|topic| topic_config::batch_limits(&topic.row.config));
             let limits = limits.unwrap_or_default();
+            let key_header = topic.as_ref().ok().and_then(|topic| topic.row.key_header());
             let mut partitions = Vec::with_capacity(partition_data.len());
             for ProducePartition { index, records } in partition_data {
-                let verdict = match check(&topic, &limits, version, index, records) {
+                let verdict = match check(&topic, (&limits, key_header), version, index, records) {
                     Ok(batch) => {
                         judged.batches.push(batch);
                         Verdict::Store
@@ -207,7 +202,7 @@ impl Judged {
 /// Checks one partition's records: exactly one batch, whole and true to its header.
 fn check(
     topic: &Result<Topic, ErrorCode>,
-    limits: &BatchLimits,
+    (limits, key_header): (&BatchLimits, Option<&str>),
     version: i16,
     index: i32,
     records: Option<Records>,
@@ -215,20 +210,20 @@ fn check(
     let topic = topic.as_ref().map_err(|code| *code)?;
     let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let bytes = records.ok_or(BatchError::Empty)?.to_bytes();
-    let checked = check_produced(&bytes, limits)?;
+    let mut checked = check_produced(&bytes, limits, key_header)?;
     if version < ZSTD && checked.compression() == Compression::Zstd {
         let message = Some(format!("zstd needs produce requests of version {ZSTD} or later"));
-        return Err(Refused::new(ErrorCode::UnsupportedCompressionType, message));
+        return Err(Refused { message, ..ErrorCode::UnsupportedCompressionType.into() });
     }
     if checked.without_key.count > 0 && topic.row.is_compacted() {
-        return Err(Refused::without_key(topic.row.name.as_str(), index, checked.without_key));
+        return Err(Refused::without_key(topic.row.name.as_str(), index, &checked.without_key));
     }
-    let batch = facts(&checked);
+    let batch = facts(&mut checked);
     Ok((ProduceBatch { partition, batch }, checked.bytes))
 }
 
 /// What the state machine needs to know of a batch.
-fn facts(checked: &CheckedBatch) -> BatchFacts {
+fn facts(checked: &mut CheckedBatch) -> BatchFacts {
     let transactional = matches!(checked.producer, batch::BatchProducer::Transactional(_));
     let producer = checked.producer.batch().map(|producer| BatchProducer {
         identity: Identity { id: producer.id, epoch: producer.epoch },
@@ -242,6 +237,10 @@ fn facts(checked: &CheckedBatch) -> BatchFacts {
         oldest_timestamp: checked.oldest_timestamp,
         max_timestamp: checked.max_timestamp,
         producer,
+        keys: std::mem::take(&mut checked.keys)
+            .into_iter()
+            .map(|(record, key)| RecordKey { record, key })
+            .collect(),
     }
 }
 
@@ -256,12 +255,15 @@ async fn ask(
     let mut answers = Vec::with_capacity(1);
     let mut batches = batches.into_iter().peekable();
     while batches.peek().is_some() {
-        let (mut facts, mut payloads, mut size) = (Vec::new(), Vec::new(), 0);
-        while let Some((batch, payload)) = batches.next_if(|(_, payload)| {
+        let (mut facts, mut payloads, mut size, mut keys) = (Vec::new(), Vec::new(), 0, 0);
+        while let Some((batch, payload)) = batches.next_if(|(next, payload)| {
             facts.is_empty()
-                || (size + payload.len() <= COMMAND_BYTES_MAX && facts.len() < COMMAND_BATCHES_MAX)
+                || (size + payload.len() <= COMMAND_BYTES_MAX
+                    && facts.len() < COMMAND_BATCHES_MAX
+                    && keys + next.batch.keys.len() <= COMMAND_KEYS_MAX)
         }) {
             size += payload.len();
+            keys += batch.batch.keys.len();
             facts.push(batch);
             payloads.push(payload);
         }
@@ -320,7 +322,7 @@ impl Asked {
 fn stored_response(
     cx: &Context,
     index: i32,
-    outcome: Result<Appended, Refusal>,
+    outcome: Result<Appended, NotAppended>,
 ) -> Result<ProducePartitionResponse, Failure> {
     Ok(match outcome {
         Ok(Appended { base_offset, append_time, log_start, .. }) => ProducePartitionResponse {
@@ -330,24 +332,42 @@ fn stored_response(
             log_start_offset: log_start.0,
             ..Default::default()
         },
-        Err(refusal) => {
+        Err(NotAppended { refusal, keys }) => {
             let code = errors::code(refusal, cx.api, cx.version)?;
-            refused_response(index, Refused::new(code, Some(refusal.to_string())))
+            let records = keys.iter().map(|conflict| (conflict.record, told(conflict))).collect();
+            refused_response(index, Refused { code, message: Some(refusal.to_string()), records, keys })
         }
     })
 }
 
+/// What a client is told of a record whose key is not accepted.
+fn told(conflict: &KeyConflict) -> String {
+    match conflict.accepted_at {
+        Some((partition, offset)) => {
+            format!("its idempotency key is accepted already: partition {}, offset {}", partition.0, offset.0)
+        }
+        None => "an earlier record of the batch has the same idempotency key".to_owned(),
+    }
+}
+
 fn refused_response(index: i32, refused: Refused) -> ProducePartitionResponse {
-    let record_error = |record: u32| {
-        let batch_index = i32::try_from(record).ok()?;
-        Some(ProduceRecordError { batch_index, batch_index_error_message: refused.record_message.clone() })
+    // A batch has fewer records than 2³¹.
+    let number = |record| i32::try_from(record).unwrap_or(i32::MAX);
+    let record_error = |(record, message)| ProduceRecordError {
+        batch_index: number(record),
+        batch_index_error_message: Some(message),
+    };
+    let accepted_key = |KeyConflict { record, accepted_at }| {
+        let (partition_index, offset) = accepted_at.map_or((-1, -1), |(index, offset)| (index.0, offset.0));
+        ProduceAcceptedKey { batch_index: number(record), partition_index, offset }
     };
     ProducePartitionResponse {
         index,
         error_code: refused.code,
         base_offset: -1,
-        record_errors: refused.records.iter().copied().filter_map(record_error).collect(),
+        record_errors: refused.records.into_iter().map(record_error).collect(),
         error_message: refused.message,
+        accepted_keys: refused.keys.into_iter().map(accepted_key).collect(),
         ..Default::default()
     }
 }

@@ -1,5 +1,6 @@
 //! One connection: each frame to its handler, and the handler's answer to a frame.
 
+use super::aside::Aside;
 use super::failure::Failure;
 use super::fetch::Skips;
 use super::limits::{LISTED_MAX, UNRESERVED_ANSWER_BYTES};
@@ -71,7 +72,15 @@ impl Session {
         self.node.metrics.asked(api, version);
         let client_id = client_id.unwrap_or_default().into();
         let (node, caller) = (Arc::clone(&self.node), Arc::clone(&self.caller));
-        dispatch(Context { node, caller, api, version, client_id, correlation_id, begun }, body).await
+        let cx = Context { node, caller, api, version, client_id, correlation_id, begun };
+        let reply = match self.node.shard.reads_may_wait() {
+            true => Aside::new(Arc::clone(&self.node), Box::pin(dispatch(cx, body))).await?,
+            false => dispatch(cx, body).await?,
+        };
+        Ok(match reply {
+            Reply::Later(answer) => Reply::Later(Box::pin(Aside::new(Arc::clone(&self.node), answer))),
+            other => other,
+        })
     }
 }
 

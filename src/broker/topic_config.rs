@@ -2,6 +2,7 @@
 //! supported is refused, never ignored.
 
 use super::limits::MESSAGE_BYTES_MAX;
+use crate::core::limits::KEYS_PER_BATCH_MAX;
 use crate::core::{LSO_BUDGET, TopicConfig, topic_settings as settings};
 use crate::wire::batch::BatchLimits;
 
@@ -57,6 +58,8 @@ enum Allowed {
     Number(i64, i64),
     /// A share: from 0 to 1.
     Share,
+    /// A text of at most so many bytes.
+    Text(usize),
 }
 
 /// Every setting that is supported, in the order of their names.
@@ -166,6 +169,22 @@ pub(super) const SETTINGS: &[Setting] = &[
         allowed: Allowed::Number(-1, i64::MAX),
     },
     Setting {
+        name: settings::KEY_HEADER,
+        default: "",
+        value_type: ValueType::Text,
+        broker_name: settings::KEY_HEADER,
+        documentation: "The header whose value is a record's idempotency key, usually semel-idempotency-key: the topic accepts each key once within a window. Empty: no keys.",
+        allowed: Allowed::Text(KEY_HEADER_BYTES_MAX),
+    },
+    Setting {
+        name: settings::KEY_WINDOW_MS,
+        default: "604800000",
+        value_type: ValueType::Long,
+        broker_name: settings::KEY_WINDOW_MS,
+        documentation: "How long an idempotency key is accepted only once, in milliseconds of the broker's running time. It counts for keys that are accepted from now on.",
+        allowed: Allowed::Number(1, settings::KEY_WINDOW_MS_MAX),
+    },
+    Setting {
         name: LSO_BUDGET,
         default: "-1",
         value_type: ValueType::Long,
@@ -174,6 +193,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         allowed: Allowed::Number(-1, i64::MAX),
     },
 ];
+
+/// The longest name of a header for idempotency keys: it is compared with each header of each record.
+const KEY_HEADER_BYTES_MAX: usize = 255;
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
 
@@ -250,6 +272,8 @@ impl Setting {
                 Ok(share) if (0.0..=1.0).contains(&share) => return Ok(share.to_string()),
                 _ => "it is a number from 0 to 1".to_owned(),
             },
+            Allowed::Text(bytes_max) if value.len() <= bytes_max => return Ok(value.to_owned()),
+            Allowed::Text(bytes_max) => format!("it has at most {bytes_max} bytes"),
             Allowed::Number(min, max) => match value.parse::<i64>() {
                 Ok(number) if (min..=max).contains(&number) => return Ok(number.to_string()),
                 _ => format!("it is a number from {min} to {max}"),
@@ -273,7 +297,11 @@ pub(super) fn batch_limits(config: &TopicConfig) -> BatchLimits {
     let limits = BatchLimits::default();
     // The value was checked when it was set.
     let set = config.get(MAX_MESSAGE_BYTES).and_then(|value| value.parse().ok());
-    BatchLimits { batch_bytes_max: set.unwrap_or(limits.batch_bytes_max).min(MESSAGE_BYTES_MAX), ..limits }
+    BatchLimits {
+        batch_bytes_max: set.unwrap_or(limits.batch_bytes_max).min(MESSAGE_BYTES_MAX),
+        keys_max: KEYS_PER_BATCH_MAX,
+        ..limits
+    }
 }
 
 #[cfg(test)]
@@ -297,6 +325,7 @@ mod tests {
         for (name, default) in [
             (settings::RETENTION_MS, settings::RETENTION_MS_DEFAULT),
             (settings::RETENTION_BYTES, settings::RETENTION_BYTES_DEFAULT),
+            (settings::KEY_WINDOW_MS, settings::KEY_WINDOW_MS_DEFAULT),
             (settings::TIMESTAMP_BEFORE_MAX_MS, settings::TIMESTAMP_BEFORE_MAX_MS_DEFAULT),
             (settings::TIMESTAMP_AFTER_MAX_MS, settings::TIMESTAMP_AFTER_MAX_MS_DEFAULT),
             (settings::DELETE_RETENTION_MS, settings::DELETE_RETENTION_MS_DEFAULT),

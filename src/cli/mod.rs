@@ -16,6 +16,8 @@ mod log;
 mod outcome;
 mod output;
 mod produce;
+mod spec;
+mod status;
 mod topic;
 mod topic_settings;
 mod txn;
@@ -50,6 +52,8 @@ pub enum Command {
     Serve(broker::SettingsArgs),
     /// Print the effective settings of the broker and where each comes from
     Config(broker::SettingsArgs),
+    /// Show on one screen whether a broker serves, and what is wrong with it
+    Status(status::StatusArgs),
     /// Create, list, describe, configure, grow and delete topics; delete records
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -68,6 +72,8 @@ pub enum Command {
     Log(log::LogCommand),
     /// Judge what clients saw against what is promised: a history of their calls and the answers
     Check(check::CheckArgs),
+    /// List the properties that semel is built to keep, and where each is specified, checked and shown to bite
+    Spec(spec::SpecArgs),
     /// Measure a broker: throughput, latency, CPU
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -99,6 +105,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         None => broker::serve(&broker::SettingsArgs::without_flags()),
         Some(Command::Serve(settings)) => broker::serve(&settings),
         Some(Command::Config(settings)) => broker::config(&settings),
+        Some(Command::Status(arguments)) => on_runtime(status::run(arguments)),
         Some(Command::Topic(command)) => on_runtime(topic::run(command)),
         Some(Command::Txn(command)) => on_runtime(txn::run(command)),
         Some(Command::Group(command)) => on_runtime(group::run(command)),
@@ -106,6 +113,7 @@ fn dispatch(command: Option<Command>) -> Result<(), CliError> {
         Some(Command::Consume(arguments)) => on_runtime(consume::run(arguments)),
         Some(Command::Log(command)) => log::run(command),
         Some(Command::Check(arguments)) => check::run(&arguments),
+        Some(Command::Spec(arguments)) => spec::run(&arguments),
         Some(Command::Bench(command)) => on_runtime(bench::run(command)),
         Some(Command::Completions { shell }) => completions(shell),
     }

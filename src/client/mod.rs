@@ -24,6 +24,7 @@ mod lane;
 mod metadata;
 mod offsets;
 mod outcomes;
+mod page;
 mod partitioner;
 pub mod producer;
 mod transaction;
@@ -48,8 +49,12 @@ pub use lane::{Lane, Purpose};
 pub use metadata::{Metadata, TopicPartition};
 pub use offsets::{CommittedOffset, GroupMember, OffsetQuery, OffsetToCommit};
 pub use outcomes::{OutcomeQuery, Outcomes, Standing, TransactionOutcome};
+pub use page::{Page, page};
 pub use partitioner::{Partitioner, murmur2};
-pub use producer::{Delivered, Delivery, ProduceError, Producer, ProducerConfig, ProducerRecord};
+pub use producer::{
+    AcceptedKey, Delivered, Delivery, IDEMPOTENCY_KEY_HEADER, ProduceError, Producer, ProducerConfig,
+    ProducerRecord,
+};
 pub use transaction::{
     CommitError, CommitUnknown, Committed, ResolveError, Resolved, Transaction, TransactionConfig,
     TransactionError, TransactionalProducer,

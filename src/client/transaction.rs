@@ -19,7 +19,7 @@ use super::metadata::TopicPartition;
 use super::offsets::{GroupMember, OffsetToCommit};
 use super::producer::engine::Engine;
 use super::producer::{Delivery, Mode, ProduceError, ProducerConfig, ProducerRecord};
-use super::versions::{ANY_VERSION, TransactionProtocol, up_to};
+use super::versions::{ANY_VERSION, KEEPS_PREPARED, TransactionProtocol, up_to};
 use crate::types::{ProducerEpoch, ProducerId, TransactionalId};
 use crate::wire::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, EndTxnRequest,
@@ -238,6 +238,15 @@ impl TransactionalProducer {
         transactional_id: TransactionalId,
         config: TransactionConfig,
     ) -> Result<TransactionalProducer, TransactionError> {
+        TransactionalProducer::take_over(client, transactional_id, config, Takeover::Ends).await
+    }
+
+    async fn take_over(
+        client: &Client,
+        transactional_id: TransactionalId,
+        config: TransactionConfig,
+        takeover: Takeover,
+    ) -> Result<TransactionalProducer, TransactionError> {
         let engine = Engine::start(client, config.producer, Mode::Transactional)?;
         let coordinated = Coordinated::Transactions(transactional_id.clone());
         let identity = Identity {
@@ -247,7 +256,7 @@ impl TransactionalProducer {
         };
         let state = tokio::sync::Mutex::new(State { identity, phase: Phase::Idle });
         let inner = Inner { client: client.clone(), engine, transactional_id, coordinated, config, state };
-        inner.renew_identity(&mut *inner.state.lock().await).await?;
+        inner.take_over(&mut *inner.state.lock().await, takeover).await?;
         Ok(TransactionalProducer { inner: Arc::new(inner) })
     }
 
@@ -257,6 +266,9 @@ impl TransactionalProducer {
         let mut state = inner.state.lock().await;
         match state.phase {
             Phase::Idle => {}
+            Phase::Open(OpenTransaction { prepared: true, .. }) => {
+                return Err(TransactionError::InDoubt(inner.transactional_id.clone()));
+            }
             Phase::Open(_) | Phase::AbortOwed => inner.abort(&mut state).await?,
             Phase::Committing => return Err(TransactionError::InDoubt(inner.transactional_id.clone())),
             Phase::Fenced => return Err(TransactionError::Fenced(inner.transactional_id.clone())),
@@ -349,6 +361,15 @@ impl Drop for Transaction<'_> {
     }
 }
 
+/// What becomes of a prepared transaction when its transactional id is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takeover {
+    /// The broker refuses to end it.
+    Ends,
+    /// It stays, for the new holder to decide.
+    Keeps,
+}
+
 /// What one attempt to end a transaction came to.
 enum EndAttempt {
     Ended(EndTxnResponse),
@@ -403,19 +424,28 @@ impl Inner {
 
     /// InitProducerId: with the identity held, which a newer holder's would fence (KIP-360), or as a new holder.
     async fn renew_identity(&self, state: &mut State) -> Result<(), TransactionError> {
+        self.take_over(state, Takeover::Ends).await
+    }
+
+    async fn take_over(&self, state: &mut State, takeover: Takeover) -> Result<(), TransactionError> {
+        let (keeps, wanted) = match takeover {
+            Takeover::Ends => (false, up_to(KEEPS_PREPARED.min - 1)),
+            Takeover::Keeps => (true, KEEPS_PREPARED),
+        };
         let timeout = i32::try_from(self.config.timeout.as_millis()).unwrap_or(i32::MAX);
         let request = InitProducerIdRequest {
             transactional_id: Some(self.transactional_id.as_str().to_owned()),
             transaction_timeout_ms: timeout,
             producer_id: state.identity.id.0,
             producer_epoch: state.identity.epoch.0,
-            ..InitProducerIdRequest::default()
+            enable_two_pc: keeps,
+            keep_prepared_txn: keeps,
         };
         let request = &request;
         let answer = self
             .call_coordinator("taking over the transactional id", |connection| async move {
                 let answer =
-                    connection.call_version(request, up_to(5), self.client.config().request_timeout).await?;
+                    connection.call_version(request, wanted, self.client.config().request_timeout).await?;
                 answer.error_code.ok().map_err(|code| self.refused("taking over", code))?;
                 Ok((answer, connection.versions().transaction_protocol().min(self.config.protocol_max)))
             })
@@ -426,7 +456,9 @@ impl Inner {
             Err(error) => return Err(error.into()),
         };
         self.adopt(state, ProducerId(answer.producer_id), ProducerEpoch(answer.producer_epoch), protocol);
-        state.phase = Phase::Idle;
+        let kept = answer.ongoing_txn_producer_id >= 0;
+        let prepared = || OpenTransaction { started: true, prepared: true, ..OpenTransaction::default() };
+        state.phase = if kept { Phase::Open(prepared()) } else { Phase::Idle };
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 
 /// The application protocol that a QUIC connection agrees on (`spec/transport-quic.md`).
 pub const ALPN: &[u8] = b"semel/1";
@@ -167,6 +168,13 @@ impl Dialer {
         opened.map_err(|error| error.at(endpoint))
     }
 
+    /// Opens a connection that speaks HTTP to `endpoint`, on TCP whatever its scheme is.
+    pub(super) async fn open_https(&self, endpoint: &Endpoint) -> Result<TlsStream<TcpStream>, ClientError> {
+        let mut tls = (*self.tls).clone();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        connect_tls(Arc::new(tls), endpoint).await.map_err(|error| error.at(endpoint))
+    }
+
     /// Takes leave of the brokers, so that they need not wait until the connections have been silent for too long.
     pub(super) async fn close(&self) {
         for (_, connection) in self.peers.lock().await.drain() {
@@ -180,10 +188,7 @@ impl Dialer {
     }
 
     async fn open_tls(&self, endpoint: &Endpoint) -> Result<Duplex, OpenError> {
-        let name = server_name(endpoint)?;
-        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        tcp.set_nodelay(true)?;
-        let stream = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?;
+        let stream = connect_tls(Arc::clone(&self.tls), endpoint).await?;
         Ok(Duplex::over(stream, self.frame_bytes_max))
     }
 
@@ -298,6 +303,16 @@ fn quic_transport() -> TransportConfig {
         .max_idle_timeout(IDLE.try_into().ok())
         .keep_alive_interval(Some(KEEP_ALIVE));
     config
+}
+
+async fn connect_tls(
+    tls: Arc<rustls::ClientConfig>,
+    endpoint: &Endpoint,
+) -> Result<TlsStream<TcpStream>, OpenError> {
+    let name = server_name(endpoint)?;
+    let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await?)
 }
 
 fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>, OpenError> {

@@ -26,6 +26,8 @@ pub struct Versions {
     endpoint: Endpoint,
     apis: BTreeMap<i16, VersionRange>,
     protocol: TransactionProtocol,
+    /// Whether it prepares transactions: then it serves [`KEEPS_PREPARED`] too.
+    prepares: bool,
 }
 
 impl Versions {
@@ -43,7 +45,9 @@ impl Versions {
         });
         let protocol =
             if known && implicit { TransactionProtocol::Implicit } else { TransactionProtocol::Explicit };
-        Versions { endpoint, apis: apis.collect(), protocol }
+        let apis: BTreeMap<i16, VersionRange> = apis.collect();
+        let prepares = apis.contains_key(&ApiKey::PrepareTxn.into());
+        Versions { endpoint, apis, protocol, prepares }
     }
 
     /// The transaction protocol to use with this broker.
@@ -54,7 +58,8 @@ impl Versions {
 
     /// The highest version of `api` that this client, the broker and `wanted` have in common.
     pub fn highest(&self, api: ApiKey, wanted: VersionRange) -> Result<i16, ClientError> {
-        let served = self.apis.get(&api.into()).copied();
+        let unlisted = api == ApiKey::InitProducerId && wanted == KEEPS_PREPARED && self.prepares;
+        let served = if unlisted { Some(KEEPS_PREPARED) } else { self.apis.get(&api.into()).copied() };
         let ours = api.versions().intersection(wanted);
         let common = ours.zip(served).and_then(|(ours, served)| ours.intersection(served));
         common.map(|common| common.max).ok_or_else(|| ClientError::UnsupportedVersion {
@@ -65,6 +70,10 @@ impl Versions {
         })
     }
 }
+
+/// The version of InitProducerId that takes a transactional id over with its prepared transaction (KIP-939). A broker that
+/// prepares transactions serves it, and does not list it (`spec/protocol.md`, "PrepareTxn").
+pub(super) const KEEPS_PREPARED: VersionRange = VersionRange { min: 6, max: 6 };
 
 /// No wish for any version in particular.
 pub(super) const ANY_VERSION: VersionRange = VersionRange { min: 0, max: i16::MAX };

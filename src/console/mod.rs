@@ -7,20 +7,33 @@
 
 mod pages;
 mod process;
+mod rows;
+mod status;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 use crate::broker::Broker;
-use crate::metrics::{Exposition, Family, Format, Unit};
+use crate::metrics::{Exposition, Family, Unit};
 use crate::net::{Budget, Budgets, NetMetrics, Principal};
 use crate::shard::Shard;
+use crate::store::StoreError;
+use crate::types::Timestamp;
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use survey::Survey;
+use tokio::sync::Mutex;
 
 /// The console. Cheap to clone: all clones are one.
 #[derive(Clone, Debug)]
-pub struct Console(Arc<Parts>);
+pub struct Console(Arc<Parts>, Arc<Mutex<Option<Surveyed>>>);
+
+/// The last look at the rows, and when it was.
+type Surveyed = (Instant, Arc<Survey>);
+
+/// A look at the rows that is no older than this is shown again: however many ask, there is one look a second at most.
+const SURVEY_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// What the console looks at, and who may look.
 #[derive(Debug)]
@@ -47,7 +60,7 @@ impl Console {
     #[must_use]
     pub fn new(parts: Parts) -> Console {
         process::start();
-        Console(Arc::new(parts))
+        Console(Arc::new(parts), Arc::default())
     }
 
     /// Says which port is listened on. Only the first call counts.
@@ -55,16 +68,31 @@ impl Console {
         let _ = self.0.port.set(port);
     }
 
-    /// All metrics as text.
-    fn metrics(&self, format: Format) -> String {
-        let mut out = Exposition::new(format);
-        self.write(&mut out);
-        out.finish()
+    /// Looks at the rows, on a thread that may wait for them; one look at a time.
+    async fn survey(&self) -> Result<Arc<Survey>, StoreError> {
+        let mut last = Arc::clone(&self.1).lock_owned().await;
+        if let Some((_, survey)) = last.as_ref().filter(|(at, _)| at.elapsed() < SURVEY_AGE_MAX) {
+            return Ok(Arc::clone(survey));
+        }
+        let shard = self.0.shard.clone();
+        // The lock goes with the look: it is not begun anew by others if whoever asked goes away.
+        let look = tokio::task::spawn_blocking(move || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            let now = Timestamp(i64::try_from(now).unwrap_or(i64::MAX));
+            let survey = Arc::new(Survey::look(&shard.view(), now)?);
+            *last = Some((Instant::now(), Arc::clone(&survey)));
+            Ok(survey)
+        });
+        match look.await {
+            Ok(survey) => survey,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
-    fn write(&self, out: &mut Exposition) {
+    fn write(&self, out: &mut Exposition, survey: &Survey) {
         self.write_build(out);
         self.0.shard.metrics().write(out);
+        survey.write(out);
         self.0.broker.metrics().write(out);
         self.0.net.write(out);
         self.write_budgets(out);

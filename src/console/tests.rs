@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::broker::{BrokerConfig, Endpoint};
+use crate::core::{Command, GroupMember, OffsetToCommit, Outcome, Reply};
 use crate::log::RealDisk;
-use crate::metrics::Kind;
+use crate::metrics::{Format, Kind};
 use crate::net::{Asked, Authority, Limits, Page, Pages as _, Status};
+use crate::shard::tests::{ask, create_topic, end, init, produce};
 use crate::shard::{Running, ShardLimits, start};
+use crate::types::{GroupId, LeaderEpoch, Offset, PartitionId, PartitionIndex};
 use std::fmt::Write as _;
 use tempfile::TempDir;
 
@@ -63,7 +66,7 @@ fn table(out: &Exposition) -> String {
 async fn the_specification_lists_what_is_told() {
     let world = world();
     let mut out = Exposition::new(Format::OpenMetrics);
-    world.console.write(&mut out);
+    world.console.write(&mut out, &Survey::default());
     let mut names: Vec<_> = out.families().iter().map(|family| family.name()).collect();
     names.sort_unstable();
     names.windows(2).for_each(|pair| assert_ne!(pair[0], pair[1], "each family once"));
@@ -97,6 +100,8 @@ async fn names_are_for_admins_and_readers_and_health_is_for_everybody() {
         assert_eq!(page.status, Status::Ok);
         assert!(String::from_utf8_lossy(&page.body).contains("\nsemel_block_durable "), "{page:?}");
     }
+    let refused = world.page("/status", "alice", Authority::User).await;
+    assert_eq!(refused.status, Status::Forbidden);
     for path in ["/", "/livez", "/readyz", "/version"] {
         assert_eq!(world.page(path, "alice", Authority::User).await.status, Status::Ok, "{path}");
     }
@@ -110,4 +115,91 @@ async fn names_are_for_admins_and_readers_and_health_is_for_everybody() {
         authority: Authority::User,
     };
     assert_eq!(console.page(asked).await.status, Status::Unavailable, "the shard has stopped");
+}
+
+/// Waits until the shard has shown what it was asked for, and looks at it.
+async fn looked(world: &World) -> Arc<Survey> {
+    *world.console.1.lock().await = None;
+    world.console.survey().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_look_at_the_rows_names_what_holds_back_readers_and_who_is_behind() {
+    let world = world();
+    let running = &world.running;
+    let topic = create_topic(running, "payments", 3).await;
+    let [first, second] = [0, 1].map(|index| PartitionId::new(topic, PartitionIndex(index)));
+    produce(running, first, None, None, 4).await.unwrap();
+    produce(running, second, None, None, 6).await.unwrap();
+    let holder = init(running, Some("transfer")).await;
+    produce(running, second, Some((holder, 0, true)), Some("transfer"), 2).await.unwrap();
+    let done = init(running, Some("done")).await;
+    produce(running, first, Some((done, 0, true)), Some("done"), 1).await.unwrap();
+    end(running, "done", done, Outcome::Abort).await.unwrap();
+    let commit = |partition, offset| OffsetToCommit {
+        partition,
+        offset: Offset(offset),
+        leader_epoch: LeaderEpoch(0),
+        metadata: String::new(),
+    };
+    for (group, offsets) in
+        [("fast", vec![commit(first, 6)]), ("slow", vec![commit(first, 1), commit(second, 2)])]
+    {
+        let member = GroupMember::nobody(GroupId::new(group));
+        let reply = ask(running, Command::CommitOffsets { member, offsets: offsets.clone() }, vec![]).await;
+        assert_eq!(reply, Reply::Each(vec![Ok(()); offsets.len()]));
+    }
+    let survey = looked(&world).await;
+    assert_eq!((survey.complete, survey.topics, survey.partitions, survey.blocked), (true, 1, 3, 1));
+    let [topic] = &survey.named_topics[..] else { panic!("{survey:?}") };
+    // A marker is an offset, too.
+    assert_eq!((topic.name.as_str(), topic.high_watermarks, topic.unstable), ("payments", 6 + 8, 2));
+    let [blocker] = &survey.blockers[..] else { panic!("{survey:?}") };
+    assert_eq!((blocker.topic.as_str(), blocker.partition, blocker.offset), ("payments", 1, Offset(6)));
+    assert_eq!(
+        (blocker.transactional_id.as_str(), blocker.producer, blocker.prepared),
+        ("transfer", holder.id, false)
+    );
+    assert_eq!((survey.ongoing.count, survey.prepared.count), (1, 0));
+    let lags: Vec<_> = survey.groups.named.iter().map(|lag| (lag.group.as_str(), lag.records)).collect();
+    assert_eq!(lags, [("slow", 5 + 6), ("fast", 0)]);
+    let page = world.page("/metrics", "root", Authority::Admin).await;
+    let text = String::from_utf8_lossy(&page.body);
+    for line in [
+        "semel_transactions_begun_total 2\n",
+        "semel_transactions_ended_total{outcome=\"aborted\",reason=\"requested\"} 1\n",
+        "semel_produce_batches_total{result=\"appended\"} 4\n",
+        "semel_group_lag{group=\"slow\"} 11\n",
+        "semel_lso_blocked_partitions 1\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let status = world.page("/status", "scraper", Authority::User).await;
+    let status: serde_json::Value = serde_json::from_slice(&status.body).unwrap();
+    assert_eq!(status["transactions"]["blockers"][0]["transactional_id"], "transfer");
+    assert_eq!(status["serving"], true);
+    end(running, "transfer", holder, Outcome::Commit).await.unwrap();
+    let survey = looked(&world).await;
+    assert_eq!((survey.blocked, survey.blockers.len(), survey.ongoing.count), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_producer_that_goes_on_unknown_is_counted() {
+    let world = world();
+    let running = &world.running;
+    let topic = create_topic(running, "payments", 1).await;
+    let partition = PartitionId::new(topic, PartitionIndex(0));
+    let unknown = init(running, None).await;
+    let started = async || {
+        let page = world.page("/metrics", "root", Authority::Admin).await;
+        let text = String::from_utf8_lossy(&page.body).into_owned();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("semel_produce_unknown_producer_starts_total "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    produce(running, partition, Some((unknown, 7, false)), None, 2).await.unwrap();
+    assert_eq!(started().await, 1);
+    produce(running, partition, Some((unknown, 9, false)), None, 2).await.unwrap();
+    produce(running, partition, Some((init(running, None).await, 0, false)), None, 2).await.unwrap();
+    assert_eq!(started().await, 1, "who is known, or begins at 0, is none");
 }

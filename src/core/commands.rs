@@ -5,9 +5,10 @@ mod groups;
 
 pub use groups::*;
 
-use super::events::Cut;
+use super::events::{Cut, RecordKey};
 use super::rows::{
-    AbortedKey, Identity, IdleProducerKey, IdleTransactionalIdKey, Outcome, ProducerKey, Timer, TopicConfig,
+    AbortedKey, Identity, IdleProducerKey, IdleTransactionalIdKey, KeyTransaction, Outcome, ProducerKey,
+    Timer, TopicConfig, TopicKey,
 };
 use crate::types::*;
 use std::collections::BTreeMap;
@@ -80,6 +81,8 @@ pub enum Command {
     ForgetOffsets { group: GroupId, partitions: Vec<PartitionId> },
     /// Abort the open transaction of a producer id because an operator says so.
     ForceAbort(ForceAbort),
+    /// Forget idempotency keys that are over.
+    ForgetKeys(ForgetKeys),
     /// Remove rows that speak of nothing any more: of deleted partitions, or of offsets below the log start.
     Sweep(Sweep),
     /// End the transaction of a transactional id because an operator says so.
@@ -111,6 +114,15 @@ pub struct Sweep {
     pub producers: Vec<ProducerKey>,
     /// Aborted ranges.
     pub aborted: Vec<AbortedKey>,
+}
+
+/// Idempotency keys whose window may be over, and transactions whose freed keys may be. Each is looked at again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ForgetKeys {
+    /// Keys.
+    pub keys: Vec<TopicKey>,
+    /// Transactions that were aborted.
+    pub freed: Vec<KeyTransaction>,
 }
 
 /// A topic to be created. Its id was drawn outside: the state machine draws nothing.
@@ -181,6 +193,9 @@ pub struct BatchFacts {
     pub max_timestamp: Timestamp,
     /// Its producer, if it has an identity.
     pub producer: Option<BatchProducer>,
+    /// The idempotency keys of its records, where the topic asks for them: at most
+    /// [`KEYS_PER_BATCH_MAX`](super::limits::KEYS_PER_BATCH_MAX).
+    pub keys: Vec<RecordKey>,
 }
 
 /// What a batch says of its producer.
@@ -357,13 +372,37 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
+/// Why a batch is not stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAppended {
+    /// The reason.
+    pub refusal: Refusal,
+    /// For [`Refusal::KeyAccepted`]: the records that are to blame, in their order.
+    pub keys: Vec<KeyConflict>,
+}
+
+impl From<Refusal> for NotAppended {
+    fn from(refusal: Refusal) -> NotAppended {
+        NotAppended { refusal, keys: Vec::new() }
+    }
+}
+
+/// A record whose idempotency key cannot be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyConflict {
+    /// The record's number in its batch.
+    pub record: u32,
+    /// Where the record is that bears the key; none: it is an earlier one of the same batch.
+    pub accepted_at: Option<(PartitionIndex, Offset)>,
+}
+
 /// What a command's sender is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// Done, or refused.
     Done(Result<(), Refusal>),
     /// Per batch, in the order of the request.
-    Produced(Vec<Result<Appended, Refusal>>),
+    Produced(Vec<Result<Appended, NotAppended>>),
     /// The identity to go on with.
     Identity(Result<Identity, Refusal>),
     /// The identity to go on with, and the prepared transaction that has been kept.
@@ -434,6 +473,17 @@ pub enum Refusal {
         "a timestamp is further from the broker's clock than message.timestamp.before.max.ms or message.timestamp.after.max.ms allow"
     )]
     InvalidTimestamp,
+    /// An idempotency key of the batch is accepted already, or stands twice in it.
+    #[error("an idempotency key of the batch is accepted already, or stands twice in it")]
+    KeyAccepted,
+    /// An idempotency key of the batch is held by an open transaction.
+    #[error("an idempotency key of the batch is held by an open transaction: try again when it has ended")]
+    KeyHeld,
+    /// The same, and the batch is in a transaction itself.
+    #[error(
+        "an idempotency key of the batch is held by another open transaction: abort this one, and try again"
+    )]
+    KeyHeldFromTransaction,
     /// An offset that the partition does not have yet.
     #[error("the offset is above the high watermark")]
     OffsetOutOfRange,

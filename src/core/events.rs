@@ -2,8 +2,8 @@
 //! An event carries everything its effect depends on, so that what an upgrade replays is facts, not questions.
 
 use super::rows::{
-    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, IdleSpan, Member, OperatorDecision,
-    Outcome, ProducerKey, TopicConfig, Totals,
+    AbortedKey, CommittedOffset, EndReason, GroupOffsetKey, Identity, IdleSpan, KeyTransaction, Member,
+    OperatorDecision, Outcome, ProducerKey, TopicConfig, TopicKey, Totals,
 };
 use crate::types::*;
 use crate::{codec, codec_enum};
@@ -101,6 +101,10 @@ pub enum Event {
     OffsetsForgotten { offsets: Vec<GroupOffsetKey> },
     /// A group's offsets are committed.
     OffsetsCommitted { offsets: Vec<(GroupOffsetKey, CommittedOffset)> },
+    /// A topic has taken the keys of a batch that has been appended.
+    KeysAccepted(KeysAccepted),
+    /// Keys, and the word that those of transactions are free, are forgotten.
+    KeysForgotten { keys: Vec<TopicKey>, freed: Vec<KeyTransaction> },
     /// Rows are gone whose partition is gone, and aborted ranges that end below the log start.
     RowsSwept { producers: Vec<ProducerKey>, aborted: Vec<AbortedKey> },
 }
@@ -191,6 +195,32 @@ pub struct ProducerAppend {
     pub transaction: Option<TxnNumber>,
 }
 codec!(ProducerAppend { identity, sequences, transaction });
+
+/// A topic has taken the keys of a batch that has been appended, in the same decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeysAccepted {
+    /// Where the batch is.
+    pub partition: PartitionId,
+    /// Its first record's offset.
+    pub base_offset: Offset,
+    /// The end of the keys' window.
+    pub until: ServedTime,
+    /// The transaction whose outcome decides, if the batch is in one.
+    pub transaction: Option<(TransactionalId, KeyTransaction)>,
+    /// The keys, each with the number of its record in the batch.
+    pub keys: Vec<RecordKey>,
+}
+codec!(KeysAccepted { partition, base_offset, until, transaction, keys });
+
+/// A record's idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordKey {
+    /// The record's number in its batch, from 0.
+    pub record: u32,
+    /// Its key.
+    pub key: IdempotencyKey,
+}
+codec!(RecordKey { record, key });
 
 /// Bytes of a marker's control batch. It has one record of one form, so its length never varies.
 pub const MARKER_BYTES: u32 = 78;
@@ -299,4 +329,6 @@ codec_enum!(Event {
     83 => MembersLeft { group, members },
     84 => GroupDeleted { group },
     85 => OffsetsForgotten { offsets },
+    120 => KeysAccepted(accepted),
+    121 => KeysForgotten { keys, freed },
 });

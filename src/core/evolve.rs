@@ -2,6 +2,7 @@
 //! depends on. The same code runs as a decision is made and as the log is replayed.
 
 mod groups;
+mod keys;
 
 use super::draft::{Draft, Need};
 use super::events::{BatchAppended, Enrolment, Event, MARKER_BYTES, MarkerWritten};
@@ -78,6 +79,7 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         | Event::GroupDeleted { .. } => groups::evolve(rows, at, event),
         Event::OffsetsForgotten { offsets } => removed::<CommittedOffset>(rows, offsets),
         Event::OffsetsCommitted { offsets } => offsets_committed(rows, offsets),
+        Event::KeysAccepted(_) | Event::KeysForgotten { .. } => keys::evolve(rows, event),
         Event::RowsSwept { producers, aborted } => {
             removed::<ProducerRow>(rows, producers)?;
             removed::<AbortedRow>(rows, aborted)
@@ -353,6 +355,7 @@ fn transaction_ended(
             }
         }
     }
+    keys::keys_resolved(rows, id, KeyTransaction { producer: ran_under.id, number }, outcome)?;
     outcome_known(rows, id, number, OutcomeRow { producer: ran_under, outcome, reason, operator: None });
     transactional_id_used(rows, id, Some(row.last_used), at);
     // Who was only too slow may go on (KIP-588); who was fenced by a new holder may not.

@@ -38,6 +38,13 @@ pub const PRODUCER_IDS_PER_RESERVATION: i64 = 1_000;
 /// Rows that one sweep may remove: a block and a fjall batch stay small beside those of clients.
 pub const SWEPT_ROWS_MAX: usize = 1_000;
 
+/// Idempotency keys of one batch: each is looked up and takes two rows. As many records of a hundred bytes fill a batch of
+/// the default size.
+pub const KEYS_PER_BATCH_MAX: usize = 10_000;
+
+/// Idempotency keys, and freed transactions, that one decision forgets: it reads and removes two rows for each.
+pub const KEYS_FORGOTTEN_MAX: usize = 1_000;
+
 /// The longest transactional id, in bytes: Kafka's wire format allows 32,767; a row key need not.
 pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1_024;
 

@@ -23,9 +23,9 @@ pub(crate) mod tests;
 
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndByOperator, EndTxn, Enrol, ExpireProducer,
-    ExpireRecords, ExpireTransactionalId, ForceAbort, InitProducerId, Kept, NewTopic, Now, OffsetToCommit,
-    PrepareTxn, Produce, ProduceBatch, Protocol, Refusal, Reply, StageOffsets, Sweep, TransactionalProducer,
-    TwoPhase,
+    ExpireRecords, ExpireTransactionalId, ForceAbort, ForgetKeys, InitProducerId, Kept, KeyConflict,
+    NewTopic, NotAppended, Now, OffsetToCommit, PrepareTxn, Produce, ProduceBatch, Protocol, Refusal, Reply,
+    StageOffsets, Sweep, TransactionalProducer, TwoPhase,
 };
 pub use commands::{
     GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,
@@ -34,8 +34,8 @@ pub use commands::{
 pub use decide::{Decided, clock_stepped, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};
 pub use events::{
-    BatchAppended, Compacted, CompactedRange, Cut, CutReason, Enrolment, Event, MARKER_BYTES, MarkerWritten,
-    ProducerAppend,
+    BatchAppended, Compacted, CompactedRange, Cut, CutReason, Enrolment, Event, KeysAccepted, MARKER_BYTES,
+    MarkerWritten, ProducerAppend, RecordKey,
 };
 pub use evolve::evolve;
 pub use rows::{
@@ -46,6 +46,10 @@ pub use rows::{
     PendingOffsetKey, PendingOffsetRow, Prepared, ProducerIdsRow, ProducerKey, ProducerOwnerRow, ProducerRow,
     REMEMBERED_BATCHES, RememberedBatch, Row, RowKey, RowValue, Timer, TopicConfig, TopicNameRow, TopicRow,
     Totals, TransactionRow, TransactionState,
+};
+pub use rows::{
+    FreedKeysEndKey, FreedKeysEndRow, FreedKeysRow, KeyEndKey, KeyEndRow, KeyHolderRow, KeyRow, KeyStanding,
+    KeyTransaction, TopicKey,
 };
 pub use rows::{
     GroupRow, GroupState, InitialDelay, Joiner, Joining, Member, MemberProtocol, MembersRow, RebalanceRow,

@@ -56,6 +56,13 @@ mutants! {
     DeadlineLost: "deadlines are lost at a restart (D2)",
     OffsetsBeforeOutcome: "offsets sent with a transaction are visible at once",
     OffsetsKeptOnAbort: "offsets sent with a transaction take effect when it aborts",
+    // Idempotency keys.
+    AcceptedKeyTaken: "a key that is accepted is accepted again (K2)",
+    HeldKeyTaken: "a key that another transaction holds is taken (K5)",
+    KeyOutsideTransaction: "a key counts as accepted whatever becomes of its transaction (K4)",
+    KeysFreedOnCommit: "the keys of a transaction that commits are free (K4)",
+    KeysKeptOnAbort: "the keys of a transaction that aborts stay taken (K4)",
+    KeyForgottenTooEarly: "a key is forgotten before its window is over (K6)",
     // Reading.
     LsoOffByOne: "the last stable offset is one too high",
     LsoOverlooksOthers: "the end of one transaction moves the last stable offset past others that are open",

@@ -1,8 +1,10 @@
 //! The rows: semel's state, as the fold of its events. A row is found by its key alone; `decide` reads no ranges.
 
 mod groups;
+mod keys;
 
 pub use groups::*;
+pub use keys::*;
 
 use super::limits::IDLE_SPAN;
 use super::mutant::{Mutant, mutated};
@@ -105,6 +107,16 @@ rows! {
     IdleProducer[IdleProducerKey] => IdleProducerRow,
     /// How one of a transactional id's newest transactions ended.
     Outcome[OutcomeKey] => OutcomeRow,
+    /// A key that has been taken in a topic.
+    IdempotencyKey[TopicKey] => KeyRow,
+    /// When a key's window ends.
+    KeyEnd[KeyEndKey] => KeyEndRow,
+    /// The keys that a transaction took are free.
+    FreedKeys[KeyTransaction] => FreedKeysRow,
+    /// When the last window among them ends.
+    FreedKeysEnd[FreedKeysEndKey] => FreedKeysEndRow,
+    /// The open transaction of a transactional id that has taken keys.
+    KeyHolder[TransactionalId] => KeyHolderRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
     /// Volatile: a transactional id's newest connection to one kind of coordinator.

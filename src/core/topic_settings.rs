@@ -50,6 +50,15 @@ pub const TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
 /// One hour.
 pub const TIMESTAMP_AFTER_MAX_MS_DEFAULT: i64 = 60 * 60 * 1000;
 
+/// `semel.idempotency.key.header`: the header whose value is a record's idempotency key; the empty name is none.
+pub const KEY_HEADER: &str = "semel.idempotency.key.header";
+/// `semel.idempotency.window.ms`: for how long a key is accepted only once, in served time.
+pub const KEY_WINDOW_MS: &str = "semel.idempotency.window.ms";
+/// Seven days.
+pub const KEY_WINDOW_MS_DEFAULT: i64 = 7 * 24 * 60 * 60 * 1000;
+/// A year and a day: each key takes a few hundred bytes of disk for as long.
+pub const KEY_WINDOW_MS_MAX: i64 = 366 * 24 * 60 * 60 * 1000;
+
 /// A number among the settings. It was checked when it was set; what cannot be read counts as not set.
 fn number(config: &TopicConfig, name: &str, default: i64) -> i64 {
     config.get(name).and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -126,6 +135,19 @@ impl TopicRow {
     pub fn is_past_retention(&self, newest: Timestamp, now: Timestamp) -> bool {
         let age = u128::try_from(now.0.saturating_sub(newest.0)).unwrap_or(0);
         newest != Timestamp::NONE && self.retention_time().is_some_and(|kept| age > kept.as_millis())
+    }
+
+    /// The header that bears the idempotency keys of the topic's records, if it asks for them.
+    #[must_use]
+    pub fn key_header(&self) -> Option<&str> {
+        self.config.get(KEY_HEADER).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// For how long an idempotency key is accepted only once.
+    #[must_use]
+    pub fn idempotency_window(&self) -> Duration {
+        let millis = number(&self.config, KEY_WINDOW_MS, KEY_WINDOW_MS_DEFAULT);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
     /// Whether records get the time of their append instead of their own.

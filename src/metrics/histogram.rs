@@ -90,6 +90,16 @@ impl Histogram {
         self.sum.load(Ordering::Relaxed) as f64 / self.scale.per_unit
     }
 
+    /// The lowest bound at or below which this share of all values lies; none if there are none, or it lies above all
+    /// bounds.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share of a count")]
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = self.count() as f64 * share;
+        let found = self.cumulative().find(|(_, below)| *below > 0 && *below as f64 >= wanted);
+        found.map(|(bound, _)| bound).filter(|bound| bound.is_finite())
+    }
+
     /// The buckets' bounds in the unit that is told, with how many values lie at or below each; above the last bound lies
     /// infinity. What is counted meanwhile may be in the sum and not in a bucket.
     #[expect(clippy::cast_precision_loss, reason = "bounds are told as floating-point numbers")]
@@ -132,5 +142,9 @@ mod tests {
         assert!((histogram.sum() - 1.5).abs() < 1e-9);
         assert!(histogram.cumulative().any(|bucket| bucket == (5.0, 1)));
         assert!(histogram.cumulative().any(|bucket| bucket == (1.0, 0)));
+        assert_eq!(histogram.quantile(0.5), Some(5.0));
+        (0..9).for_each(|_| histogram.observe(1));
+        assert_eq!((histogram.quantile(0.9), histogram.quantile(0.91)), (Some(0.0001), Some(5.0)));
+        assert_eq!(Histogram::new(&TIMES).quantile(0.5), None);
     }
 }

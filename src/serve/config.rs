@@ -176,6 +176,7 @@ impl Reader<'_> {
             producer_id_expiration: self.seconds("producer-id-expiration")?,
             retention_check: Duration::from_millis(self.number("retention-check-ms", 1)?),
             offsets_retention: Duration::from_secs(60 * self.number("offsets-retention", 1)?),
+            trace: self.optional("trace").map(PathBuf::from),
             store,
             space,
             ..defaults

@@ -52,7 +52,7 @@ pub enum ServeError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// The shard has failed. What was acknowledged is durable; the next start recovers it.
-    #[error("semel has to stop: {0}")]
+    #[error("semel has to stop: {0}; what was acknowledged is durable: {advice}", advice = .0.advice())]
     Stopped(#[from] StopReason),
     /// The system refuses something.
     #[error("{what}: {source}")]

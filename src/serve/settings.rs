@@ -220,6 +220,12 @@ pub const SETTINGS: &[Setting] = &[
         "What is logged, as error, warn, info, debug or per module",
     ),
     setting("log-format", "text|json", "text", "How it is logged"),
+    setting(
+        "trace",
+        "FILE",
+        "",
+        "For work on semel itself: notes down each step, to be held against the formal specification; slow, and bounded in size",
+    ),
 ];
 
 /// Where a value comes from.

@@ -1,6 +1,7 @@
 //! The block that is being decided: frames for the log, and what has to happen once it is durable.
 
 use super::payload::{index_entry, marker_batch, rewrite};
+use super::trace::Awaited;
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::{Drafted, Event, Now, Reply, RowKey};
 use crate::log::{At, Block, BlockBuilder, PlaceInBlock};
@@ -14,7 +15,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// A reply that waits until what it speaks of is durable.
-pub(super) type HeldReply = (oneshot::Sender<Reply>, Reply);
+#[derive(Debug)]
+pub(super) struct HeldReply {
+    pub(super) to: oneshot::Sender<Reply>,
+    pub(super) reply: Reply,
+    /// Its number, if steps are traced.
+    pub(super) traced: Option<Awaited>,
+}
 
 /// Why a decision does not go into the open block.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use super::handle::Ask;
 use super::limits::ShardLimits;
 use super::metrics::Marks;
 use super::table::Table;
+use super::trace::{Awaited, Trace};
 use super::waiting::Waiting;
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::{
@@ -34,6 +35,8 @@ pub(super) trait Ports {
     fn load(&mut self, rows: Vec<RowKey>);
     /// Show readers a new view, in which these partitions have changed.
     fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]);
+    /// Where steps are noted down, if they are.
+    fn trace(&mut self) -> Option<&mut Trace>;
     /// Count a decision. `table` has the rows as they were before it.
     fn count(&mut self, _command: &Command, _reply: Option<&Reply>, _drafted: &Drafted, _table: &Table) {}
 }
@@ -95,8 +98,11 @@ pub(super) struct Begin {
 }
 
 impl<P: Ports> Engine<P> {
-    pub(super) fn new(ports: P, limits: ShardLimits, begin: Begin) -> Engine<P> {
+    pub(super) fn new(mut ports: P, limits: ShardLimits, begin: Begin) -> Engine<P> {
         let Begin { identity, table, cursor, last, view, deadlines } = begin;
+        if let Some(trace) = ports.trace() {
+            trace.recovered(last);
+        }
         Engine {
             ports,
             limits,
@@ -188,23 +194,36 @@ impl<P: Ports> Engine<P> {
         let Some(Writing { sealed, applied, length }) = self.writing.take() else { return };
         let SealedBlock { layer, partitions, replies, .. } = sealed;
         self.durable = layer.last();
+        if let Some(trace) = self.ports.trace() {
+            trace.durable(self.durable);
+        }
         self.view = Arc::new(self.view.with_layer(Arc::clone(&layer)));
-        self.ports.publish(Arc::clone(&self.view), &partitions);
+        self.publish(Arc::clone(&self.view), &partitions);
         self.ports.apply(layer, applied, length);
-        for (to, reply) in replies {
-            // Whoever asked may be gone; what was decided stays decided.
-            let _ = to.send(reply);
-        }
         let later = self.held.split_off(&self.durable.next());
-        for (to, reply) in std::mem::replace(&mut self.held, later).into_values().flatten() {
-            let _ = to.send(reply);
+        let observed = std::mem::replace(&mut self.held, later).into_values().flatten();
+        replies.into_iter().chain(observed).for_each(|held| self.release(held));
+    }
+
+    fn release(&mut self, HeldReply { to, reply, traced }: HeldReply) {
+        if let (Some(trace), Some(number)) = (self.ports.trace(), traced) {
+            trace.released(number);
         }
+        // Whoever asked may be gone; what was decided stays decided.
+        let _ = to.send(reply);
+    }
+
+    fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]) {
+        if let Some(trace) = self.ports.trace() {
+            trace.published(&view);
+        }
+        self.ports.publish(view, changed);
     }
 
     /// The store has been changed in what says where things lie: `base` is a view of it as it is now.
     pub(super) fn rebased(&mut self, base: &ReadView) {
         self.view = Arc::new(self.view.rebased(base, base.durable()));
-        self.ports.publish(Arc::clone(&self.view), &[]);
+        self.publish(Arc::clone(&self.view), &[]);
     }
 
     /// Blocks up to `applied` are in the store, and `base` is a view that has them.
@@ -212,7 +231,10 @@ impl<P: Ports> Engine<P> {
         self.applied = applied;
         self.backlog.retain(|(block, _)| *block > applied);
         self.view = Arc::new(self.view.rebased(base, applied));
-        self.ports.publish(Arc::clone(&self.view), &[]);
+        self.publish(Arc::clone(&self.view), &[]);
+        if let Some(trace) = self.ports.trace() {
+            trace.evolved(applied);
+        }
         self.table.evict(applied);
     }
 
@@ -270,26 +292,18 @@ impl<P: Ports> Engine<P> {
     /// Takes a decision into the open block, or holds its replies until what they speak of is durable.
     fn take(&mut self, ask: Ask, decided: Decided, now: Now) {
         let connection = ask.connection;
-        let Decided { reply, mut drafted } = decided;
-        if drafted.events.is_empty() {
-            self.ports.count(&ask.command, reply.as_ref(), &drafted, &self.table);
-            let answered = std::mem::take(&mut drafted.answered);
-            let observed = drafted.observed;
-            self.take_rows(drafted, BlockNumber::ZERO);
-            for (to, reply) in self.addressed(ask, reply, answered) {
-                self.reply_after(observed, to, reply);
+        if decided.drafted.events.is_empty() {
+            let observed = decided.drafted.observed;
+            for held in self.take_decided(ask, decided, None) {
+                self.reply_after(observed, held);
             }
             return self.waiting.done(connection);
         }
-        match self.open_block(now).push(&drafted, &ask.batches) {
+        match self.open_block(now).push(&decided.drafted, &ask.batches) {
             Ok(()) => {
-                let number = self.decided;
-                self.ports.count(&ask.command, reply.as_ref(), &drafted, &self.table);
-                let answered = std::mem::take(&mut drafted.answered);
-                self.take_rows(drafted, number);
-                let mut replies = self.addressed(ask, reply, answered);
+                let mut replies = self.take_decided(ask, decided, Some(self.decided));
                 if mutated(Mutant::ReplyBeforeFsync) {
-                    replies.drain(..).for_each(|(to, reply)| drop(to.send(reply)));
+                    replies.drain(..).for_each(|held| self.release(held));
                 }
                 if let Some(open) = &mut self.open {
                     open.replies.extend(replies);
@@ -306,24 +320,36 @@ impl<P: Ports> Engine<P> {
         self.waiting.done(connection);
     }
 
+    /// Takes what a decision, logged in `block` if it has events, has made of the rows; gives its replies.
+    fn take_decided(&mut self, ask: Ask, decided: Decided, block: Option<BlockNumber>) -> Vec<HeldReply> {
+        self.ports.count(&ask.command, decided.reply.as_ref(), &decided.drafted, &self.table);
+        let trace = self.ports.trace();
+        let traced = trace.and_then(|trace| trace.decided(&self.table, &ask.command, &decided, block));
+        let Decided { reply, mut drafted } = decided;
+        let answered = std::mem::take(&mut drafted.answered);
+        self.take_rows(drafted, block.unwrap_or(BlockNumber::ZERO));
+        self.addressed(ask, reply, answered, traced)
+    }
+
     /// The replies of one decision with those they go to; a request that has to wait is kept until it is answered.
     fn addressed(
         &mut self,
         ask: Ask,
         reply: Option<Reply>,
         answered: Vec<(RequestId, Reply)>,
+        traced: Option<Awaited>,
     ) -> Vec<HeldReply> {
         let mut replies = Vec::with_capacity(1 + answered.len());
         match (reply, ask.command.request()) {
-            (Some(reply), _) => replies.push((ask.reply, reply)),
+            (Some(reply), _) => replies.push(HeldReply { to: ask.reply, reply, traced }),
             (None, Some(request)) => drop(self.awaited.insert(request, ask.reply)),
             // Whoever asked sees that no reply comes.
             (None, None) => tracing::error!(command = ?ask.command, "not answered; this is a defect"),
         }
         let waiting = answered.into_iter();
-        replies.extend(
-            waiting.filter_map(|(request, reply)| self.awaited.remove(&request).map(|to| (to, reply))),
-        );
+        replies.extend(waiting.filter_map(|(request, reply)| {
+            self.awaited.remove(&request).map(|to| HeldReply { to, reply, traced: None })
+        }));
         replies
     }
 
@@ -347,11 +373,11 @@ impl<P: Ports> Engine<P> {
         self.deadlines.extend(deadline.map(|deadline| (deadline, timer.clone())));
     }
 
-    fn reply_after(&mut self, block: BlockNumber, to: oneshot::Sender<Reply>, reply: Reply) {
+    fn reply_after(&mut self, block: BlockNumber, held: HeldReply) {
         if block <= self.durable || mutated(Mutant::RefusalDoesNotWait) {
-            let _ = to.send(reply);
+            self.release(held);
         } else {
-            self.held.entry(block).or_default().push((to, reply));
+            self.held.entry(block).or_default().push(held);
         }
     }
 
@@ -376,12 +402,11 @@ impl<P: Ports> Engine<P> {
             // A block's limit is a quarter of a segment at most.
             Err(error) => return tracing::error!(%error, "a block has no place; this is a defect"),
         };
-        let table = &self.table;
-        let sealed = open.seal(at, self.durable, |key| table.row(key));
+        let sealed = open.seal(at, self.durable, |key| self.table.row(key));
         self.backlog.push((sealed.layer.last(), sealed.layer.len()));
         if mutated(Mutant::WatermarkBeforeFsync) {
             let early = self.view.with_layer(Arc::clone(&sealed.layer));
-            self.ports.publish(Arc::new(early), &[]);
+            self.publish(Arc::new(early), &[]);
         }
         let placed = PlacedBlock { block: sealed.block.clone(), at };
         let applied = Applied { checkpoint: placed.checkpoint(), served: sealed.now.served };

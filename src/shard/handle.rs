@@ -5,7 +5,7 @@ use super::upkeep::Pressure;
 use super::watch::{Watch, Watchers};
 use crate::core::{Command, Reply};
 use crate::log::{Place, ReadError, Reader};
-use crate::store::ReadView;
+use crate::store::{Database, ReadView};
 use crate::types::{ConnectionId, PartitionId};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -70,6 +70,7 @@ pub struct Shard {
     reader: Arc<Reader>,
     pressure: Pressure,
     metrics: Arc<ShardMetrics>,
+    store: Database,
 }
 
 impl Shard {
@@ -80,8 +81,16 @@ impl Shard {
         reader: Arc<Reader>,
         pressure: Pressure,
         metrics: Arc<ShardMetrics>,
+        store: Database,
     ) -> Shard {
-        Shard { asks, view, watchers, reader, pressure, metrics }
+        Shard { asks, view, watchers, reader, pressure, metrics, store }
+    }
+
+    /// Whether a read of a view may wait for the disk now, because the store is writing tables: such a read is not for an
+    /// async thread.
+    #[must_use]
+    pub fn reads_may_wait(&self) -> bool {
+        self.store.is_rewriting()
     }
 
     /// What the shard counts.

@@ -1,6 +1,7 @@
 //! The limits of a shard, in one place, each with its reason.
 
 use crate::store::StoreLimits;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The limits of a shard.
@@ -39,6 +40,8 @@ pub struct ShardLimits {
     pub stop: Duration,
     /// How long the offsets of an empty group are kept, in served time (Kafka's `offsets.retention.minutes`).
     pub offsets_retention: Duration,
+    /// Where each step is noted down, for those who check it against the specification; nowhere by default.
+    pub trace: Option<PathBuf>,
     /// The row store's own limits.
     pub store: StoreLimits,
     /// How the log's space is kept.
@@ -145,6 +148,7 @@ impl Default for ShardLimits {
             retention_check: Duration::from_secs(300),
             stop: Duration::from_secs(10),
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            trace: None,
             store: StoreLimits::default(),
             space: SpaceLimits::default(),
         }

@@ -2,8 +2,8 @@
 
 use super::table::Table;
 use crate::core::{
-    Appended, Command, Drafted, EndReason, Event, Outcome, ProducerRow, RebalanceRow, Refusal, Reply, Row,
-    RowKey, RowValue, SessionsRow, Timer, TransactionRow,
+    Appended, Command, Drafted, EndReason, Event, NotAppended, Outcome, ProducerRow, RebalanceRow, Refusal,
+    Reply, Row, RowKey, RowValue, SessionsRow, Timer, TransactionRow,
 };
 use crate::metrics::{COUNTS, Counter, Exposition, Family, Gauge, Histogram, SIZES, TIMES, Unit};
 use crate::types::{BlockNumber, Sequence};
@@ -90,7 +90,7 @@ struct MarkMetrics {
 
 #[derive(Debug, Default)]
 struct ProduceMetrics {
-    batches: [Counter; 6],
+    batches: [Counter; 8],
     records: Counter,
     bytes: Counter,
     unknown_starts: Counter,
@@ -181,17 +181,27 @@ impl Default for ShardMetrics {
 }
 
 /// What has become of a batch, in the order of `ProduceMetrics::batches`.
-const RESULTS: [&str; 6] =
-    ["appended", "duplicate", "out_of_order", "duplicate_sequence", "fenced", "refused"];
+const RESULTS: [&str; 8] = [
+    "appended",
+    "duplicate",
+    "out_of_order",
+    "duplicate_sequence",
+    "fenced",
+    "key_accepted",
+    "key_held",
+    "refused",
+];
 
-fn result_of(answer: &Result<Appended, Refusal>) -> usize {
-    match answer {
+fn result_of(answer: &Result<Appended, NotAppended>) -> usize {
+    match answer.as_ref().map_err(|not| not.refusal) {
         Ok(Appended { duplicate: false, .. }) => 0,
         Ok(Appended { duplicate: true, .. }) => 1,
         Err(Refusal::OutOfOrderSequence) => 2,
         Err(Refusal::DuplicateSequence) => 3,
         Err(Refusal::StaleEpoch | Refusal::Fenced) => 4,
-        Err(_) => 5,
+        Err(Refusal::KeyAccepted) => 5,
+        Err(Refusal::KeyHeld | Refusal::KeyHeldFromTransaction) => 6,
+        Err(_) => 7,
     }
 }
 
@@ -325,6 +335,12 @@ impl ShardMetrics {
     pub fn writing_for(&self) -> Option<Duration> {
         let begun = self.log.writing.begun.load(Ordering::Relaxed);
         (begun != 0).then(|| self.log.writing.origin.elapsed().saturating_sub(Duration::from_nanos(begun)))
+    }
+
+    /// A time that this share of all blocks took at most to become durable; none if none has, or it is above all bounds.
+    #[must_use]
+    pub fn write_quantile(&self, share: f64) -> Option<f64> {
+        self.log.write.quantile(share)
     }
 
     /// Row changes that are not in the store yet.

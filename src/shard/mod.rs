@@ -16,12 +16,13 @@ mod rebuild;
 mod replay;
 mod start;
 mod table;
+pub(crate) mod trace;
 mod upkeep;
 mod waiting;
 mod watch;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use handle::{Answer, Origin, Shard, ShardStopped};
 pub use limits::{ShardLimits, SpaceLimits};

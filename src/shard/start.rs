@@ -8,9 +8,10 @@ use super::metrics::ShardMetrics;
 use super::rebuild::{ROWS, RebuildError, Sources, complete_made_anew};
 use super::replay::replay;
 use super::table::Table;
+use super::trace::{self, Trace};
 use super::upkeep::{
-    Compact, Duty, ExpireIdle, ExpireOffsets, FreeSegments, Ground, GroundStart, MoveLive, Pressure,
-    Retention, SurveySpace, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+    Compact, Duty, ExpireIdle, ExpireOffsets, ForgetKeys, FreeSegments, Ground, GroundStart, MoveLive,
+    Pressure, Retention, SurveySpace, SweepRows, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::mutant::{Mutant, mutated};
@@ -25,6 +26,8 @@ use crate::store::{
 use crate::types::codec::CodecError;
 use crate::types::{BlockNumber, ConnectionId, PartitionId, ServedTime, Timestamp};
 use arc_swap::ArcSwap;
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
@@ -95,6 +98,30 @@ pub enum StopReason {
     Panic,
 }
 
+impl StopReason {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        let disk = match self {
+            StopReason::Log(WriteError::Disk { source, .. }) | StopReason::Mark(StopError::Disk(source)) => {
+                Some(source.source.kind())
+            }
+            StopReason::Store(error) => error.io_kind(),
+            _ => None,
+        };
+        match (self, disk) {
+            (_, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) => {
+                "make room on the file system of the data directory and start semel again"
+            }
+            (_, Some(_)) => {
+                "see what the system's log says of the disk, and start semel again once it can be relied on"
+            }
+            (StopReason::Panic, None) => "start semel again, and report it",
+            _ => "start semel again; if it comes back, the lines above in the log say more",
+        }
+    }
+}
+
 /// A shard that serves.
 #[derive(Debug)]
 pub struct Running {
@@ -131,7 +158,7 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
     let lock = DirectoryLock::take(dir)?;
     let log_dir = dir.join("log");
     disk.create_dir(&log_dir)
-        .map_err(|source| StartError::Io { what: "the log's directory".into(), source })?;
+        .map_err(|source| StartError::Io { what: format!("the directory {}", log_dir.display()), source })?;
     let snapshots = Snapshots::open(Arc::clone(&disk), dir.join("snapshots"))?;
     let snapshot = snapshots.newest()?;
     let options = log_options(dir, limits);
@@ -243,6 +270,7 @@ struct Threads {
     loads: threads::Sender<Vec<RowKey>>,
     view: Arc<ArcSwap<ReadView>>,
     watchers: Arc<Watchers>,
+    trace: Option<Trace>,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -278,6 +306,9 @@ impl Ports for Threads {
         self.view.store(view);
         self.watchers.wake(changed.iter().copied());
     }
+    fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_mut()
+    }
     fn count(&mut self, command: &Command, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
         self.metrics.decided(command, reply, drafted, table);
     }
@@ -291,6 +322,22 @@ fn spawn<T: Send + 'static>(
     thread.spawn(work).map_err(|source| StartError::Io { what: format!("the thread {name}"), source })
 }
 
+/// A thread beside the loop. If it panics, the loop is told: it would wait for ever for what the thread was to do.
+pub(super) fn spawn_beside(
+    name: &str,
+    signals: &Signals,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let signals = signals.clone();
+    spawn(name, move || {
+        // What it was changing is not looked at again by anybody but the next start.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            let _ = signals.send(Signal::Failed(StopReason::Panic));
+            resume_unwind(panic);
+        }
+    })
+}
+
 fn run(
     lock: DirectoryLock,
     store: Database,
@@ -301,6 +348,7 @@ fn run(
     space: Space,
 ) -> Result<Running, StartError> {
     let Log { cursor, writer, reader, last, segments, .. } = log;
+    let trace = open_trace(limits.trace.as_deref())?;
     let pressure = Pressure::default();
     let first_view = Arc::new(store.view(last));
     let deadlines = timers(&first_view)?;
@@ -317,6 +365,7 @@ fn run(
         Arc::clone(&reader),
         pressure.clone(),
         Arc::clone(&metrics),
+        store.clone(),
     );
     let recycler = writer.recycler();
     let ground = GroundStart {
@@ -346,12 +395,14 @@ fn run(
         loads,
         view,
         watchers,
+        trace,
         metrics: Arc::clone(&metrics),
     };
     let engine = Engine::new(ports, limits.clone(), begin);
 
     let (upkeep, upkeep_runtime) = (Upkeep::new(shard.clone(), clock, duties), runtime()?);
-    let keeping = spawn("semel-upkeep", move || upkeep_runtime.block_on(upkeep.run(signals)))?;
+    let keeping =
+        spawn_beside("semel-upkeep", &signals.clone(), move || upkeep_runtime.block_on(upkeep.run(signals)))?;
 
     let runtime = runtime()?;
     let (stop, stopped) = oneshot::channel();
@@ -368,6 +419,14 @@ fn run(
         form_cluster(&running.shard);
     }
     Ok(running)
+}
+
+fn open_trace(path: Option<&Path>) -> Result<Option<Trace>, StartError> {
+    let opened = path.map(|path| {
+        let what = || format!("the trace {}", path.display());
+        trace::file(path).map(Trace::new).map_err(|source| StartError::Io { what: what(), source })
+    });
+    opened.transpose()
 }
 
 /// The threads beside the loop, and the queues to them.
@@ -389,16 +448,19 @@ impl Beside {
     ) -> Result<Beside, StartError> {
         let (blocks, block_queue) = threads::channel();
         let (end_of_log, to_engine) = (log.clone(), signals.clone());
-        let writing = spawn("semel-log", move || write_blocks(&end_of_log, &block_queue, &to_engine))?;
+        let writing =
+            spawn_beside("semel-log", signals, move || write_blocks(&end_of_log, &block_queue, &to_engine))?;
         let (layers, layer_queue) = threads::channel();
         let (applied, limits, to_engine) = (store.clone(), limits.clone(), signals.clone());
         let counted = Arc::clone(metrics);
-        let applying = spawn("semel-rows", move || {
+        let applying = spawn_beside("semel-rows", signals, move || {
             apply_layers(&applied, &limits, &layer_queue, &to_engine, &counted.rows);
         })?;
         let (loads, load_queue) = threads::channel();
         let (loaded, to_engine, counted) = (store.clone(), signals.clone(), Arc::clone(metrics));
-        spawn("semel-load", move || load_rows(&loaded, &load_queue, &to_engine, &counted.rows))?;
+        spawn_beside("semel-load", signals, move || {
+            load_rows(&loaded, &load_queue, &to_engine, &counted.rows)
+        })?;
         Ok(Beside { blocks, layers, loads, writing, applying })
     }
 }
@@ -436,6 +498,7 @@ impl Space {
             Box::new(SweepRows::default()),
             Box::new(ExpireIdle::transactional_ids(limits.transactional_id_expiration)),
             Box::new(ExpireIdle::producers(limits.producer_id_expiration)),
+            Box::new(ForgetKeys::default()),
             Box::new(Retention::every(limits.retention_check)),
             Box::new(ExpireOffsets::new(limits.offsets_retention)),
             Box::new(TrimIndex::new(ground.clone())),

@@ -9,6 +9,7 @@ mod history;
 mod mutants;
 mod power;
 mod space;
+pub(crate) mod traces;
 mod workload;
 
 use super::*;
@@ -31,11 +32,11 @@ fn open(dir: &Path) -> Running {
     start(dir, Arc::new(RealDisk), &limits()).unwrap()
 }
 
-async fn ask(running: &Running, command: Command, batches: Vec<Bytes>) -> Reply {
+pub(crate) async fn ask(running: &Running, command: Command, batches: Vec<Bytes>) -> Reply {
     running.shard.ask(&Origin::new(CLIENT), command, batches).await.unwrap().await.unwrap()
 }
 
-async fn create_topic(running: &Running, name: &str, partitions: u32) -> TopicId {
+pub(crate) async fn create_topic(running: &Running, name: &str, partitions: u32) -> TopicId {
     let id = TopicId(Uuid::new_v4());
     let topic = NewTopic { id, name: TopicName::new(name).unwrap(), partitions, config: TopicConfig::new() };
     let reply = ask(running, Command::CreateTopic { topic, validate_only: false }, vec![]).await;
@@ -70,11 +71,12 @@ fn batch(producer: Option<(Identity, i32, bool)>, records: u32) -> (BatchFacts, 
         oldest_timestamp: Timestamp(1000),
         max_timestamp: Timestamp(1000),
         producer,
+        keys: Vec::new(),
     };
     (facts, bytes)
 }
 
-async fn produce(
+pub(crate) async fn produce(
     running: &Running,
     partition: PartitionId,
     producer: Option<(Identity, i32, bool)>,
@@ -88,12 +90,12 @@ async fn produce(
         batches: vec![ProduceBatch { partition, batch: facts }],
     };
     match ask(running, Command::Produce(produce), vec![bytes]).await {
-        Reply::Produced(mut answers) => answers.remove(0),
+        Reply::Produced(mut answers) => answers.remove(0).map_err(|refused| refused.refusal),
         other => panic!("{other:?}"),
     }
 }
 
-async fn init(running: &Running, id: Option<&str>) -> Identity {
+pub(crate) async fn init(running: &Running, id: Option<&str>) -> Identity {
     let init = InitProducerId {
         transactional_id: id.and_then(TransactionalId::new).map(|id| (id, CLIENT)),
         timeout: std::time::Duration::from_secs(60),
@@ -106,7 +108,12 @@ async fn init(running: &Running, id: Option<&str>) -> Identity {
     }
 }
 
-async fn end(running: &Running, id: &str, identity: Identity, outcome: Outcome) -> Result<Identity, Refusal> {
+pub(crate) async fn end(
+    running: &Running,
+    id: &str,
+    identity: Identity,
+    outcome: Outcome,
+) -> Result<Identity, Refusal> {
     let producer = TransactionalProducer {
         transactional_id: TransactionalId::new(id).unwrap(),
         identity,
@@ -271,7 +278,7 @@ async fn decisions_that_do_not_fit_into_a_block_wait_for_the_next_in_order() {
     }
     for (number, answer) in answers.into_iter().enumerate() {
         let Reply::Produced(appended) = answer.await.unwrap() else { panic!("another reply") };
-        assert_eq!(appended[0].unwrap().base_offset.0, i64::try_from(number).unwrap() * 3_000);
+        assert_eq!(appended[0].clone().unwrap().base_offset.0, i64::try_from(number).unwrap() * 3_000);
     }
     assert_eq!(running.shard.view().index(partition, Offset(0)).count(), 50);
     running.stop().await.unwrap();
@@ -295,6 +302,15 @@ async fn a_row_that_was_let_go_of_is_read_again() {
         assert_eq!((again.base_offset.0, again.duplicate), (i64::try_from(number).unwrap(), true));
     }
     running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_thread_that_panics_ends_the_shard() {
+    let (signals, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let thread = start::spawn_beside("semel-rows", &signals, || panic!("fjall could not")).unwrap();
+    assert!(thread.join().is_err(), "a stop in order waits for the thread, and hears of it too");
+    let signal = told.recv().await.unwrap();
+    assert!(matches!(signal, applier::Signal::Failed(StopReason::Panic)), "{signal:?}");
 }
 
 #[test]

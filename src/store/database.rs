@@ -13,11 +13,12 @@ use crate::log::{At, Checkpoint, Place, SegmentNumber};
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{BlockNumber, PartitionId, ServedTime};
 use bytes::Bytes;
-use fjall::{CompressionType, KeyspaceCreateOptions, PersistMode, Readable as _};
+use fjall::{AbstractTree as _, CompressionType, KeyspaceCreateOptions, PersistMode, Readable as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The store failed, or holds something that is no row.
@@ -70,18 +71,39 @@ impl StoreError {
     #[must_use]
     pub fn is_damage(&self) -> bool {
         use std::io::ErrorKind;
-        let io = |error: &std::io::Error| match error.kind() {
-            ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::NotFound => true,
-            // A crash has left the store half made.
-            kind => kind == ErrorKind::AlreadyExists,
-        };
+        if let Some(kind) = self.io_kind() {
+            // What exists already is of a store that a crash has left half made.
+            return matches!(
+                kind,
+                ErrorKind::UnexpectedEof
+                    | ErrorKind::InvalidData
+                    | ErrorKind::NotFound
+                    | ErrorKind::AlreadyExists
+            );
+        }
         match self {
             StoreError::Damaged { .. } | StoreError::Lost { .. } | StoreError::Panic { .. } => true,
             StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => match source {
-                fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => io(error),
-                fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) => false,
+                // Poisoned: something was refused before, and said what.
+                fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) | fjall::Error::Poisoned => {
+                    false
+                }
                 _ => true,
             },
+        }
+    }
+
+    /// What the system has answered, if it was the system.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        match self {
+            StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => match source {
+                fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+                    Some(error.kind())
+                }
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -161,6 +183,9 @@ pub struct Database {
     suspicion: Suspicion,
     /// How far the rows are known to be durable.
     persisted: Arc<Mutex<Applied>>,
+    /// Whether memtables are being written out. fjall does that by itself: in a batch that makes one too large it is begun.
+    rewriting: Arc<AtomicBool>,
+    memtable_bytes: u64,
 }
 
 /// What the last batch has.
@@ -209,7 +234,8 @@ impl Database {
             let written = Arc::new(Mutex::new(Written::default()));
             let persisted = Arc::new(Mutex::new(Applied::NOTHING));
             let suspicion = Suspicion::about(path);
-            Ok(Database { fjall, rows, index, written, suspicion, persisted })
+            let (rewriting, memtable_bytes) = (Arc::default(), limits.memtable_bytes);
+            Ok(Database { fjall, rows, index, written, suspicion, persisted, rewriting, memtable_bytes })
         };
         let database = open().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let batch = database.last_batch(path, is_new)?;
@@ -389,7 +415,29 @@ impl Database {
         }
         batch.commit().map_err(|error| self.suspicion.of(error))?;
         written.batch = number;
+        self.note_rewriting(written);
         Ok(())
+    }
+
+    /// Whether the store is writing tables. It takes a lock that every read needs for as long as it takes to put them into
+    /// use, which is several syncs. Cheap, and never waits.
+    #[must_use]
+    pub fn is_rewriting(&self) -> bool {
+        self.rewriting.load(Ordering::Relaxed) || self.fjall.active_compactions() > 0
+    }
+
+    /// Looks whether the store is writing tables. Waits for as long as a read would.
+    pub fn look_for_rewriting(&self) {
+        self.note_rewriting(&lock(&self.written));
+    }
+
+    /// Under the lock of what is written, so that nobody overwrites a newer finding.
+    fn note_rewriting(&self, _written: &Written) {
+        let rewritten = |keyspace: &fjall::Keyspace| {
+            keyspace.sealed_memtable_count() > 0
+                || keyspace.tree.active_memtable().size() > self.memtable_bytes
+        };
+        self.rewriting.store(rewritten(&self.rows) || rewritten(&self.index), Ordering::Relaxed);
     }
 
     fn keyspace(&self, is_index: bool) -> &fjall::Keyspace {

@@ -4,8 +4,8 @@
 use super::database::StoreError;
 use super::keys::{KeyBytes, KeyReader, kind};
 use super::view::ReadView;
-use crate::core::{AbortedKey, PartitionRow, ProducerKey};
-use crate::types::{Offset, PartitionId, ProducerId};
+use crate::core::{AbortedKey, PartitionRow, ProducerKey, TopicKey, TopicRow};
+use crate::types::{Offset, PartitionId, ProducerId, TopicId};
 use bytes::Bytes;
 
 /// A kind of row whose key begins with a partition.
@@ -101,6 +101,52 @@ impl ReadView {
     }
 }
 
+/// Some idempotency keys of deleted topics, and where to go on looking.
+#[derive(Debug, Default)]
+pub struct DeadKeys {
+    /// The keys.
+    pub keys: Vec<TopicKey>,
+    /// Where the next look begins; none after the last key.
+    pub next: Option<Vec<u8>>,
+}
+
+impl ReadView {
+    /// Looks for up to `keys_max` idempotency keys of deleted topics from `from` on (where an earlier look ended; empty for
+    /// the first), and at so many topics at most. Topics that live are passed over with one look each.
+    pub fn keys_of_deleted_topics(&self, from: &[u8], keys_max: usize) -> Result<DeadKeys, StoreError> {
+        let end = [kind::IDEMPOTENCY_KEY + 1];
+        let mut dead = DeadKeys::default();
+        let mut at = if from.is_empty() { vec![kind::IDEMPOTENCY_KEY] } else { from.to_vec() };
+        let mut judged: Option<TopicId> = None;
+        for _ in 0..keys_max {
+            let mut lives = None;
+            for entry in self.range(&at, &end) {
+                let (bytes, _) = entry?;
+                let key = KeyReader::new(&bytes).and_then(|mut key| key.topic_key());
+                let key = key.ok_or_else(|| StoreError::damaged_key(&bytes))?;
+                if judged != Some(key.topic) {
+                    if self.get::<TopicRow>(&key.topic)?.is_some() {
+                        lives = Some(key.topic);
+                        break;
+                    }
+                    judged = Some(key.topic);
+                }
+                if dead.keys.len() >= keys_max {
+                    dead.next = Some(bytes);
+                    return Ok(dead);
+                }
+                dead.keys.push(key);
+            }
+            let Some(topic) = lives else { return Ok(dead) };
+            at = KeyBytes::new(kind::IDEMPOTENCY_KEY).topic(topic).done();
+            // Every key of the topic is longer, and begins so.
+            at.extend_from_slice(&[u8::MAX; 3]);
+        }
+        dead.next = Some(at);
+        Ok(dead)
+    }
+}
+
 impl DeadRows {
     /// The keys, as those of producers' rows.
     pub fn producers(&self) -> Result<Vec<ProducerKey>, StoreError> {
@@ -128,7 +174,9 @@ impl DeadRows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{AbortedRow, ProducerRow, RowKey, RowValue, Totals};
+    use crate::core::{
+        AbortedRow, IdleSpan, KeyEndKey, KeyEndRow, KeyRow, ProducerRow, RowKey, RowValue, Totals,
+    };
     use crate::log::{Checkpoint, Place, SegmentNumber};
     use crate::store::{Applied, Database, IndexEntry, IndexKind, LayerBuilder, SegmentUse, StoreLimits};
     use crate::types::*;
@@ -227,5 +275,51 @@ mod tests {
         let store = Database::open(dir.path(), StoreLimits::default()).unwrap();
         assert_eq!(store.segment_uses(), expected);
         assert!(all_dead(&store, Swept::Index, 1000).is_empty());
+    }
+
+    #[test]
+    fn keys_of_deleted_topics_are_dead_and_ends_come_in_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Database::open(dir.path(), StoreLimits::default()).unwrap();
+        let mut layer = LayerBuilder::default();
+        let topic = |number| TopicId(Uuid::from_u128(number));
+        let key = |number, text: &'static str| TopicKey {
+            topic: topic(number),
+            key: IdempotencyKey::new(Bytes::from_static(text.as_bytes())).unwrap(),
+        };
+        let keys =
+            [key(1, "a"), key(1, "bb"), key(2, "a"), key(2, "c"), key(3, "z"), key(4, "a"), key(4, "\u{ff}")];
+        for (key, until) in keys.iter().zip([5_000, 1_000, 9_000, 1_500, 3_000, 2_000, 7_000].map(ServedTime))
+        {
+            let row = KeyRow { partition: PartitionIndex(0), offset: Offset(0), until, transaction: None };
+            layer.put(&RowKey::IdempotencyKey(key.clone()), Some(&row.into()));
+            let end = KeyEndKey { span: IdleSpan::of(until), key: key.clone() };
+            layer.put(&RowKey::KeyEnd(end), Some(&KeyEndRow {}.into()));
+        }
+        for number in [1, 3] {
+            let name = TopicName::new("t").unwrap();
+            let row = TopicRow { name, partitions: 1, config: crate::core::TopicConfig::new() };
+            layer.put(&RowKey::Topic(topic(number)), Some(&row.into()));
+        }
+        let applied = Applied { checkpoint: Checkpoint::START, served: ServedTime(0) };
+        store.apply([&layer.finish(BlockNumber(1))], applied).unwrap();
+        let view = store.view_now().unwrap();
+        for keys_max in [1, 2, 100] {
+            let (mut found, mut from) = (Vec::new(), Vec::new());
+            loop {
+                let dead = view.keys_of_deleted_topics(&from, keys_max).unwrap();
+                found.extend(dead.keys);
+                match dead.next {
+                    Some(next) => from = next,
+                    None => break,
+                }
+            }
+            assert_eq!(found, [&keys[2..4], &keys[5..]].concat());
+        }
+        let over = view.key_ends(None, IdleSpan::of(ServedTime(3_999)), 100).unwrap();
+        let over: Vec<_> = over.into_iter().map(|end| end.key).collect();
+        assert_eq!(over, [key(1, "bb"), key(2, "c"), key(4, "a")], "in whole seconds");
+        let first = view.key_ends(None, IdleSpan(100), 1).unwrap().remove(0);
+        assert_eq!(view.key_ends(Some(&first), IdleSpan(100), 1).unwrap()[0].key, key(2, "c"));
     }
 }

@@ -1,9 +1,11 @@
-//! What has not been heard of for longest, in that order: found without looking at the rest.
+//! What has not been heard of for longest, and what ends next, in that order: found without looking at the rest.
 
 use super::database::StoreError;
 use super::keys::{KeyReader, idle, kind};
 use super::view::ReadView;
-use crate::core::{IdleProducerKey, IdleSpan, IdleTransactionalIdKey, ProducerKey};
+use crate::core::{
+    FreedKeysEndKey, IdleProducerKey, IdleSpan, IdleTransactionalIdKey, KeyEndKey, ProducerKey,
+};
 use crate::types::{ProducerId, TransactionalId};
 
 impl ReadView {
@@ -49,6 +51,43 @@ impl ReadView {
             Some(IdleProducerKey { span, producer })
         };
         self.idle(&begin, &idle(kind::IDLE_PRODUCER, until).done(), count_max, read)
+    }
+
+    /// Up to `count_max` idempotency keys whose window ends before `until`, behind `from`, those that end first before the
+    /// others.
+    pub fn key_ends(
+        &self,
+        from: Option<&KeyEndKey>,
+        until: IdleSpan,
+        count_max: usize,
+    ) -> Result<Vec<KeyEndKey>, StoreError> {
+        let begin = from.map_or_else(
+            || idle(kind::KEY_END, IdleSpan(0)).done(),
+            |end| idle(kind::KEY_END, end.span).topic_key(&end.key).behind(),
+        );
+        let read = |mut key: KeyReader<'_>| {
+            let span = IdleSpan(key.count()?);
+            Some(KeyEndKey { span, key: key.topic_key()? })
+        };
+        self.idle(&begin, &idle(kind::KEY_END, until).done(), count_max, read)
+    }
+
+    /// The same of transactions whose keys were freed.
+    pub fn freed_keys_ends(
+        &self,
+        from: Option<&FreedKeysEndKey>,
+        until: IdleSpan,
+        count_max: usize,
+    ) -> Result<Vec<FreedKeysEndKey>, StoreError> {
+        let begin = from.map_or_else(
+            || idle(kind::FREED_KEYS_END, IdleSpan(0)).done(),
+            |end| idle(kind::FREED_KEYS_END, end.span).key_transaction(end.transaction).behind(),
+        );
+        let read = |mut key: KeyReader<'_>| {
+            let span = IdleSpan(key.count()?);
+            Some(FreedKeysEndKey { span, transaction: key.key_transaction()? })
+        };
+        self.idle(&begin, &idle(kind::FREED_KEYS_END, until).done(), count_max, read)
     }
 
     fn idle<K>(

@@ -1,8 +1,12 @@
 //! The keys of rows, as bytes that sort as the rows are read: a kind, then the fields, numbers big-endian, texts behind
 //! their length. Kinds are never reused.
 
-use crate::core::{AbortedKey, GroupOffsetKey, IdleProducerKey, IdleSpan, OutcomeKey, RowKey, Timer};
+use crate::core::{
+    AbortedKey, FreedKeysEndKey, GroupOffsetKey, IdleProducerKey, IdleSpan, KeyEndKey, KeyTransaction,
+    OutcomeKey, RowKey, Timer, TopicKey,
+};
 use crate::types::*;
+use bytes::Bytes;
 
 /// What kind of row a key belongs to: its first byte.
 pub(super) mod kind {
@@ -29,6 +33,11 @@ pub(super) mod kind {
     pub const GROUP: u8 = 80;
     pub const MEMBERS: u8 = 81;
     pub const COMPACTION: u8 = 100;
+    pub const IDEMPOTENCY_KEY: u8 = 120;
+    pub const KEY_END: u8 = 121;
+    pub const FREED_KEYS: u8 = 122;
+    pub const FREED_KEYS_END: u8 = 123;
+    pub const KEY_HOLDER: u8 = 124;
 }
 
 /// Whether a row speaks of places and not of state: then it is no part of a snapshot.
@@ -44,12 +53,24 @@ impl KeyBytes {
         KeyBytes(vec![kind])
     }
 
-    pub(super) fn text(mut self, text: &str) -> KeyBytes {
+    pub(super) fn text(self, text: &str) -> KeyBytes {
+        self.bytes(text.as_bytes())
+    }
+
+    pub(super) fn bytes(mut self, bytes: &[u8]) -> KeyBytes {
         // Texts in keys are bounded far below 64 KiB (`core::limits`, topic names).
-        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         self.0.extend_from_slice(&length.to_be_bytes());
-        self.0.extend_from_slice(text.as_bytes());
+        self.0.extend_from_slice(bytes);
         self
+    }
+
+    pub(super) fn topic_key(self, key: &TopicKey) -> KeyBytes {
+        self.topic(key.topic).bytes(key.key.as_bytes())
+    }
+
+    pub(super) fn key_transaction(self, transaction: KeyTransaction) -> KeyBytes {
+        self.number(transaction.producer.0).unsigned(transaction.number.0)
     }
 
     pub(super) fn topic(mut self, topic: TopicId) -> KeyBytes {
@@ -124,6 +145,13 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         RowKey::Outcome(OutcomeKey { transactional_id, number }) => {
             KeyBytes::new(kind::OUTCOME).text(transactional_id.as_str()).unsigned(number.0)
         }
+        RowKey::IdempotencyKey(key) => KeyBytes::new(kind::IDEMPOTENCY_KEY).topic_key(key),
+        RowKey::KeyEnd(KeyEndKey { span, key }) => idle(kind::KEY_END, *span).topic_key(key),
+        RowKey::FreedKeys(transaction) => KeyBytes::new(kind::FREED_KEYS).key_transaction(*transaction),
+        RowKey::FreedKeysEnd(FreedKeysEndKey { span, transaction }) => {
+            idle(kind::FREED_KEYS_END, *span).key_transaction(*transaction)
+        }
+        RowKey::KeyHolder(id) => KeyBytes::new(kind::KEY_HOLDER).text(id.as_str()),
         RowKey::ProducerOwner(id) => KeyBytes::new(kind::PRODUCER_OWNER).number(id.0),
         RowKey::NextProducerId(())
         | RowKey::Rebalance(_)
@@ -162,8 +190,22 @@ impl<'a> KeyReader<'a> {
     }
 
     pub(super) fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = u16::from_be_bytes(self.take(2)?.try_into().ok()?);
-        std::str::from_utf8(self.take(usize::from(length))?).ok()
+        self.take(usize::from(length))
+    }
+
+    pub(super) fn topic_key(&mut self) -> Option<TopicKey> {
+        let topic = self.topic()?;
+        let key = IdempotencyKey::new(Bytes::copy_from_slice(self.bytes()?))?;
+        Some(TopicKey { topic, key })
+    }
+
+    pub(super) fn key_transaction(&mut self) -> Option<KeyTransaction> {
+        Some(KeyTransaction { producer: ProducerId(self.number()?), number: TxnNumber(self.unsigned()?) })
     }
 
     pub(super) fn topic(&mut self) -> Option<TopicId> {

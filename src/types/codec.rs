@@ -231,6 +231,15 @@ impl Codec for Bytes {
     }
 }
 
+impl Codec for IdempotencyKey {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+    fn decode(input: &mut &[u8]) -> Result<Self, CodecError> {
+        IdempotencyKey::new(Bytes::decode(input)?).ok_or(CodecError::Invalid("not an idempotency key"))
+    }
+}
+
 impl Codec for TopicName {
     fn encode(&self, out: &mut Vec<u8>) {
         encode_text(self.as_str(), out);

@@ -16,7 +16,8 @@ pub use ids::{
     RequestId, TopicId,
 };
 pub use names::{
-    GroupId, InstanceId, InvalidTopicName, MemberId, TOPIC_NAME_LENGTH_MAX, TopicName, TransactionalId,
+    GroupId, IdempotencyKey, InstanceId, InvalidTopicName, MemberId, TOPIC_NAME_LENGTH_MAX, TopicName,
+    TransactionalId,
 };
 pub use producer::{
     EpochExhausted, PRODUCER_EPOCH_LAST_USABLE, ProducerEpoch, ProducerId, Sequence, SequenceRange, TxnNumber,

@@ -1,5 +1,6 @@
 //! Names that people choose. Cheap to clone: the text is shared.
 
+use bytes::Bytes;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
@@ -61,6 +62,28 @@ name_type!(
 
 /// The longest topic name, in characters. Kafka's own limit: a name and a partition had to fit a file name.
 pub const TOPIC_NAME_LENGTH_MAX: usize = 249;
+
+/// What a record is called by those who want it stored once: a topic accepts each once within a window
+/// (`spec/transactions.md`, "Idempotency keys").
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdempotencyKey(pub(super) Bytes);
+
+impl IdempotencyKey {
+    /// The longest, in bytes: it is part of a row's key, and kept for days. A UUID as text has 36.
+    pub const BYTES_MAX: usize = 256;
+
+    /// Any bytes are a key, but not none, and not more than [`IdempotencyKey::BYTES_MAX`].
+    #[must_use]
+    pub fn new(bytes: Bytes) -> Option<IdempotencyKey> {
+        (1..=IdempotencyKey::BYTES_MAX).contains(&bytes.len()).then_some(IdempotencyKey(bytes))
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// Why a text is not a topic name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

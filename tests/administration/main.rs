@@ -13,10 +13,10 @@
 mod common;
 mod groups;
 
-use common::actor::Access;
+use common::actor::{Access, Actor};
 use common::broker::{self, Broker};
 use common::process::{Piped, pipe};
-use common::tools;
+use common::tools::{self, Java};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -52,18 +52,72 @@ fn librdkafka_administers_topics() {
     expect_done("librdkafka's administrator", command);
 }
 
+/// Runs one of Kafka's tools to its end, and returns what it printed.
+fn tool(java: &Java, access: &Access, class: &str, config: &str, words: &[&str], input: &str) -> String {
+    let mut command = java.command(&[], &format!("org.apache.kafka.tools.{class}"));
+    command.args(["--bootstrap-server", &access.bootstrap, config]).arg(&access.properties).args(words);
+    let told = pipe(class, command, input.as_bytes(), DEADLINE);
+    assert!(told.status.success(), "{class} {words:?}: {}\n{}", told.lines.join("\n"), told.errors);
+    told.lines.join("\n")
+}
+
+/// kafka-configs, kafka-console-producer and -consumer, kafka-consumer-groups, kafka-transactions.
+#[test]
+fn kafkas_own_tools_write_read_and_look_after_groups_and_transactions() {
+    let broker = Broker::start();
+    let (Some(java), Some(client)) = (tools::kafka_tools(), Actor::librdkafka(&broker)) else { return };
+    let access = Access::from(&broker);
+    let tool = |class: &str, words: &[&str], input: &str| {
+        tool(java, &access, class, "--command-config", words, input)
+    };
+    client.create_topic("tooled", 1);
+    let topic = ["--entity-type", "topics", "--entity-name", "tooled"];
+    tool(
+        "ConfigCommand",
+        &[&topic[..], &["--alter", "--add-config", "retention.bytes=1000000"]].concat(),
+        "",
+    );
+    let described = tool("ConfigCommand", &[&topic[..], &["--describe"]].concat(), "");
+    assert!(described.contains("retention.bytes=1000000"), "{described}");
+
+    tool("ConsoleProducer", &["--topic", "tooled"], "a\nb\nc\n");
+    let reading = ["--topic", "tooled", "--from-beginning", "--group", "readers", "--max-messages", "3"];
+    let committed = ["--isolation-level", "read_committed"];
+    let read = tool("consumer.ConsoleConsumer", &[&reading[..], &committed].concat(), "");
+    assert_eq!(read, "a\nb\nc");
+
+    let group = ["--group", "readers"];
+    let groups =
+        |words: &[&str]| tool("consumer.group.ConsumerGroupCommand", &[&group[..], words].concat(), "");
+    let cells = |table: &str| {
+        let row = table.lines().find(|line| line.contains("tooled")).unwrap_or_else(|| panic!("{table}"));
+        row.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(cells(&groups(&["--describe"]))[1..6], ["tooled", "0", "3", "3", "0"]);
+    groups(&["--reset-offsets", "--to-offset", "1", "--topic", "tooled", "--execute"]);
+    assert_eq!(cells(&groups(&["--describe"]))[1..6], ["tooled", "0", "1", "3", "2"]);
+    groups(&["--delete"]);
+
+    let writer = client.transactional("tooled-writer");
+    writer.begin();
+    writer.send("tooled", &[(0, None, "open")]);
+    let transactions = |words: &[&str]| tool("TransactionsCommand", words, "");
+    let listed = transactions(&["list"]);
+    assert!(listed.contains("tooled-writer") && listed.contains("Ongoing"), "{listed}");
+    let found = transactions(&["describe-producers", "--topic", "tooled", "--partition", "0"]);
+    assert!(found.lines().count() >= 2, "{found}");
+    transactions(&["abort", "--topic", "tooled", "--partition", "0", "--start-offset", "3"]);
+    let described = transactions(&["describe", "--transactional-id", "tooled-writer"]);
+    assert!(described.contains("CompleteAbort"), "{described}");
+    assert!(writer.try_commit().is_err(), "it has been aborted");
+}
+
 #[test]
 fn kafkas_own_tools_work() {
     let broker = Broker::start();
     let Some(java) = tools::kafka_tools() else { return };
     let access = Access::from(&broker);
-    let tool = |class: &str, config: &str, words: &[&str]| -> String {
-        let mut command = java.command(&[], &format!("org.apache.kafka.tools.{class}"));
-        command.args(["--bootstrap-server", &access.bootstrap, config]).arg(&access.properties).args(words);
-        let told = pipe(class, command, b"", DEADLINE);
-        assert!(told.status.success(), "{class} {words:?}: {}\n{}", told.lines.join("\n"), told.errors);
-        told.lines.join("\n")
-    };
+    let tool = |class: &str, config: &str, words: &[&str]| tool(java, &access, class, config, words, "");
     let topics = |words: &[&str]| tool("TopicCommand", "--command-config", words);
     let config = "retention.bytes=1000000";
     topics(&["--create", "--topic", "tooled", "--partitions", "2", "--config", config]);

@@ -185,6 +185,17 @@ impl Actor {
         self.must(&json!({"op": "topic", "name": topic, "partitions": partitions}));
     }
 
+    pub fn create_topic_with(&self, topic: &str, partitions: i32, config: &[(&str, &str)]) {
+        let config: BTreeMap<_, _> = config.iter().copied().collect();
+        self.must(&json!({"op": "topic", "name": topic, "partitions": partitions, "config": config}));
+    }
+
+    /// A producer that sends each record in a batch of its own, five in flight.
+    pub fn producer_singly(&self, transactional_id: Option<&str>) -> Producer<'_> {
+        let options = json!({"compression": "none", "singly": true, "transactional_id": transactional_id});
+        self.open(&options).unwrap_or_else(|failure| panic!("{}: {failure:?}", self.name))
+    }
+
     /// A producer without transactions; idempotent, as each client understands it.
     pub fn producer(&self, compression: &str) -> Producer<'_> {
         self.open(&json!({"compression": compression}))
@@ -287,6 +298,20 @@ impl Producer<'_> {
     pub fn try_send(&self, topic: &str, records: &[Record<'_>]) -> Result<Vec<i64>, Failure> {
         let answer = self.ask("send", json!({"topic": topic, "records": records}))?;
         Ok(answer["offsets"].as_array().unwrap().iter().map(|offset| offset.as_i64().unwrap()).collect())
+    }
+
+    /// Sends records, each (partition, idempotency key, value), and waits until it is known what became of each: its offset,
+    /// or why it is not stored.
+    pub fn send_keyed(&self, topic: &str, records: &[(i32, String, String)]) -> Vec<Result<i64, Failure>> {
+        let answer = self.must("send_keyed", json!({"topic": topic, "records": records}));
+        let outcome = |told: &Value| match told[0].as_i64() {
+            Some(offset) => Ok(offset),
+            None => Err(Failure {
+                error: told[0].as_str().unwrap_or_default().to_owned(),
+                message: told[1].as_str().unwrap_or_default().to_owned(),
+            }),
+        };
+        answer["outcomes"].as_array().unwrap().iter().map(outcome).collect()
     }
 
     /// Makes a group's offset part of the open transaction.

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod actor;
+pub mod behind_splice;
 pub mod broker;
 pub mod frames;
 pub mod process;

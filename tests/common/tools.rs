@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 
 use super::process::{run, text_of};
 
+#[derive(Clone)]
 pub struct Java {
     program: PathBuf,
     class_path: String,
@@ -27,6 +28,10 @@ impl Java {
         command.args(options).args(["-cp", &self.class_path]).arg(class);
         command
     }
+
+    pub fn class_path(&self) -> &str {
+        &self.class_path
+    }
 }
 
 /// A Python with confluent-kafka, aiokafka and kafka-python.
@@ -39,6 +44,11 @@ pub fn python() -> Option<PathBuf> {
 pub fn java() -> Option<&'static Java> {
     static JAVA: OnceLock<Result<Java, String>> = OnceLock::new();
     or_skip("Java client", JAVA.get_or_init(set_up_java))
+}
+
+/// A Java with the programs of `tests/outcomes`, as far as they can be compiled with Kafka's client of that version.
+pub fn outcomes(version: &str) -> Option<Java> {
+    or_skip("Java client", &set_up_outcomes(version)).cloned()
 }
 
 /// A Java with Apache Kafka's command-line tools.
@@ -63,7 +73,8 @@ pub fn curl() -> Option<PathBuf> {
     or_skip("curl", CURL.get_or_init(|| find("curl"))).cloned()
 }
 
-fn or_skip<'a, T>(what: &str, tool: &'a Result<T, String>) -> Option<&'a T> {
+/// What a test needs, or the reason why it does not run here.
+pub fn or_skip<'a, T>(what: &str, tool: &'a Result<T, String>) -> Option<&'a T> {
     match tool {
         Ok(tool) => Some(tool),
         Err(reason) if env::var("REQUIRE_ALL").is_ok_and(|value| value == "1") => {
@@ -105,13 +116,17 @@ fn set_up_python() -> Result<PathBuf, String> {
 }
 
 fn set_up_java() -> Result<Java, String> {
-    let (program, compiler, maven) = (find("java")?, find("javac")?, find("mvn")?);
-    let pom = programs("java").join("pom.xml");
-    let jars = set_up_jars("java-jars", &maven, &pom)?;
     let sources = files_of(&programs("java"), "java");
-    let pins = sources.iter().map(|source| text_of(source)).collect::<String>() + &text_of(&pom);
+    compile("java", &programs("java").join("pom.xml"), &sources)
+}
+
+/// Compiles programs against the jars of a pom.
+fn compile(name: &str, pom: &Path, sources: &[PathBuf]) -> Result<Java, String> {
+    let (program, compiler, maven) = (find("java")?, find("javac")?, find("mvn")?);
+    let jars = set_up_jars(&format!("{name}-jars"), &maven, pom)?;
+    let pins = sources.iter().map(|source| text_of(source)).collect::<String>() + &text_of(pom);
     let jars = format!("{}/*", jars.display());
-    let classes = set_up("java-classes", &pins, |home| {
+    let classes = set_up(&format!("{name}-classes"), &pins, |home| {
         let mut compile = Command::new(compiler);
         compile
             .args(["-Xlint:all,-processing,-serial", "-Werror", "-cp", &jars, "-d"])
@@ -139,6 +154,16 @@ fn set_up_jars(name: &str, maven: &Path, pom: &Path) -> Result<PathBuf, String> 
     })
 }
 
+fn set_up_outcomes(version: &str) -> Result<Java, String> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/outcomes");
+    let newest = programs("java").join("pom.xml");
+    if text_of(&newest).contains(version) {
+        return compile("outcomes", &newest, &files_of(&home.join("java"), "java"));
+    }
+    let pom = home.join(format!("pom-{version}.xml"));
+    compile(&format!("outcomes-{version}"), &pom, &[home.join("java/ClientOutcomes.java")])
+}
+
 fn set_up_kafka_tools() -> Result<Java, String> {
     let (program, maven) = (find("java")?, find("mvn")?);
     let jars = set_up_jars("kafka-tools", &maven, &programs("kafka-tools").join("pom.xml"))?;
@@ -159,7 +184,7 @@ fn set_up_node() -> Result<PathBuf, String> {
 }
 
 /// Runs `build` in an empty `target/outside/NAME`, unless that was done before with the same pins.
-fn set_up(
+pub fn set_up(
     name: &str,
     pins: &str,
     build: impl FnOnce(&Path) -> Result<(), String>,
@@ -213,7 +238,7 @@ pub fn inner_cargo() -> Command {
     cargo
 }
 
-fn find(program: &str) -> Result<PathBuf, String> {
+pub fn find(program: &str) -> Result<PathBuf, String> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| candidate.is_file());
     found.ok_or_else(|| format!("{program} is not installed"))

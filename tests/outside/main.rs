@@ -16,6 +16,7 @@ mod common;
 mod compaction;
 mod groups;
 mod kcat;
+mod keys;
 mod operators;
 mod over_quic;
 mod stories;

@@ -64,9 +64,9 @@ NoLostWrite ==
     \A b \in Batches :
         LET judgement == Judge(Row, b, FALSE)
         IN  /\ judgement = "duplicate" =>
-                \E x \in ExactlyRemembered(Row, b) :
-                    LET e == part.log[x.offset + 1]
-                    IN  e.epoch = b.epoch /\ e.first = b.first /\ e.last = b.last
+                \E x \in ExactlyRemembered(Row, b) : \E i \in DOMAIN part.log :
+                    LET e == part.log[i]
+                    IN  e.offset = x.offset /\ e.kind = "data" /\ e.epoch = b.epoch /\ e.first = b.first /\ e.last = b.last
             /\ judgement = "DUPLICATE_SEQUENCE_NUMBER" => SequencesOf(b) \subseteq SequencesStored(b.epoch)
 
 NoDuplicate ==

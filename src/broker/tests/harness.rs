@@ -5,12 +5,14 @@ use crate::log::{Disk, RealDisk};
 use crate::net::{
     self, Authority, Budgets, Connection, Limits, Principal, Reply, Service as _, Session as _, Transport,
 };
+use crate::shard::tests::traces::check_file;
 use crate::shard::{Running, ShardLimits, start};
 use crate::types::*;
 use crate::wire::batch::*;
 use crate::wire::messages::*;
 use crate::wire::{DecodeError, ErrorCode, Records, Request, decode_response, encode_request};
 use bytes::{Bytes, BytesMut};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,11 +21,13 @@ use tempfile::TempDir;
 /// How long a test waits for what must come.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A broker. Its data go with it.
+const TRACE: &str = "trace";
+
+/// A broker. Its data go with it; every step it took is one of the specification's.
 pub(super) struct Harness {
     pub(super) broker: Broker,
-    _running: Running,
-    _dir: TempDir,
+    running: Running,
+    dir: Traced,
     connections: AtomicU64,
 }
 
@@ -38,12 +42,35 @@ impl Harness {
 
     pub(super) fn on(disk: Arc<dyn Disk>, configure: impl FnOnce(&mut BrokerConfig)) -> Harness {
         let dir = tempfile::tempdir().unwrap();
-        let limits = ShardLimits { segment_bytes: 8 << 20, block_bytes: 2 << 20, ..ShardLimits::default() };
-        let running = start(dir.path(), disk, &limits).unwrap();
+        let trace = dir.path().join(TRACE);
+        Harness::over(Traced(dir), Some(trace), disk, configure)
+    }
+
+    /// The broker is stopped, and another one started on what it leaves; the client, who must be the only one, connects anew.
+    /// Only what the first one did is checked against the specification: a trace begins with nothing.
+    pub(super) async fn restarted(self, client: Client) -> (Harness, Client) {
+        let Harness { broker, running, dir, .. } = self;
+        drop((client, broker));
+        running.stop().await.unwrap();
+        dir.check();
+        let harness = Harness::over(dir, None, Arc::new(RealDisk), |_| {});
+        let client = harness.user();
+        (harness, client)
+    }
+
+    fn over(
+        dir: Traced,
+        trace: Option<PathBuf>,
+        disk: Arc<dyn Disk>,
+        configure: impl FnOnce(&mut BrokerConfig),
+    ) -> Harness {
+        let limits =
+            ShardLimits { segment_bytes: 8 << 20, block_bytes: 2 << 20, trace, ..ShardLimits::default() };
+        let running = start(dir.0.path(), disk, &limits).unwrap();
         let mut config = BrokerConfig::new(Endpoint { host: "localhost".to_owned(), port: 9092 });
         configure(&mut config);
         let broker = Broker::new(running.shard.clone(), Budgets::new(&Limits::default()), config);
-        Harness { broker, _running: running, _dir: dir, connections: AtomicU64::new(1) }
+        Harness { broker, running, dir, connections: AtomicU64::new(1) }
     }
 
     pub(super) fn admin(&self) -> Client {
@@ -70,6 +97,27 @@ impl Harness {
         let mut client = self.admin();
         let id = client.create_topic(name, partitions).await;
         (client, id)
+    }
+}
+
+/// A broker's directory, with the trace of what it does.
+pub(super) struct Traced(TempDir);
+
+impl Traced {
+    fn check(&self) {
+        let trace = self.0.path().join(TRACE);
+        if trace.exists() {
+            check_file(&trace);
+            std::fs::remove_file(&trace).unwrap();
+        }
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check();
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod configs;
 mod defects;
 mod groups;
 mod harness;
+mod keys;
 mod offsets;
 mod produce_and_fetch;
 mod retention;

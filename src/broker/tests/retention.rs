@@ -23,7 +23,13 @@ fn timed(times: &[i64]) -> Bytes {
     builder.build(Compression::None, BatchProducer::Anonymous).unwrap()
 }
 
-async fn delete(client: &mut Client, version: i16, name: &str, index: i32, offset: i64) -> (ErrorCode, i64) {
+pub(super) async fn delete(
+    client: &mut Client,
+    version: i16,
+    name: &str,
+    index: i32,
+    offset: i64,
+) -> (ErrorCode, i64) {
     let partitions = vec![DeleteRecordsPartition { partition_index: index, offset }];
     let topics = vec![DeleteRecordsTopic { name: name.to_owned(), partitions }];
     let request = DeleteRecordsRequest { topics, ..Default::default() };

@@ -187,6 +187,7 @@ fn batch(arguments: &LogBench) -> Result<(BatchFacts, Bytes), String> {
         oldest_timestamp: now,
         max_timestamp: now,
         producer: None,
+        keys: Vec::new(),
     };
     Ok((facts, bytes))
 }

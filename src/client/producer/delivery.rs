@@ -2,7 +2,8 @@
 
 use super::super::error::{ClientError, seconds};
 use super::super::metadata::TopicPartition;
-use crate::types::{Offset, Timestamp};
+use super::outbox::AcceptedKey;
+use crate::types::{Offset, PartitionIndex, Timestamp, TopicName};
 use crate::wire::ErrorCode;
 use crate::wire::batch::BatchError;
 use std::future::{Future, IntoFuture};
@@ -34,6 +35,19 @@ pub enum ProduceError {
         code: ErrorCode,
         /// Its own words, if it had any.
         detail: Option<String>,
+        /// The batch's records whose idempotency keys are accepted already, if that is why.
+        keys: Arc<[AcceptedKey]>,
+    },
+    /// The topic has accepted the record's idempotency key already: what it stands for has happened, there. The record is not
+    /// stored again. (In a transaction: abort it, and leave the record out.)
+    #[error("{topic} has accepted the idempotency key already, in partition {}, at offset {}", .partition.0, .offset.0)]
+    AlreadyAccepted {
+        /// The topic.
+        topic: TopicName,
+        /// The partition of the record that bears the key; it need not be the one that was asked for.
+        partition: PartitionIndex,
+        /// That record's offset.
+        offset: Offset,
     },
     /// Sent, perhaps stored, perhaps to be stored yet: no answer came that settles it. Do not send the record again unless
     /// whoever reads it can bear it twice.
@@ -86,6 +100,18 @@ pub enum ProduceError {
 }
 
 impl ProduceError {
+    /// What a batch's failure is for one of its records.
+    fn of_record(&self, index: u32) -> ProduceError {
+        if let ProduceError::Refused { partition, keys, .. } = self
+            && let Some(AcceptedKey { at: Some((accepted_in, offset)), .. }) =
+                keys.iter().find(|key| key.index == index)
+        {
+            let topic = partition.topic.clone();
+            return ProduceError::AlreadyAccepted { topic, partition: *accepted_in, offset: *offset };
+        }
+        self.clone()
+    }
+
     /// Whether the record may be stored in spite of the error.
     #[must_use]
     pub fn may_be_stored(&self) -> bool {
@@ -97,6 +123,7 @@ impl ProduceError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             ProduceError::Refused { code, .. } => Some(*code),
+            ProduceError::AlreadyAccepted { .. } => Some(ErrorCode::InvalidRecord),
             ProduceError::TransactionFailed(cause) => cause.code(),
             ProduceError::Client(error) => error.code(),
             _ => None,
@@ -107,7 +134,11 @@ impl ProduceError {
     #[must_use]
     pub fn advice(&self) -> String {
         match self {
-            ProduceError::Refused { partition, code, detail } => {
+            ProduceError::AlreadyAccepted { .. } => "leave the record out: it is stored already".to_owned(),
+            ProduceError::Refused { keys, .. } if !keys.is_empty() => {
+                "send the records again, without those whose keys are accepted already".to_owned()
+            }
+            ProduceError::Refused { partition, code, detail, .. } => {
                 ClientError::broker(partition.to_string(), *code, detail.clone()).advice()
             }
             ProduceError::Client(error) => error.advice(),
@@ -186,7 +217,7 @@ impl Delivery {
     }
 
     fn of_record(&self, outcome: &Result<Stored, ProduceError>) -> Result<Delivered, ProduceError> {
-        let stored = outcome.as_ref().map_err(Clone::clone)?;
+        let stored = outcome.as_ref().map_err(|error| error.of_record(self.index))?;
         Ok(Delivered {
             partition: stored.partition.clone(),
             offset: stored.base_offset.map(|base| base.plus(self.index.into())),

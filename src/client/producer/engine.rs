@@ -11,14 +11,15 @@ use super::super::partitioner::Partitioner;
 use super::super::versions::{ANY_VERSION, TransactionProtocol};
 use super::delivery::{Delivery, ProduceError};
 use super::outbox::{
-    BuiltRequest, Mode, Outbox, PartitionAnswer, ProduceLane, Refusal, RequestNumber, record_size,
+    AcceptedKey, BuiltRequest, Mode, Outbox, PartitionAnswer, ProduceLane, Refusal, RequestNumber,
+    record_size,
 };
 use super::{ProducerConfig, ProducerRecord};
 use crate::types::{Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicName};
 use crate::wire::batch::Record;
 use crate::wire::messages::{
-    InitProducerIdRequest, ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic,
-    ProduceTopicResponse,
+    InitProducerIdRequest, ProduceAcceptedKey, ProducePartition, ProduceRequest, ProduceResponse,
+    ProduceTopic, ProduceTopicResponse,
 };
 use crate::wire::{ApiKey, Records, VersionRange};
 use std::collections::{BTreeSet, HashMap};
@@ -487,6 +488,12 @@ fn partition_answers(
             detail: answer.error_message,
             base_offset: Offset(answer.base_offset),
             append_time: Timestamp(answer.log_append_time_ms),
+            accepted_keys: answer.accepted_keys.iter().filter_map(accepted_key).collect(),
         })
     })
+}
+
+fn accepted_key(key: &ProduceAcceptedKey) -> Option<AcceptedKey> {
+    let at = (key.offset >= 0).then_some((PartitionIndex(key.partition_index), Offset(key.offset)));
+    Some(AcceptedKey { index: u32::try_from(key.batch_index).ok()?, at })
 }

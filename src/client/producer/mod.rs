@@ -10,8 +10,8 @@ mod tests;
 
 pub use delivery::{Delivered, Delivery, ProduceError};
 pub use outbox::{
-    BuiltRequest, Mode, Outbox, OutboxLimits, PartitionAnswer, ProduceLane, ReadyRequest, Refusal,
-    RequestNumber,
+    AcceptedKey, BuiltRequest, Mode, Outbox, OutboxLimits, PartitionAnswer, ProduceLane, ReadyRequest,
+    Refusal, RequestNumber,
 };
 
 use super::backoff::BackoffLimits;
@@ -22,6 +22,10 @@ use crate::wire::batch::{Compression, RecordHeader};
 use bytes::Bytes;
 use engine::Engine;
 use std::time::Duration;
+
+/// The usual name of the header that bears idempotency keys. A topic asks for them by its setting
+/// `semel.idempotency.key.header`.
+pub const IDEMPOTENCY_KEY_HEADER: &str = "semel-idempotency-key";
 
 /// A record to send.
 #[derive(Clone, Debug)]
@@ -58,6 +62,15 @@ impl ProducerRecord {
     #[must_use]
     pub fn key(self, key: impl Into<Bytes>) -> ProducerRecord {
         ProducerRecord { key: Some(key.into()), ..self }
+    }
+
+    /// This, with an idempotency key, where the topic asks for it under [`IDEMPOTENCY_KEY_HEADER`]: it is stored once within the
+    /// topic's window, whoever sends it how often; [`ProduceError::AlreadyAccepted`] says that it was.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<Bytes>) -> ProducerRecord {
+        let name = Bytes::from_static(IDEMPOTENCY_KEY_HEADER.as_bytes());
+        self.headers.push(RecordHeader { name, value: Some(key.into()) });
+        self
     }
 
     /// This, to a certain partition.

@@ -16,7 +16,7 @@ use super::super::error::seconds;
 use super::super::metadata::TopicPartition;
 use super::delivery::{ProduceError, Promise, Stored};
 use super::queue::{Batch, BatchNumber, Body, Queue, Renewal};
-use crate::types::{NodeId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicName};
+use crate::types::{NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicName};
 use crate::wire::ErrorCode;
 use crate::wire::batch::{BatchError, BatchProducer, Compression, ProducerBatch, Record, rewrite_producer};
 use bytes::{Bytes, BytesMut};
@@ -142,6 +142,17 @@ pub struct PartitionAnswer {
     pub base_offset: Offset,
     /// The broker's time, or [`Timestamp::NONE`].
     pub append_time: Timestamp,
+    /// The records whose idempotency keys are accepted already.
+    pub accepted_keys: Vec<AcceptedKey>,
+}
+
+/// A record that was refused because its idempotency key is accepted already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptedKey {
+    /// The record's place in its batch.
+    pub index: u32,
+    /// Where the record is that bears the key; none: it is an earlier one of the same batch.
+    pub at: Option<(PartitionIndex, Offset)>,
 }
 
 /// Why a record was not taken.
@@ -462,7 +473,8 @@ impl Outbox {
             }
             code => {
                 let (partition, detail) = (answer.partition.clone(), answer.detail.clone());
-                self.refuse(index, number, ProduceError::Refused { partition, code, detail });
+                let keys = answer.accepted_keys.as_slice().into();
+                self.refuse(index, number, ProduceError::Refused { partition, code, detail, keys });
             }
         }
     }

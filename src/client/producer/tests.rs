@@ -49,7 +49,7 @@ struct Stored {
 impl Stored {
     /// Judges a batch as `spec/transactions.md` says, and stores it if it is due.
     fn append(&mut self, bytes: &Bytes) -> (ErrorCode, i64) {
-        let checked = check_produced(bytes, &BatchLimits::default()).unwrap();
+        let checked = check_produced(bytes, &BatchLimits::default(), None).unwrap();
         let batch = checked.producer.batch().unwrap();
         let (first, last) = (batch.sequences.first, batch.sequences.last);
         let newer = self.epoch.is_none_or(|(id, epoch)| batch.id != id || batch.epoch > epoch);
@@ -240,6 +240,7 @@ fn answer(partition: &TopicPartition, code: ErrorCode, base_offset: i64) -> Part
         detail: None,
         base_offset: Offset(base_offset),
         append_time: Timestamp::NONE,
+        accepted_keys: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod expiry;
 mod groups;
+mod keys;
 mod offsets;
 mod operator;
 mod prepared;
@@ -82,6 +83,7 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         }
         Command::ExpireProducer(expire) => Reply::Done(Ok(expiry::expire_producer(rows, now, expire)?)),
         Command::ForceAbort(abort) => Reply::Each(operator::force_abort(rows, now, abort)?),
+        Command::ForgetKeys(forget) => Reply::Done(Ok(keys::forget_keys(rows, now, forget)?)),
         Command::Sweep(dead) => Reply::Done(Ok(sweep::sweep(rows, dead)?)),
         Command::Expire { timer } => {
             match timer {

@@ -1,11 +1,12 @@
 //! Idempotent and transactional append (`spec/transactions.md`, "Idempotent append" and "Enrolment").
 
+use super::keys::{InTransaction, accept_keys, judge_keys, rows_of_keys};
 use super::transactions::{check_enrols, enrolment, find_holder, limit_deadline};
 use crate::core::commands::{
-    Appended, BatchFacts, BatchProducer, Now, Produce, ProduceBatch, Protocol, Refusal,
+    Appended, BatchFacts, BatchProducer, NotAppended, Now, Produce, ProduceBatch, Protocol, Refusal,
 };
 use crate::core::draft::{Draft, Need};
-use crate::core::events::{BatchAppended, Event, ProducerAppend};
+use crate::core::events::{BatchAppended, Enrolment, Event, ProducerAppend};
 use crate::core::limits::{OPEN_TRANSACTIONS_PER_PARTITION_MAX, PARTITIONS_PER_TRANSACTION_MAX};
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
@@ -16,7 +17,7 @@ pub(super) fn produce(
     rows: &mut Draft<'_>,
     now: Now,
     produce: &Produce,
-) -> Result<Vec<Result<Appended, Refusal>>, Need> {
+) -> Result<Vec<Result<Appended, NotAppended>>, Need> {
     rows.require(produce.batches.iter().flat_map(|batch| rows_of(produce, batch)))?;
     let mut answers = Vec::with_capacity(produce.batches.len());
     for (index, batch) in produce.batches.iter().enumerate() {
@@ -29,6 +30,7 @@ pub(super) fn produce(
 fn rows_of(produce: &Produce, batch: &ProduceBatch) -> Vec<RowKey> {
     let partition = batch.partition;
     let mut keys = vec![TopicRow::key(&partition.topic), PartitionRow::key(&partition)];
+    keys.extend(rows_of_keys(partition.topic, &batch.batch, produce.transactional_id.as_ref()));
     if let Some(producer) = &batch.batch.producer {
         keys.push(ProducerRow::key(&ProducerKey { partition, producer: producer.identity.id }));
         if producer.transactional {
@@ -53,37 +55,46 @@ fn append_batch(
     produce: &Produce,
     ProduceBatch { partition, batch }: &ProduceBatch,
     index: usize,
-) -> Result<Result<Appended, Refusal>, Need> {
-    let Some(log_start) = rows.get::<PartitionRow>(partition)?.map(|row| row.log_start) else {
-        return Ok(Err(Refusal::UnknownPartition));
+) -> Result<Result<Appended, NotAppended>, Need> {
+    let partition = *partition;
+    let Some(log_start) = rows.get::<PartitionRow>(&partition)?.map(|row| row.log_start) else {
+        return Ok(Err(Refusal::UnknownPartition.into()));
     };
-    let mut transaction = None;
-    let timely = is_timely(rows, now, *partition, batch)?;
     if let Some(producer) = &batch.producer {
-        let row =
-            rows.get::<ProducerRow>(&ProducerKey { partition: *partition, producer: producer.identity.id })?;
+        let row = rows.get::<ProducerRow>(&ProducerKey { partition, producer: producer.identity.id })?;
         match judge(row, producer, batch.records, produce.protocol) {
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(refusal) => return Ok(Err(refusal.into())),
             Ok(Verdict::Duplicate(batch)) => {
                 let RememberedBatch { base_offset, append_time, .. } = batch;
                 return Ok(Ok(Appended { base_offset, append_time, log_start, duplicate: true }));
             }
             Ok(Verdict::Append) => {}
         }
-        if !timely {
-            return Ok(Err(Refusal::InvalidTimestamp));
-        }
-        if producer.transactional {
-            match enrol_for_append(rows, now, produce, *partition, producer)? {
-                Ok(number) => transaction = Some(number),
-                Err(refusal) => return Ok(Err(refusal)),
-            }
-        }
     }
-    if !timely {
-        return Ok(Err(Refusal::InvalidTimestamp));
+    if !is_timely(rows, now, partition, batch)? {
+        return Ok(Err(Refusal::InvalidTimestamp.into()));
     }
-    let appended = state_append(rows, now, *partition, batch, transaction, index)?;
+    // Nothing is stated before all has been judged: what is refused enrols nothing and takes no key.
+    let transaction = match batch.producer.as_ref().filter(|producer| producer.transactional) {
+        None => None,
+        Some(producer) => match find_transaction(rows, now, produce, partition, producer)? {
+            Ok(transaction) => Some(transaction),
+            Err(refusal) => return Ok(Err(refusal.into())),
+        },
+    };
+    let taker = transaction.as_ref().map(|transaction| transaction.taker.1);
+    if let Err(refused) = judge_keys(rows, now, partition.topic, &batch.keys, taker)? {
+        return Ok(Err(refused));
+    }
+    if let Some(InThis { enrols: Some(enrolment), taker: (id, _) }) = &transaction {
+        let partitions = vec![partition];
+        rows.state(Event::PartitionsEnrolled { enrolment: enrolment.clone(), partitions })?;
+        limit_deadline(rows, now, id, [partition.topic])?;
+    }
+    let taker = transaction.map(|transaction| transaction.taker);
+    let number = taker.as_ref().map(|(_, transaction)| transaction.number);
+    let appended = state_append(rows, now, partition, batch, number, index)?;
+    accept_keys(rows, now, partition, appended.base_offset, &batch.keys, taker)?;
     Ok(Ok(Appended { log_start, ..appended }))
 }
 
@@ -142,15 +153,22 @@ fn was_stored(row: &ProducerRow, sequences: SequenceRange) -> bool {
             || mutated(Mutant::DuplicateOfUnstored))
 }
 
-/// Checks that a transactional batch belongs to the open transaction of its transactional id, and in version 2 enrols its
+/// The transaction that a batch is, or would be, in.
+struct InThis {
+    taker: InTransaction,
+    /// What enrols the partition, if it is not enrolled yet.
+    enrols: Option<Enrolment>,
+}
+
+/// Checks that a transactional batch belongs to the open transaction of its transactional id, or in version 2 enrols its
 /// partition. No append without enrolment: so no transaction can hang unseen.
-fn enrol_for_append(
-    rows: &mut Draft<'_>,
+fn find_transaction(
+    rows: &Draft<'_>,
     now: Now,
     produce: &Produce,
     partition: PartitionId,
     producer: &BatchProducer,
-) -> Result<Result<TxnNumber, Refusal>, Need> {
+) -> Result<Result<InThis, Refusal>, Need> {
     let Some(transactional_id) = &produce.transactional_id else {
         return Ok(Err(Refusal::ProducerIdMapping));
     };
@@ -166,26 +184,27 @@ fn enrol_for_append(
         TransactionState::Ongoing(ongoing) => Some(&ongoing.partitions),
         _ => None,
     };
-    let number = row.number;
     let opened = rows
         .get::<ProducerRow>(&ProducerKey { partition, producer: producer.identity.id })?
         .is_some_and(|producer| producer.open.is_some());
     if !opened && open_transactions(rows, partition)? >= OPEN_TRANSACTIONS_PER_PARTITION_MAX {
         return Ok(Err(Refusal::TransactionTooLarge));
     }
+    let of_number = |number| {
+        let transaction = KeyTransaction { producer: producer.identity.id, number };
+        (transactional_id.clone(), transaction)
+    };
+    let present = InThis { taker: of_number(row.number), enrols: None };
     match (enrolled, produce.protocol) {
-        (Some(partitions), _) if partitions.contains(&partition) => Ok(Ok(number)),
-        (_, Protocol::V1) if mutated(Mutant::AppendWithoutEnrolment) => Ok(Ok(number)),
+        (Some(partitions), _) if partitions.contains(&partition) => Ok(Ok(present)),
+        (_, Protocol::V1) if mutated(Mutant::AppendWithoutEnrolment) => Ok(Ok(present)),
         (_, Protocol::V1) => Ok(Err(Refusal::NotEnrolled)),
         (Some(partitions), Protocol::V2) if partitions.len() >= PARTITIONS_PER_TRANSACTION_MAX => {
             Ok(Err(Refusal::TransactionTooLarge))
         }
         (_, Protocol::V2) => {
             let enrolment = enrolment(transactional_id, row, now);
-            let number = enrolment.number;
-            rows.state(Event::PartitionsEnrolled { enrolment, partitions: vec![partition] })?;
-            limit_deadline(rows, now, transactional_id, [partition.topic])?;
-            Ok(Ok(number))
+            Ok(Ok(InThis { taker: of_number(enrolment.number), enrols: Some(enrolment) }))
         }
     }
 }

@@ -194,34 +194,23 @@ pub(super) fn end_transaction(
 ) -> Result<Result<Identity, Refusal>, Need> {
     let EndTxn { producer, outcome, protocol } = end;
     let id = &producer.transactional_id;
-    let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Err(Refusal::ProducerIdMapping)) };
-    if let TransactionState::Complete(ended) = &row.state
-        && ended.by == producer.identity
+    // E10 comes before anything that version 1 is told, also that it has been told before.
+    if *protocol == Protocol::V1
+        && let Err(Refusal::NotCoordinator) = find_coordinated(rows, producer, CoordinatorKind::Transaction)?
     {
-        let raises = *protocol == Protocol::V2 && row.holder == producer.identity;
-        match (ended.reason, outcome) {
-            _ if raises => {}
-            (EndReason::Requested, _) if ended.outcome == *outcome => return Ok(Ok(row.holder)),
-            (EndReason::Requested, _) => return Ok(Err(Refusal::TransactionState)),
-            // It was too slow, and wants what has been done anyway (rule O4): a commit would be another matter.
-            (reason, _) if reason.is_recoverable() && mutated(Mutant::CommitAfterAbort) => {
-                return Ok(Ok(row.holder));
-            }
-            (reason, Outcome::Abort) if reason.is_recoverable() && *protocol == Protocol::V2 => {
-                return Ok(Ok(row.holder));
-            }
-            // An operator has decided as it was going to.
-            (EndReason::Operator, Outcome::Commit) if ended.outcome == Outcome::Commit => {
-                return Ok(Ok(row.holder));
-            }
-            _ => {}
-        }
+        return Ok(Err(Refusal::NotCoordinator));
     }
-    let found = match protocol {
-        Protocol::V1 => find_coordinated(rows, producer, CoordinatorKind::Transaction)?,
-        Protocol::V2 => find_holder(rows, id, producer.identity)?,
-    };
-    let row = match found {
+    let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Err(Refusal::ProducerIdMapping)) };
+    let (answer, holds) = (retried_end(row, end), row.holder == producer.identity);
+    if let Some(answer) = answer {
+        // In version 1 a repetition says as much of older connections as what it repeats (E10).
+        if *protocol == Protocol::V1 && holds {
+            let found = find_coordinated(rows, producer, CoordinatorKind::Transaction)?;
+            return Ok(found.map(|_| ()).and(answer));
+        }
+        return Ok(answer);
+    }
+    let row = match find_holder(rows, id, producer.identity)? {
         Ok(row) => row,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -232,6 +221,29 @@ pub(super) fn end_transaction(
         _ => return Ok(Err(Refusal::TransactionState)),
     }
     close(rows, now, id, *outcome, EndReason::Requested, *protocol).map(Ok)
+}
+
+/// `RetryEndTransaction` (O4): what a request is answered that repeats the one which ended the newest transaction; none if it
+/// does not.
+fn retried_end(row: &TransactionRow, end: &EndTxn) -> Option<Result<Identity, Refusal>> {
+    let EndTxn { producer, outcome, protocol } = end;
+    let TransactionState::Complete(ended) = &row.state else { return None };
+    let raises = *protocol == Protocol::V2 && row.holder == producer.identity;
+    if ended.by != producer.identity || raises {
+        return None;
+    }
+    match (ended.reason, outcome) {
+        (EndReason::Requested, _) if ended.outcome == *outcome => Some(Ok(row.holder)),
+        (EndReason::Requested, _) => Some(Err(Refusal::TransactionState)),
+        // It was too slow, and wants what has been done anyway: a commit would be another matter.
+        (reason, _) if reason.is_recoverable() && mutated(Mutant::CommitAfterAbort) => Some(Ok(row.holder)),
+        (reason, Outcome::Abort) if reason.is_recoverable() && *protocol == Protocol::V2 => {
+            Some(Ok(row.holder))
+        }
+        // An operator has decided as it was going to.
+        (EndReason::Operator, Outcome::Commit) if ended.outcome == Outcome::Commit => Some(Ok(row.holder)),
+        _ => None,
+    }
 }
 
 /// `ExpireTransaction`: aborts a transaction whose deadline has passed. A prepared one has none but what was asked for when it
@@ -280,7 +292,8 @@ pub(super) fn close(
     let Ongoing { partitions, offsets, .. } = row.state.into_open().unwrap_or_default();
     let pending =
         offsets.into_iter().map(|offset| PendingOffsetRow::key(&PendingOffsetKey { offset, producer }));
-    rows.require(partitions.iter().flat_map(|p| rows_of_marker(*p, producer)).chain(pending))?;
+    let holder = [KeyHolderRow::key(id)];
+    rows.require(partitions.iter().flat_map(|p| rows_of_marker(*p, producer)).chain(pending).chain(holder))?;
     let (marker_epoch, holder) = match protocol {
         Protocol::V2 if mutated(Mutant::EpochNotRaised) => (row.holder.epoch, row.holder),
         Protocol::V1 => (row.holder.epoch, row.holder),

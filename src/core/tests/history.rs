@@ -29,6 +29,7 @@ pub(super) enum Step {
         skew: i32,
         records: u32,
         v2: bool,
+        key: Option<u8>,
     },
     /// A producer without transactions, which raises its epoch by itself.
     ProduceIdempotent {
@@ -36,6 +37,7 @@ pub(super) enum Step {
         partition: i32,
         skew: i32,
         records: u32,
+        key: Option<u8>,
     },
     /// Of the newest batch's producer and partition, the batch so many before is sent again.
     Retry {
@@ -83,14 +85,16 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     let id = 0..IDS.len();
     let epoch_back = || prop_oneof![4 => Just(0i16), 1 => Just(1)];
     let skew = || prop_oneof![6 => Just(0), 1 => -3..3];
+    // Few keys, so that they meet.
+    let key = || prop_oneof![3 => Just(None), 2 => (0u8..3).prop_map(Some)];
     let connection = || prop_oneof![1 => Just(1u64), 3 => Just(2), 1 => Just(3)];
     prop_oneof![
         2 => (id.clone(), 0u8..3, connection())
             .prop_map(|(id, current, connection)| Step::Init { id, current, connection }),
-        8 => (id.clone(), epoch_back(), 0..2, skew(), 1u32..4, any::<bool>())
-            .prop_map(|(id, epoch_back, partition, skew, records, v2)| Step::Produce { id, epoch_back, partition, skew, records, v2 }),
-        7 => (prop_oneof![19 => Just(0i16), 1 => Just(1)], prop_oneof![3 => Just(0), 1 => Just(1)], prop_oneof![6 => Just(0), 1 => -6..4], 1u32..4)
-            .prop_map(|(epoch, partition, skew, records)| Step::ProduceIdempotent { epoch, partition, skew, records }),
+        8 => (id.clone(), epoch_back(), 0..2, skew(), 1u32..4, any::<bool>(), key())
+            .prop_map(|(id, epoch_back, partition, skew, records, v2, key)| Step::Produce { id, epoch_back, partition, skew, records, v2, key }),
+        7 => (prop_oneof![19 => Just(0i16), 1 => Just(1)], prop_oneof![3 => Just(0), 1 => Just(1)], prop_oneof![6 => Just(0), 1 => -6..4], 1u32..4, key())
+            .prop_map(|(epoch, partition, skew, records, key)| Step::ProduceIdempotent { epoch, partition, skew, records, key }),
         3 => prop_oneof![0usize..6, Just(REMEMBERED_BATCHES - 1)].prop_map(|back| Step::Retry { back }),
         2 => (id.clone(), epoch_back(), 0..2, connection())
             .prop_map(|(id, epoch_back, partition, connection)| Step::Enrol { id, epoch_back, partition, connection }),
@@ -163,7 +167,12 @@ pub(super) struct Sent {
     pub(super) first: i32,
     pub(super) records: u32,
     pub(super) protocol: Protocol,
+    /// The key of its first record.
+    pub(super) key: Option<u8>,
 }
+
+/// The keys of the histories.
+pub(super) const KEYS: [&str; 3] = ["k0", "k1", "k2"];
 
 impl Sent {
     pub(super) fn sequences(&self) -> SequenceRange {
@@ -197,15 +206,15 @@ impl Clients {
     pub(super) fn take(&mut self, world: &mut World, step: &Step) -> Vec<Said> {
         match *step {
             Step::Init { id, current, connection } => self.init(world, id, current, connection),
-            Step::Produce { id, epoch_back, partition, skew, records, v2 } => {
+            Step::Produce { id, epoch_back, partition, skew, records, v2, key } => {
                 let Some(identity) = self.identity(id, epoch_back) else { return Vec::new() };
                 let first = self.first(identity, partition, skew);
                 let protocol = protocol(v2);
-                let sent = Sent { id: Some(id), identity, partition, first, records, protocol };
+                let sent = Sent { id: Some(id), identity, partition, first, records, protocol, key };
                 vec![self.produce(world, sent)]
             }
-            Step::ProduceIdempotent { epoch, partition, skew, records } => {
-                self.produce_idempotent(world, epoch, partition, skew, records)
+            Step::ProduceIdempotent { epoch, partition, skew, records, key } => {
+                self.produce_idempotent(world, (epoch, partition, skew), records, key)
             }
             Step::Retry { back } => {
                 let Some(newest) = self.sent.last() else { return Vec::new() };
@@ -251,6 +260,7 @@ impl Clients {
             Step::Age { id } => self.age(world, id),
             Step::Forget => {
                 world.expire_idle(IDLE);
+                world.forget_keys();
                 Vec::new()
             }
             Step::Restart => {
@@ -277,8 +287,11 @@ impl Clients {
     }
 
     fn produce(&mut self, world: &mut World, sent: Sent) -> Said {
-        let Sent { id, identity, partition, first, records, protocol } = sent;
-        let answer = world.produce(protocol, id.map(|id| IDS[id]), identity, partition, first, records);
+        let Sent { id, identity, partition, first, records, protocol, key } = sent;
+        let producer = (id.map(|id| IDS[id]), identity);
+        let key = key.map(|key| KEYS[usize::from(key)]);
+        let answer = world.produce_keyed(protocol, producer, partition, (first, records), key.as_slice());
+        let answer = answer.map_err(|refused| refused.refusal);
         if answer.is_ok_and(|appended| !appended.duplicate) {
             self.next.insert((identity, partition), first + i32::try_from(records).unwrap());
             self.sent.push(sent);
@@ -289,10 +302,9 @@ impl Clients {
     fn produce_idempotent(
         &mut self,
         world: &mut World,
-        epoch: i16,
-        partition: i32,
-        skew: i32,
+        (epoch, partition, skew): (i16, i32, i32),
         records: u32,
+        key: Option<u8>,
     ) -> Vec<Said> {
         let mut said = Vec::new();
         let producer = *self.idempotent.get_or_insert_with(|| {
@@ -302,7 +314,7 @@ impl Clients {
         });
         let identity = Identity { id: producer, epoch: ProducerEpoch(epoch) };
         let first = self.first(identity, partition, skew);
-        let sent = Sent { id: None, identity, partition, first, records, protocol: Protocol::V1 };
+        let sent = Sent { id: None, identity, partition, first, records, protocol: Protocol::V1, key };
         said.push(self.produce(world, sent));
         said
     }

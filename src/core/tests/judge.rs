@@ -2,8 +2,8 @@
 //! answered, and from the rows as readers see them. It keeps a memory of its own and asks `core` nothing.
 
 use super::findings::Findings;
-use super::history::{Ending, IDS, Said, Sent};
-use super::world::World;
+use super::history::{Ending, IDS, KEYS, Said, Sent};
+use super::world::{World, key_of};
 use crate::core::*;
 use crate::types::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +20,12 @@ struct Stored {
     base_offset: Offset,
     records: u32,
     producer: ProducerId,
+    transaction: Option<Txn>,
+}
+
+/// A key that was taken.
+struct Taken {
+    until: ServedTime,
     transaction: Option<Txn>,
 }
 
@@ -53,6 +59,9 @@ pub(crate) struct Judge {
     recoverable: BTreeMap<TransactionalId, Option<Identity>>,
     /// Whose transactions this step has changed.
     touched: BTreeSet<TransactionalId>,
+    /// Who took each key, the newest last.
+    keys: BTreeMap<IdempotencyKey, Vec<Taken>>,
+    now: ServedTime,
 }
 
 fn id_of(id: usize) -> TransactionalId {
@@ -69,6 +78,7 @@ impl Judge {
     pub(super) fn begin(&mut self, world: &World, restarts: bool) {
         self.before = self.holder.clone();
         self.touched.clear();
+        self.now = world.now.served;
         for id in IDS {
             let recoverable = world.find_transaction(id).and_then(|row| row.recoverable);
             self.recoverable.insert(TransactionalId::new(id).unwrap(), recoverable);
@@ -107,6 +117,17 @@ impl Judge {
                 self.ended(&(transactional_id.clone(), *number), *outcome, *reason, *holder);
             }
             Event::MarkerWritten(marker) => self.marked(marker),
+            Event::KeysAccepted(accepted) => self.keys_accepted(at, accepted),
+            Event::KeysForgotten { keys, .. } => {
+                for key in keys {
+                    let over = self
+                        .keys
+                        .get(&key.key)
+                        .and_then(|takings| takings.last())
+                        .is_some_and(|taken| taken.until <= at);
+                    self.findings.holds(over, "KeyOnce", "a key is known for its window (K6)");
+                }
+            }
             Event::OffsetsCommitted { offsets } => {
                 let newest = offsets.last().map(|(_, committed)| committed);
                 self.committed = newest.map(|committed| committed.offset);
@@ -188,6 +209,47 @@ impl Judge {
         let (base_offset, records) = (batch.base_offset, batch.records);
         let producer = identity.id;
         self.batches.push(Stored { partition, base_offset, records, producer, transaction });
+    }
+
+    /// Those that took a key and have not lost it at `at`: its window lasts, and they have not aborted.
+    fn takers(&self, key: &IdempotencyKey, at: ServedTime) -> Vec<&Taken> {
+        let lasts = |taken: &&Taken| {
+            let aborted =
+                taken.transaction.as_ref().and_then(|txn| self.ended.get(txn)) == Some(&Outcome::Abort);
+            taken.until > at && !aborted
+        };
+        self.keys.get(key).into_iter().flatten().filter(lasts).collect()
+    }
+
+    fn keys_accepted(&mut self, at: ServedTime, accepted: &KeysAccepted) {
+        // Which transaction it is in, the batch before it says.
+        let transaction = self.batches.last().and_then(|batch| batch.transaction.clone());
+        for RecordKey { key, .. } in &accepted.keys {
+            let free = self.takers(key, at).is_empty();
+            self.findings.holds(free, "KeyOnce", "a key is taken once within its window (K1, K5)");
+            let taken = Taken { until: accepted.until, transaction: transaction.clone() };
+            self.keys.entry(key.clone()).or_default().push(taken);
+        }
+    }
+
+    /// A refusal because of a key has its reason, and a duplicate is not refused for it.
+    fn key_refused(&mut self, key: u8, sent: &Sent, refusal: Refusal) {
+        let key = key_of(KEYS[usize::from(key)]);
+        let own = |txn: &Txn| sent.id.map(id_of).as_ref() == Some(&txn.0);
+        let takers = self.takers(&key, self.now);
+        let open =
+            |taken: &Taken| taken.transaction.as_ref().filter(|txn| !self.ended.contains_key(*txn)).cloned();
+        let held_by: Vec<Txn> = takers.iter().filter_map(|taken| open(taken)).collect();
+        let (any, held) = (!takers.is_empty(), held_by.iter().any(|txn| !own(txn)));
+        let accepted = takers.len() > held_by.len() || held_by.iter().any(own);
+        let reason = match refusal {
+            Refusal::KeyAccepted => accepted,
+            Refusal::KeyHeld => held && sent.id.is_none(),
+            Refusal::KeyHeldFromTransaction => held && sent.id.is_some(),
+            _ => return,
+        };
+        let says = "what is refused for its key is in a batch that is not undone (K2, K4)";
+        self.findings.holds(any && reason, "KeysAtomicWithTxn", says);
     }
 
     fn ended(&mut self, txn: &Txn, outcome: Outcome, reason: EndReason, holder: Identity) {
@@ -275,8 +337,7 @@ impl Judge {
         let Some((kind, connection)) = over else { return };
         let newest = self.connections.entry((id, kind)).or_insert(0);
         let late = connection < *newest;
-        // A repeated end that is only answered again makes its connection no newer.
-        if holds && !late && acted {
+        if holds && !late {
             *newest = connection;
         }
         self.findings.holds(!acted || !late, "NoTornTxn", "a delayed request takes effect (E10)");
@@ -305,6 +366,9 @@ impl Judge {
                 self.findings.holds(taken, "FenceZombie", "a batch of an old holder is stored");
             }
             Err(refusal) => {
+                if let Some(key) = sent.key {
+                    self.key_refused(key, &sent, refusal);
+                }
                 let remembered = known.is_some() && fence == Some(identity.epoch);
                 self.findings.holds(!remembered, "NoDuplicate", "one of the newest five is known (A3)");
                 let sequences = sent.sequences();

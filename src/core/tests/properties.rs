@@ -3,8 +3,8 @@
 use super::findings::Broken;
 use super::history::{Clients, IDS, Step, step};
 use super::judge::Judge;
-use super::world::{TIMEOUT, World};
-use crate::core::{RowKey, RowValue, TransactionState};
+use super::world::{TIMEOUT, Watch, World};
+use crate::core::{RowKey, RowValue, TransactionState, topic_settings};
 use crate::types::{Offset, ProducerId};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -20,8 +20,25 @@ pub(crate) fn judge_one(runner: &mut TestRunner) -> (usize, Result<(), Broken>) 
     judge(&steps().new_tree(runner).unwrap().current())
 }
 
+/// A history that `runner` draws, watched: what it breaks is not looked at.
+pub(crate) fn watch_one(runner: &mut TestRunner, watch: Watch) -> usize {
+    let steps = steps().new_tree(runner).unwrap().current();
+    let (mut world, mut clients) = (World::new(2), Clients::default());
+    world.watch = Some(watch);
+    let mut aged = false;
+    for step in &steps {
+        aged |= matches!(step, Step::Age { .. });
+        if !(aged && matches!(step, Step::Restart)) {
+            clients.take(&mut world, step);
+        }
+    }
+    steps.len()
+}
+
 fn judge(steps: &[Step]) -> (usize, Result<(), Broken>) {
     let mut world = World::new(2);
+    // So long that some keys are sent again before it is over, and some after.
+    world.set(topic_settings::KEY_WINDOW_MS, "100000");
     let (mut clients, mut judge) = (Clients::default(), Judge::of(world.topic));
     let (mut judged, mut aged) = (0, false);
     for (number, step) in steps.iter().enumerate() {

@@ -466,3 +466,15 @@ fn a_sweep_takes_rows_of_deleted_topics_and_no_others() {
     assert!(world.rows.get::<AbortedRow>(&aborted_key).is_none());
     assert_eq!(world.replayed().durable(), world.rows.durable());
 }
+
+#[test]
+fn a_repeated_end_makes_its_connection_the_newest_and_an_older_ones_counts_no_more() {
+    let mut world = World::new(1);
+    let p = world.init_over(Some("x"), None, 1).unwrap();
+    world.enrol_over("x", p, &[0], 1);
+    assert_eq!(world.end_over(V1, "x", p, Commit, 1), Ok(p));
+    assert_eq!(world.end_over(V1, "x", p, Commit, 2), Ok(p), "its first answer was lost");
+    assert_eq!(world.end_over(V1, "x", p, Commit, 1), Err(Refusal::NotCoordinator));
+    assert_eq!(world.enrol_over("x", p, &[0], 1), vec![Err(Refusal::NotCoordinator)]);
+    assert_eq!(world.enrol_over("x", p, &[0], 2), vec![Ok(())]);
+}

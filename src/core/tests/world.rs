@@ -42,7 +42,20 @@ impl Rows {
     }
 }
 
+/// What somebody who watches a world is told.
+pub(crate) enum Happened<'a> {
+    /// A command was decided on these rows.
+    Decided(&'a dyn View, &'a Command, &'a Decided),
+    /// Volatile rows were lost.
+    Restarted,
+    /// A row was put where no event has brought it.
+    Moved(RowKey),
+}
+
+pub(crate) type Watch = Box<dyn FnMut(&Happened<'_>)>;
+
 pub struct World {
+    pub(crate) watch: Option<Watch>,
     pub rows: Rows,
     pub now: Now,
     /// Every event, with the served time at which it was decided.
@@ -57,7 +70,8 @@ impl World {
     pub fn new(partitions: u32) -> World {
         let topic = TopicId(Uuid::from_u128(7));
         let now = Now { served: ServedTime(1), wall: Timestamp(1_000) };
-        let mut world = World { rows: Rows::default(), now, log: Vec::new(), topic, answered: Vec::new() };
+        let mut world =
+            World { watch: None, rows: Rows::default(), now, log: Vec::new(), topic, answered: Vec::new() };
         world.ask(Command::FormCluster { id: Uuid::from_u128(1) });
         let name = TopicName::new("t").unwrap();
         let new = NewTopic { id: topic, name, partitions, config: TopicConfig::new() };
@@ -73,8 +87,11 @@ impl World {
     /// Asks what may have to wait for its answer.
     #[expect(clippy::needless_pass_by_value, reason = "commands are made where they are asked")]
     pub fn ask_waiting(&mut self, command: Command) -> Option<Reply> {
-        let Decided { reply, mut drafted } =
-            decide(&self.rows, self.now, &command).expect("all rows are known");
+        let decided = decide(&self.rows, self.now, &command).expect("all rows are known");
+        if let Some(watch) = &mut self.watch {
+            watch(&Happened::Decided(&self.rows, &command, &decided));
+        }
+        let Decided { reply, mut drafted } = decided;
         self.answered.append(&mut drafted.answered);
         let events = self.rows.take(drafted);
         self.log.extend(events.into_iter().map(|event| (self.now.served, event)));
@@ -118,6 +135,9 @@ impl World {
     /// A restart: volatile rows are lost.
     pub fn restart(&mut self) {
         self.rows = self.replayed();
+        if let Some(watch) = &mut self.watch {
+            watch(&Happened::Restarted);
+        }
     }
 
     pub fn partition(&self, index: i32) -> PartitionId {
@@ -159,13 +179,29 @@ impl World {
         first: i32,
         records: u32,
     ) -> Result<Appended, Refusal> {
+        self.produce_keyed(protocol, (id, identity), index, (first, records), &[])
+            .map_err(|refused| refused.refusal)
+    }
+
+    /// A batch whose first records bear these keys.
+    pub fn produce_keyed(
+        &mut self,
+        protocol: Protocol,
+        (id, identity): (Option<&str>, Identity),
+        index: i32,
+        (first, records): (i32, u32),
+        keys: &[&str],
+    ) -> Result<Appended, NotAppended> {
         let producer = Some(BatchProducer {
             identity,
             first_sequence: Sequence::new(first).unwrap(),
             transactional: id.is_some(),
         });
+        let producer = producer.filter(|producer| producer.identity.id != ProducerId::NONE);
         let (bytes, time) = (100 * records, Timestamp(5));
-        let batch = BatchFacts { records, bytes, oldest_timestamp: time, max_timestamp: time, producer };
+        let keys = (0..).zip(keys).map(|(record, key)| RecordKey { record, key: key_of(key) }).collect();
+        let batch =
+            BatchFacts { records, bytes, oldest_timestamp: time, max_timestamp: time, producer, keys };
         let batches = vec![ProduceBatch { partition: self.partition(index), batch }];
         let transactional_id = id.and_then(TransactionalId::new);
         match self.ask(Command::Produce(Produce { transactional_id, protocol, batches })) {
@@ -346,11 +382,40 @@ impl World {
         }
     }
 
+    /// The same of idempotency keys.
+    pub fn forget_keys(&mut self) {
+        let mut forget = ForgetKeys::default();
+        for key in self.rows.0.keys() {
+            match key {
+                RowKey::KeyEnd(end) => forget.keys.push(end.key.clone()),
+                RowKey::FreedKeysEnd(end) => forget.freed.push(end.transaction),
+                _ => {}
+            }
+        }
+        forget.keys.sort();
+        self.ask(Command::ForgetKeys(forget));
+    }
+
+    /// Gives the topic a setting, by a decision.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let change = ConfigChange::Some([(name.to_owned(), Some(value.to_owned()))].into());
+        let configure = Command::ConfigureTopic { topic: self.topic, change, validate_only: false };
+        assert_eq!(self.ask(configure), Reply::Done(Ok(())));
+    }
+
     /// Puts the epoch of an id where a long life would have brought it.
     pub fn age(&mut self, id: &str, epoch: i16) {
         let key = RowKey::Transaction(TransactionalId::new(id).unwrap());
         if let Some(RowValue::Transaction(row)) = self.rows.0.get_mut(&key) {
             row.holder.epoch = ProducerEpoch(epoch);
         }
+        if let Some(watch) = &mut self.watch {
+            watch(&Happened::Moved(key));
+        }
     }
+}
+
+/// A key of this text.
+pub fn key_of(text: &str) -> IdempotencyKey {
+    IdempotencyKey::new(bytes::Bytes::copy_from_slice(text.as_bytes())).unwrap()
 }

@@ -10,6 +10,7 @@ use crate::shard::engine::{Begin, Engine, Ports, Written};
 use crate::shard::handle::{Ask, Origin};
 use crate::shard::limits::{CompactionLimits, ShardLimits, SpaceLimits};
 use crate::shard::start::{Recovered, log_options, recover_all, timers};
+use crate::shard::trace::Trace;
 use crate::shard::upkeep::{
     Compact, Duty, FreeSegments, Ground, GroundStart, MoveLive, Pressure, TakeSnapshots, TrimIndex,
 };
@@ -115,6 +116,9 @@ impl Ports for Here {
     }
     fn buffer(&self) -> Vec<u8> {
         Vec::new()
+    }
+    fn trace(&mut self) -> Option<&mut Trace> {
+        None
     }
     fn write(&mut self, block: PlacedBlock, _commands: usize) -> Written {
         self.writer.borrow_mut().write(&block).unwrap();
@@ -361,6 +365,7 @@ impl World {
             bytes: u32::try_from(bytes.len()).unwrap(),
             oldest_timestamp: Timestamp(self.now.wall.0 - i64::from(count) + 1),
             max_timestamp: self.now.wall,
+            keys: Vec::new(),
             producer: producer.map(|(identity, first)| BatchProducer {
                 identity,
                 first_sequence: Sequence::new(first).unwrap(),

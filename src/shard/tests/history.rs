@@ -1,7 +1,10 @@
 //! Random histories of a whole shard, one thread, no I/O but the store's: what the engine wants done waits until a step
 //! does it, so that writes, loads, layers and crashes come in any order. Judged from what is durable alone.
 
+mod failpoints;
+
 use super::batch;
+use super::traces::Lines;
 use crate::core::tests::findings::Broken;
 use crate::core::tests::judge::{Judge, UNUSED};
 use crate::core::*;
@@ -10,6 +13,7 @@ use crate::shard::engine::{Begin, Engine, Ports, Written};
 use crate::shard::handle::{Ask, Origin};
 use crate::shard::replay::replay;
 use crate::shard::start::timers;
+use crate::shard::trace::Trace;
 use crate::shard::{ShardLimits, StartError};
 use crate::store::{Applied, Database, Layer, ReadView, StoreLimits};
 use crate::types::codec::Codec;
@@ -116,27 +120,33 @@ struct Outside {
     shown: Option<Arc<ReadView>>,
 }
 
-struct Later(Rc<RefCell<Outside>>);
+struct Later {
+    outside: Rc<RefCell<Outside>>,
+    trace: Option<Trace>,
+}
 
 impl Ports for Later {
     fn now(&self) -> Now {
-        self.0.borrow().now
+        self.outside.borrow().now
     }
     fn buffer(&self) -> Vec<u8> {
         Vec::new()
     }
     fn write(&mut self, block: PlacedBlock, _commands: usize) -> Written {
-        self.0.borrow_mut().writing = Some(block);
+        self.outside.borrow_mut().writing = Some(block);
         Written::Later
     }
     fn apply(&mut self, layer: Arc<Layer>, applied: Applied, _log_bytes: u32) {
-        self.0.borrow_mut().layers.push_back((layer, applied));
+        self.outside.borrow_mut().layers.push_back((layer, applied));
     }
     fn load(&mut self, rows: Vec<RowKey>) {
-        self.0.borrow_mut().wanted.push_back(rows);
+        self.outside.borrow_mut().wanted.push_back(rows);
     }
     fn publish(&mut self, view: Arc<ReadView>, _changed: &[PartitionId]) {
-        self.0.borrow_mut().shown = Some(view);
+        self.outside.borrow_mut().shown = Some(view);
+    }
+    fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_mut()
     }
 }
 
@@ -175,6 +185,7 @@ struct Client {
 }
 
 struct History {
+    lines: Option<Lines>,
     dir: TempDir,
     store: Database,
     outside: Rc<RefCell<Outside>>,
@@ -211,7 +222,12 @@ fn open_store(dir: &TempDir) -> Database {
 }
 
 /// Recovers from what is durable, as the start of a shard does.
-fn recover(store: &Database, log: &[PlacedBlock], outside: &Rc<RefCell<Outside>>) -> Engine<Later> {
+fn recover(
+    store: &Database,
+    log: &[PlacedBlock],
+    outside: &Rc<RefCell<Outside>>,
+    lines: Option<&Lines>,
+) -> Engine<Later> {
     let limits = shard_limits();
     let applied = store.applied().unwrap().checkpoint.block;
     let mut tail = log.iter().filter(|placed| placed.block.number() > applied).cloned();
@@ -226,17 +242,19 @@ fn recover(store: &Database, log: &[PlacedBlock], outside: &Rc<RefCell<Outside>>
     let deadlines = timers(&view).unwrap();
     let identity = LogIdentity { log: LogId(1), shard: ShardNumber(0) };
     let cursor = Cursor::new(next, 1 << 30, 1 << 30);
-    Engine::new(Later(Rc::clone(outside)), limits, Begin { identity, table, cursor, last, view, deadlines })
+    let ports = Later { outside: Rc::clone(outside), trace: lines.map(Lines::trace) };
+    Engine::new(ports, limits, Begin { identity, table, cursor, last, view, deadlines })
 }
 
 impl History {
-    fn new() -> History {
+    fn new(lines: Option<Lines>) -> History {
         let dir = directory();
         let store = open_store(&dir);
         let outside = Rc::new(RefCell::new(Outside::default()));
         outside.borrow_mut().now = Now { served: ServedTime(1), wall: Timestamp(1_000) };
-        let engine = recover(&store, &[], &outside);
+        let engine = recover(&store, &[], &outside, lines.as_ref());
         let mut history = History {
+            lines,
             dir,
             store,
             outside,
@@ -426,7 +444,7 @@ impl History {
             self.dir = directory();
             self.store = open_store(&self.dir);
         }
-        self.engine = recover(&self.store, &self.log, &self.outside);
+        self.engine = recover(&self.store, &self.log, &self.outside, self.lines.as_ref());
         self.origin = Origin::new(ConnectionId(1));
         self.asked.clear();
         self.clients = Default::default();
@@ -491,12 +509,12 @@ impl History {
                 }
                 self.clients[who] = Client { identity, ..Client::default() };
             }
-            (What::Produce(who, partition), Reply::Produced(answers)) => match answers[0] {
+            (What::Produce(who, partition), Reply::Produced(answers)) => match &answers[0] {
                 Ok(appended) => self.judge.is_stored(partition, appended.base_offset),
                 // It has been fenced: it begins anew.
                 Err(_) => self.clients[who].identity = None,
             },
-            (What::Idempotent(sent), Reply::Produced(answers)) => match answers[0] {
+            (What::Idempotent(sent), Reply::Produced(answers)) => match &answers[0] {
                 Ok(appended) => {
                     self.judge.is_stored(partition(0), appended.base_offset);
                     let sent = self.sent.iter().position(|other| other.first == sent.first);
@@ -559,8 +577,17 @@ pub(super) fn judge_one(runner: &mut TestRunner) -> (usize, Result<(), Broken>) 
     judge(&steps().new_tree(runner).unwrap().current())
 }
 
+/// A history that `runner` draws, as a trace: what it breaks is not looked at.
+pub(super) fn trace_one(runner: &mut TestRunner, lines: &Lines) -> usize {
+    let steps = steps().new_tree(runner).unwrap().current();
+    let mut history = History::new(Some(lines.clone()));
+    steps.iter().for_each(|step| history.take(step));
+    history.end_of_all();
+    steps.len()
+}
+
 fn judge(steps: &[Step]) -> (usize, Result<(), Broken>) {
-    let mut history = History::new();
+    let mut history = History::new(None);
     for (number, step) in steps.iter().enumerate() {
         history.take(step);
         if let Err(broken) = history.judge.findings.verdict() {

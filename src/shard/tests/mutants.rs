@@ -1,5 +1,6 @@
 //! Every mutant (`core/mutant.rs`) is caught by the properties over random histories; `spec/mutants.md` tells by which.
 
+use super::traces::{self, Source};
 use super::{compaction, history};
 use crate::core::mutant::{Mutant, with_mutant};
 use crate::core::tests::findings::Broken;
@@ -14,15 +15,18 @@ struct Kind {
     judge_one: fn(&mut TestRunner) -> (usize, Result<(), Broken>),
     /// So many a mutant may live through, and pass without one.
     histories: u64,
+    /// The same as traces, where there are such.
+    source: Option<Source>,
 }
 
-const TRANSACTIONS: Kind = Kind { judge_one: properties::judge_one, histories: 500 };
-const GROUPS: Kind = Kind { judge_one: groups::judge_one, histories: 300 };
+const TRANSACTIONS: Kind =
+    Kind { judge_one: properties::judge_one, histories: 500, source: Some(Source::Transactions) };
+const GROUPS: Kind = Kind { judge_one: groups::judge_one, histories: 300, source: Some(Source::Groups) };
 /// Each has a store of its own.
-const SHARD: Kind = Kind { judge_one: history::judge_one, histories: 300 };
+const SHARD: Kind = Kind { judge_one: history::judge_one, histories: 300, source: Some(Source::Shard) };
 
 /// Each has a log and a store of its own.
-const COMPACTION: Kind = Kind { judge_one: compaction::judge_one, histories: 40 };
+const COMPACTION: Kind = Kind { judge_one: compaction::judge_one, histories: 40, source: None };
 
 /// Where a mutant is looked for.
 fn kind(mutant: Mutant) -> Kind {
@@ -88,17 +92,22 @@ fn without_a_mutant_the_same_histories_pass() {
 #[test]
 fn every_mutant_is_caught() {
     let mut table = String::from(HEAD);
-    let mut survivors = Vec::new();
+    let (mut survivors, mut in_traces) = (Vec::new(), 0);
     for mutant in Mutant::ALL {
         match search(Some(*mutant), kind(*mutant)) {
             None => survivors.push(*mutant),
             Some(Caught { broken, history, steps }) => {
-                writeln!(table, "| {mutant:?} | {} | {broken} | {history} | {steps} |", mutant.breaks())
+                let breaks = mutant.breaks();
+                let shown = kind(*mutant).source.and_then(|source| traces::search(*mutant, source));
+                in_traces += usize::from(shown.is_some());
+                let shown = shown.map_or("– | | ".into(), |shown| shown.to_string());
+                writeln!(table, "| {mutant:?} | {breaks} | {broken} | {history} | {steps} | {shown} |")
                     .unwrap();
             }
         }
     }
     assert!(survivors.is_empty(), "nothing catches {survivors:?}");
+    writeln!(table, "\nTraces show {in_traces} of {}.", Mutant::ALL.len()).unwrap();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/spec/mutants.md");
     if std::env::var_os("UPDATE_MUTANTS").is_some() {
         std::fs::write(path, &table).unwrap();
@@ -116,6 +125,11 @@ A property that cannot fail says nothing. Each mutant is one guard of the code t
 exist in tests only), and random histories must then break a property by its name. Without a mutant the same histories pass.
 This table is made by the test `every_mutant_is_caught`; `tla/negative/` has the like for the specification.
 
-| mutant | what is wrong | caught by | in history | after steps |
-|---|---|---|---|---|
+The last three columns are about the same histories as traces (`tla/README.md`, section on traces), which nothing judges but the
+specification: the first thing that it does not allow, in which history, and after how many lines of all histories so far. What
+a trace does not show is either no step that is wrong but one that does not come (a deadline, an answer), or about what the
+specification leaves out (time, members, the order of a connection).
+
+| mutant | what is wrong | caught by | in history | after steps | not allowed in a trace | in history | after lines |
+|---|---|---|---|---|---|---|---|
 ";

@@ -8,6 +8,7 @@
 mod compact;
 mod expire;
 mod expire_offsets;
+mod forget_keys;
 mod free;
 mod ground;
 mod move_live;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 pub(super) use compact::Compact;
 pub(super) use expire::ExpireIdle;
 pub(super) use expire_offsets::ExpireOffsets;
+pub(super) use forget_keys::ForgetKeys;
 pub(super) use free::FreeSegments;
 pub(super) use ground::{Ground, GroundStart};
 pub(super) use move_live::MoveLive;

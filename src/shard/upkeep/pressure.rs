@@ -58,6 +58,8 @@ impl Duty for WatchSpace {
 
     fn turn(&mut self, _view: &ReadView, _now: Now) -> Result<Turn, StoreError> {
         let parts = self.ground.parts();
+        // When nobody writes any more, nobody else notices that the store is done.
+        parts.store.look_for_rewriting();
         let was = parts.pressure.is_short();
         let reserve = parts.limits.reserve_bytes;
         // An eighth more before it counts as enough again, so that it does not go to and fro.

@@ -4,7 +4,7 @@ use super::compression::{Compression, Expander};
 use super::header::{BatchHeader, BatchProducer, TimestampType, exactly_one, rewrite_max_timestamp};
 use super::record::{ReadFault, RecordParts};
 use super::{BatchError, HEADER_SIZE, RecordFault};
-use crate::types::Timestamp;
+use crate::types::{IdempotencyKey, Timestamp};
 use bytes::{Bytes, BytesMut};
 use std::io::BufRead;
 
@@ -21,6 +21,8 @@ pub struct BatchLimits {
     pub expanded_bytes_free: u64,
     /// The most headers of one record.
     pub record_headers_max: u32,
+    /// The most idempotency keys of one batch.
+    pub keys_max: usize,
 }
 
 impl Default for BatchLimits {
@@ -32,6 +34,7 @@ impl Default for BatchLimits {
             expansion_ratio_max: 1_000,
             expanded_bytes_free: 4 * 1024 * 1024,
             record_headers_max: 10_000,
+            keys_max: 10_000,
         }
     }
 }
@@ -64,6 +67,8 @@ pub struct CheckedBatch {
     pub without_key: WithoutKey,
     /// How many bytes its records take when expanded.
     pub expanded_bytes: u64,
+    /// The idempotency keys of its records, each with its record's number; none unless they were asked for.
+    pub keys: Vec<(u32, IdempotencyKey)>,
 }
 
 /// Records without a key: how many, and which are the first.
@@ -96,8 +101,13 @@ impl CheckedBatch {
 }
 
 /// Checks that `bytes` are exactly one batch that a client may produce: format, length, checksum, attributes, producer
-/// fields, and every record, expanding compressed ones as a stream. Takes time linear in the expanded size.
-pub fn check_produced(bytes: &Bytes, limits: &BatchLimits) -> Result<CheckedBatch, BatchError> {
+/// fields, and every record, expanding compressed ones as a stream. Takes time linear in the expanded size. The values of
+/// the header `key_header`, if one is named, are the records' idempotency keys.
+pub fn check_produced(
+    bytes: &Bytes,
+    limits: &BatchLimits,
+    key_header: Option<&str>,
+) -> Result<CheckedBatch, BatchError> {
     let header = exactly_one(bytes)?;
     if header.size > limits.batch_bytes_max {
         return Err(BatchError::TooLarge { size: header.size, limit: limits.batch_bytes_max });
@@ -105,7 +115,7 @@ pub fn check_produced(bytes: &Bytes, limits: &BatchLimits) -> Result<CheckedBatc
     header.check_crc(bytes)?;
     let record_count = check_header(&header)?;
     let producer = header.producer(record_count)?;
-    let walked = walk(&header, bytes, limits)?;
+    let walked = walk(&header, bytes, &Walk { limits, key_header: key_header.map(str::as_bytes) })?;
     let mut checked = CheckedBatch {
         bytes: bytes.clone(),
         header,
@@ -115,6 +125,7 @@ pub fn check_produced(bytes: &Bytes, limits: &BatchLimits) -> Result<CheckedBatc
         oldest_timestamp: walked.oldest_timestamp,
         without_key: walked.without_key,
         expanded_bytes: walked.expanded_bytes,
+        keys: walked.keys,
     };
     if header.max_timestamp != walked.max_timestamp {
         let mut corrected = BytesMut::from(&bytes[..]);
@@ -152,20 +163,27 @@ fn check_timestamp(timestamp: i64) -> Result<(), BatchError> {
     if timestamp >= Timestamp::NONE.0 { Ok(()) } else { Err(BatchError::InvalidTimestamp(timestamp)) }
 }
 
+/// What one pass over the records goes by.
+struct Walk<'a> {
+    limits: &'a BatchLimits,
+    key_header: Option<&'a [u8]>,
+}
+
 /// What one pass over the records found.
 struct Walked {
     max_timestamp: Timestamp,
     oldest_timestamp: Timestamp,
     without_key: WithoutKey,
     expanded_bytes: u64,
+    keys: Vec<(u32, IdempotencyKey)>,
 }
 
-fn walk(header: &BatchHeader, batch: &[u8], limits: &BatchLimits) -> Result<Walked, BatchError> {
+fn walk(header: &BatchHeader, batch: &[u8], walk: &Walk<'_>) -> Result<Walked, BatchError> {
     let records = batch.get(HEADER_SIZE..).unwrap_or_default();
     if header.compression == Compression::None {
         // The common case without the stream's indirection.
         let mut rest = records;
-        let mut walked = walk_records(header, &mut rest, limits, |_| BatchError::Empty)?;
+        let mut walked = walk_records(header, &mut rest, walk, |_| BatchError::Empty)?;
         walked.expanded_bytes = records.len() as u64;
         return if rest.is_empty() {
             Ok(walked)
@@ -173,10 +191,10 @@ fn walk(header: &BatchHeader, batch: &[u8], limits: &BatchLimits) -> Result<Walk
             Err(BatchError::TrailingRecords(header.record_count))
         };
     }
-    let limit = limits.expansion_of(records.len());
+    let limit = walk.limits.expansion_of(records.len());
     let failed = |error: &std::io::Error| Expander::error(header.compression, limit, error);
     let mut expander = Expander::new(header.compression, records, limit).map_err(|error| failed(&error))?;
-    let mut walked = walk_records(header, &mut expander, limits, failed)?;
+    let mut walked = walk_records(header, &mut expander, walk, failed)?;
     walked.expanded_bytes = expander.expanded();
     match expander.at_end().map_err(|error| failed(&error))? {
         true => Ok(walked),
@@ -187,7 +205,7 @@ fn walk(header: &BatchHeader, batch: &[u8], limits: &BatchLimits) -> Result<Walk
 fn walk_records<R: BufRead>(
     header: &BatchHeader,
     from: &mut R,
-    limits: &BatchLimits,
+    walk: &Walk<'_>,
     source_error: impl Fn(&std::io::Error) -> BatchError,
 ) -> Result<Walked, BatchError> {
     let none = Timestamp::NONE;
@@ -196,12 +214,20 @@ fn walk_records<R: BufRead>(
         oldest_timestamp: none,
         without_key: WithoutKey::default(),
         expanded_bytes: 0,
+        keys: Vec::new(),
     };
     for index in 0..header.record_count {
-        let facts = walk_record(from, index, limits).map_err(|fault| match fault {
-            ReadFault::Record(fault) => BatchError::InvalidRecord { index: index.cast_unsigned(), fault },
+        let invalid = |fault| BatchError::InvalidRecord { index: index.cast_unsigned(), fault };
+        let facts = walk_record(from, index, walk).map_err(|fault| match fault {
+            ReadFault::Record(fault) => invalid(fault),
             ReadFault::Source(error) => source_error(&error),
         })?;
+        if let Some(key) = facts.idempotency_key {
+            if walked.keys.len() >= walk.limits.keys_max {
+                return Err(invalid(RecordFault::TooManyKeys(walk.limits.keys_max)));
+            }
+            walked.keys.push((index.cast_unsigned(), key));
+        }
         let timestamp = header
             .base_timestamp
             .0
@@ -223,22 +249,23 @@ fn walk_records<R: BufRead>(
 struct RecordFacts {
     timestamp_delta: i64,
     has_key: bool,
+    idempotency_key: Option<IdempotencyKey>,
 }
 
-fn walk_record<R: BufRead>(from: &mut R, index: i32, limits: &BatchLimits) -> Result<RecordFacts, ReadFault> {
+fn walk_record<R: BufRead>(from: &mut R, index: i32, walk: &Walk<'_>) -> Result<RecordFacts, ReadFault> {
     // A record that lies wholly in the buffer is walked there, without asking the stream for each byte. What fails here
     // is walked again below: at the buffer's end once, or because it is wrong, which ends the walk.
     let present = from.fill_buf().map_err(ReadFault::Source)?;
     let mut rest = present;
-    if let Ok(facts) = walk_parts(&mut rest, index, limits) {
+    if let Ok(facts) = walk_parts(&mut rest, index, walk) {
         let used = present.len() - rest.len();
         from.consume(used);
         return Ok(facts);
     }
-    walk_parts(from, index, limits)
+    walk_parts(from, index, walk)
 }
 
-fn walk_parts<R: BufRead>(from: &mut R, index: i32, limits: &BatchLimits) -> Result<RecordFacts, ReadFault> {
+fn walk_parts<R: BufRead>(from: &mut R, index: i32, walk: &Walk<'_>) -> Result<RecordFacts, ReadFault> {
     let mut record = RecordParts::begin(from)?;
     record.byte()?; // attributes: none is defined
     let timestamp_delta = record.varlong()?;
@@ -252,18 +279,40 @@ fn walk_parts<R: BufRead>(from: &mut R, index: i32, limits: &BatchLimits) -> Res
     record.skip(value.unwrap_or(0))?;
     let headers = record.varint()?;
     // Each header takes at least two bytes, so the count is bounded by the record's length as well.
-    let within = u32::try_from(headers).is_ok_and(|headers| headers <= limits.record_headers_max);
+    let within = u32::try_from(headers).is_ok_and(|headers| headers <= walk.limits.record_headers_max);
     if !within {
         return Err(RecordFault::TooManyHeaders(headers).into());
     }
+    let mut idempotency_key = None;
     for _ in 0..headers {
         let name = record.length()?;
-        record.skip(name)?;
+        let bears_key = match walk.key_header {
+            Some(wanted) if wanted.len() as u64 == name => record.take(name)? == wanted,
+            _ => record.skip(name).map(|()| false)?,
+        };
         let value = record.nullable_length()?;
-        record.skip(value.unwrap_or(0))?;
+        if !bears_key {
+            record.skip(value.unwrap_or(0))?;
+            continue;
+        }
+        let key = walk_key(&mut record, value)?;
+        if idempotency_key.replace(key).is_some() {
+            return Err(RecordFault::SecondKey.into());
+        }
     }
     match record.left() {
-        0 => Ok(RecordFacts { timestamp_delta, has_key: key.is_some() }),
+        0 => Ok(RecordFacts { timestamp_delta, has_key: key.is_some(), idempotency_key }),
         left => Err(RecordFault::TrailingBytes(left).into()),
     }
+}
+
+fn walk_key<R: BufRead>(
+    record: &mut RecordParts<'_, R>,
+    length: Option<u64>,
+) -> Result<IdempotencyKey, ReadFault> {
+    let length = length.unwrap_or(0);
+    if length > IdempotencyKey::BYTES_MAX as u64 {
+        return Err(RecordFault::KeyTooLong(length).into());
+    }
+    IdempotencyKey::new(record.take(length)?.into()).ok_or_else(|| RecordFault::EmptyKey.into())
 }

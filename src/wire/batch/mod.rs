@@ -149,6 +149,18 @@ pub enum RecordFault {
     /// More headers than allowed.
     #[error("it has {0} headers")]
     TooManyHeaders(i32),
+    /// A header that is to bear an idempotency key has no value.
+    #[error("its idempotency key is empty")]
+    EmptyKey,
+    /// An idempotency key that is longer than allowed.
+    #[error("its idempotency key has {0} bytes, and {max} are allowed", max = crate::types::IdempotencyKey::BYTES_MAX)]
+    KeyTooLong(u64),
+    /// Two headers bear an idempotency key.
+    #[error("it has two idempotency keys")]
+    SecondKey,
+    /// One idempotency key more than a batch may have.
+    #[error("a batch has at most {0} idempotency keys: send smaller batches")]
+    TooManyKeys(usize),
 }
 
 impl BatchError {

@@ -109,6 +109,15 @@ impl<'a, R: BufRead> RecordParts<'a, R> {
         }
     }
 
+    /// The next `count` bytes, which are at most [`RecordParts::left`], and bounded by whoever asks.
+    pub(super) fn take(&mut self, count: u64) -> Result<Vec<u8>, ReadFault> {
+        let mut taken = Vec::new();
+        while (taken.len() as u64) < count {
+            taken.push(self.byte()?);
+        }
+        Ok(taken)
+    }
+
     /// Passes over `count` bytes, which are at most [`RecordParts::left`].
     pub(super) fn skip(&mut self, count: u64) -> Result<(), ReadFault> {
         let mut to_skip = count;

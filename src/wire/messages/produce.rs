@@ -59,6 +59,15 @@ messages! {
         record_errors: Vec<ProduceRecordError> => since(8).ignorable(),
         error_message: Option<String> => since(8).nullable(8).ignorable(),
         current_leader: ProduceLeaderIdAndEpoch => since(10).tagged(0),
+        accepted_keys: Vec<ProduceAcceptedKey> => since(9).tagged(28_000).ignorable(),
+    }
+
+    /// semel's own (`spec/protocol.md`): a record whose idempotency key is accepted already, and where its record is; offset
+    /// −1 where that is an earlier record of the same batch.
+    part ProduceAcceptedKey {
+        batch_index: i32 => since(9),
+        partition_index: i32 => since(9),
+        offset: i64 => since(9),
     }
 
     /// A record that made its batch be refused (KIP-467).

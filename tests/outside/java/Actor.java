@@ -17,6 +17,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
@@ -29,6 +30,7 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
@@ -84,10 +86,11 @@ public final class Actor {
 
     private void obey(JsonNode request, ObjectNode answer) throws Exception {
         switch (request.get("op").asText()) {
-            case "topic" -> createTopic(request.get("name").asText(), request.get("partitions").asInt());
+            case "topic" -> createTopic(request);
             case "producer" -> openProducer(request);
             case "begin" -> producer(request).beginTransaction();
             case "send" -> send(request, answer.putArray("offsets"));
+            case "send_keyed" -> sendKeyed(request, answer.putArray("outcomes"));
             case "send_group_offset" -> sendGroupOffset(request);
             case "commit" -> producer(request).commitTransaction();
             case "abort" -> producer(request).abortTransaction();
@@ -105,15 +108,23 @@ public final class Actor {
         }
     }
 
-    private void createTopic(String name, int partitions) throws Exception {
+    private void createTopic(JsonNode request) throws Exception {
+        NewTopic topic = new NewTopic(request.get("name").asText(), request.get("partitions").asInt(), (short) 1);
+        Map<String, String> config = new HashMap<>();
+        request.path("config").properties().forEach(set -> config.put(set.getKey(), set.getValue().asText()));
         try (Admin admin = Admin.create(settings)) {
-            admin.createTopics(List.of(new NewTopic(name, partitions, (short) 1))).all()
-                    .get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
+            admin.createTopics(List.of(topic.configs(config))).all().get(PATIENCE.toSeconds(), TimeUnit.SECONDS);
         }
     }
 
     private void openProducer(JsonNode request) {
         Properties config = with("compression.type", request.get("compression").asText(), "linger.ms", "5");
+        if (request.path("singly").asBoolean()) {
+            // A batch for each record, as many in flight as there may be.
+            config.put("batch.size", "0");
+            config.put("linger.ms", "0");
+            config.put("max.in.flight.requests.per.connection", "5");
+        }
         if (request.hasNonNull("transactional_id")) {
             config.put("transactional.id", request.get("transactional_id").asText());
             config.put("transaction.timeout.ms", request.path("timeout_ms").asText("60000"));
@@ -137,6 +148,29 @@ public final class Actor {
         producer(request).flush();
         for (Future<RecordMetadata> acknowledged : sent) {
             offsets.add(acknowledged.get(PATIENCE.toSeconds(), TimeUnit.SECONDS).offset());
+        }
+    }
+
+    private void sendKeyed(JsonNode request, ArrayNode outcomes) throws Exception {
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        for (JsonNode record : request.get("records")) {
+            ProducerRecord<String, String> keyed = new ProducerRecord<>(
+                    request.get("topic").asText(), record.get(0).asInt(), null, record.get(2).asText());
+            keyed.headers().add("semel-idempotency-key", record.get(1).asText().getBytes(StandardCharsets.UTF_8));
+            try {
+                sent.add(producer(request).send(keyed));
+            } catch (KafkaException failedBefore) {
+                sent.add(CompletableFuture.failedFuture(failedBefore));
+            }
+        }
+        producer(request).flush();
+        for (Future<RecordMetadata> acknowledged : sent) {
+            ArrayNode outcome = outcomes.addArray();
+            try {
+                outcome.add(acknowledged.get(PATIENCE.toSeconds(), TimeUnit.SECONDS).offset());
+            } catch (ExecutionException error) {
+                outcome.add(error.getCause().getClass().getSimpleName()).add(error.getCause().getMessage());
+            }
         }
     }
 

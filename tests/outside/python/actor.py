@@ -1,12 +1,16 @@
 """The actors' protocol: one line of JSON in, one line of JSON out. A client is a class with these operations.
 
-topic(name, partitions)                                  creates a topic
-producer(id, transactional_id=None, compression="none", timeout_ms=60000)
-                                                         opens a producer under a number of the caller's; the last one
-                                                         is how long the broker waits for the end of a transaction
+topic(name, partitions, config={})                       creates a topic
+producer(id, transactional_id=None, compression="none", timeout_ms=60000, singly=False)
+                                                         opens a producer under a number of the caller's; timeout_ms
+                                                         is how long the broker waits for the end of a transaction;
+                                                         singly: each record in a batch of its own, five in flight
 begin(id) / commit(id) / abort(id) / close(id)
 send(id, topic, records)                                 records: [[partition, key or null, value]]; waits for all
                                                          acknowledgements -> {"offsets": [...]} in the same order
+send_keyed(id, topic, records)                           records: [[partition, idempotency key, value]]; waits for all
+                                                         -> {"outcomes": [[offset] or [error, message]]}, in the same
+                                                         order. librdkafka and Java only, as are config and singly
 send_group_offset(id, group, topic, partition, offset)   within a transaction
 read(topic, partitions, isolation)                       partitions 0.. from 0 to the end that the isolation level
                                                          shows -> {"rows": [[partition, offset, key, value]]}

@@ -35,12 +35,15 @@ class Client:
         self.producers = {}
         self.members = {}
 
-    def topic(self, name, partitions):
+    def topic(self, name, partitions, config=None):
         admin = AdminClient(self.settings)
-        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(SECONDS)
+        admin.create_topics([NewTopic(name, partitions, 1, config=config or {})])[name].result(SECONDS)
 
-    def producer(self, id, transactional_id=None, compression="none", timeout_ms=60_000):
+    def producer(self, id, transactional_id=None, compression="none", timeout_ms=60_000, singly=False):
         config = {**self.settings, "enable.idempotence": True, "compression.type": compression, "linger.ms": 5}
+        if singly:
+            # A batch for each record, as many in flight as there may be.
+            config |= {"batch.num.messages": 1, "linger.ms": 0, "max.in.flight": 5}
         if transactional_id is not None:
             config |= {"transactional.id": transactional_id, "transaction.timeout.ms": timeout_ms}
         self.producers[id] = Producer(config)
@@ -58,6 +61,27 @@ class Client:
 
     def close(self, id):
         self.producers.pop(id).flush(SECONDS)
+
+    def send_keyed(self, id, topic, records):
+        producer = self.producers[id]
+        outcomes = [None] * len(records)
+
+        def report(place):
+            def delivered(error, message):
+                outcomes[place] = [message.offset()] if error is None else [error.name(), error.str()]
+
+            return delivered
+
+        for place, (partition, key, value) in enumerate(records):
+            headers = [("semel-idempotency-key", key.encode())]
+            try:
+                producer.produce(topic, value, None, partition, on_delivery=report(place), headers=headers)
+            except KafkaException as failed_before:
+                outcomes[place] = [name_of(failed_before), str(failed_before)]
+            producer.poll(0)
+        if producer.flush(SECONDS) != 0:
+            raise TimeoutError("records without an acknowledgement")
+        return {"outcomes": outcomes}
 
     def send(self, id, topic, records):
         producer = self.producers[id]

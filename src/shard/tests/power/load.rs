@@ -4,11 +4,13 @@
 use super::super::contents::Contents;
 use super::super::workload::{join, offsets, stage, tiny};
 use super::super::*;
+use super::faults::ENDED;
 use crate::shard::tests::cases::{Dice, number};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The data directory and the diary, in the directory that is recorded.
 pub(super) const DATA: &str = "data";
@@ -126,25 +128,47 @@ impl Load<'_> {
     }
 }
 
+/// A shard that ends by itself says so in time.
+const ENDS: Duration = Duration::from_secs(20);
+
+/// What happens to the shard; ends with a panic if the shard does.
+async fn work(running: Arc<Running>, root: PathBuf, served: PathBuf) {
+    let mut diary = Diary::begin(&root, &served);
+    let formed = || running.shard.view().get::<ClusterRow>(&()).unwrap().is_some();
+    until("the cluster is formed", formed).await;
+    diary.note(&running).await;
+    let dice = Dice(number(SEED, 0));
+    let mut load = Load { running: &running, dice, transactional: None, idempotent: BTreeMap::new() };
+    for _ in 0..number(STEPS, 0) {
+        load.step().await;
+        diary.note(&running).await;
+    }
+}
+
 #[test]
 #[ignore = "run by the power-cut tests, in a process that is recorded"]
 fn apart() {
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let (Some(root), Some(served)) = (variable(ROOT), variable(SERVED)) else { return };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let running = start(&root.join(DATA), Arc::new(RealDisk), &tiny(false)).unwrap();
-        let mut diary = Diary::begin(&root, &served);
-        let dice = Dice(number(SEED, 0));
-        let mut load = Load { running: &running, dice, transactional: None, idempotent: BTreeMap::new() };
-        diary.note(&running).await;
-        for _ in 0..number(STEPS, 0) {
-            load.step().await;
-            diary.note(&running).await;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let ended = runtime.block_on(async {
+        let running = match start(&root.join(DATA), Arc::new(RealDisk), &tiny(false)) {
+            Ok(running) => Arc::new(running),
+            Err(error) => return Some(error.to_string()),
+        };
+        let worked = tokio::spawn(work(Arc::clone(&running), root, served)).await;
+        let mut running = Arc::into_inner(running).unwrap();
+        if worked.is_err() {
+            let reason = tokio::time::timeout(ENDS, running.failed()).await.expect("the shard goes on");
+            return Some(format!("{reason}; {}", reason.advice()));
         }
         if number(STOPS, 1) == 0 {
             std::process::exit(0);
         }
-        running.stop().await.unwrap();
+        running.stop().await.err().map(|reason| format!("{reason}; {}", reason.advice()))
     });
+    if let Some(reason) = ended {
+        println!("ended: {reason}");
+        std::process::exit(ENDED);
+    }
 }

@@ -8,6 +8,7 @@
 //! and the states that failed, and `POWER_RECORDED=<directory>` tries that recording again.
 
 mod disk;
+mod faults;
 mod load;
 mod recording;
 
@@ -48,26 +49,33 @@ struct Load {
 impl Run {
     /// Records a run in `dir`, on the data that are in `dir/root`.
     fn record(dir: &Path, before: [Disk; 2], acknowledged: u64, load: Load) -> Run {
+        let (status, said) = Run::attempt(dir, load, &[]);
+        assert_eq!(status, Some(0), "{said}");
+        Run::read(dir, before, acknowledged)
+    }
+
+    /// The same, where some of it may fail: how it ended, and what it said.
+    fn attempt(dir: &Path, load: Load, rules: &[String]) -> (Option<i32>, String) {
         let (root, served) = (dir.join("root"), dir.join("served"));
         for path in [&root.join(DATA), &served] {
             std::fs::create_dir_all(path).unwrap();
         }
-        let test = ["--exact", "shard::tests::power::load::apart", "--ignored", "--test-threads=1"];
+        let test =
+            ["--exact", "shard::tests::power::load::apart", "--ignored", "--nocapture", "--test-threads=1"];
         // A kept recording lies elsewhere.
         std::fs::write(dir.join("of"), root.canonicalize().unwrap().to_str().unwrap()).unwrap();
         let mut program = Program::new(recorder().unwrap());
         program
             .arg(dir.join("recording"))
             .arg(&root)
+            .args(rules.iter().flat_map(|rule| ["--fail", rule]))
             .arg("--")
-            .arg(std::env::current_exe().unwrap())
-            .args(test);
-        program.env(ROOT, &root).env(SERVED, &served).env(STEPS, load.steps.to_string());
+            .arg(std::env::current_exe().unwrap());
+        program.args(test).env(ROOT, &root).env(SERVED, &served).env(STEPS, load.steps.to_string());
         program.env(SEED, load.seed.to_string()).env(STOPS, u64::from(load.stops).to_string());
         let output = program.output().unwrap();
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{}{}", said(&output.stdout), said(&output.stderr));
-        Run::read(dir, before, acknowledged)
+        (output.status.code(), said(&output.stdout) + &said(&output.stderr))
     }
 
     fn read(dir: &Path, before: [Disk; 2], acknowledged: u64) -> Run {

@@ -1,16 +1,17 @@
 //! What a producer may not send.
 
-use super::{BASE_TIME, batch_around, batch_of, forged, limits, plain_batch, record};
-use crate::types::Timestamp;
+use super::{BASE_TIME, batch_around, batch_of, forged, header, limits, plain_batch, record};
+use crate::types::{IdempotencyKey, Timestamp};
 use crate::wire::ErrorCode;
 use crate::wire::batch::compression::compress;
 use crate::wire::batch::{
-    BatchError, BatchLimits, BatchProducer, Compression, HEADER_SIZE, RecordFault, check_produced,
+    BatchError, BatchLimits, BatchProducer, Compression, HEADER_SIZE, Record, RecordFault, RecordHeader,
+    check_produced,
 };
 use bytes::Bytes;
 
 fn refused(bytes: impl Into<Bytes>) -> BatchError {
-    check_produced(&bytes.into(), &limits()).expect_err("the batch must be refused")
+    check_produced(&bytes.into(), &limits(), None).expect_err("the batch must be refused")
 }
 
 fn refused_record(bytes: impl Into<Bytes>) -> RecordFault {
@@ -48,7 +49,7 @@ fn every_changed_byte_under_the_checksum_is_noticed() {
     for at in 21..whole.len() {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x10;
-        let error = check_produced(&damaged.into(), &limits()).unwrap_err();
+        let error = check_produced(&damaged.into(), &limits(), None).unwrap_err();
         let noticed = matches!(error, BatchError::WrongCrc { .. } | BatchError::UnknownCompression(_));
         assert!(noticed, "byte {at}: {error}");
     }
@@ -81,7 +82,7 @@ fn lengths_that_leave_no_room_are_refused() {
 #[test]
 fn a_batch_beyond_the_limit_is_refused() {
     let limits = BatchLimits { batch_bytes_max: 90, ..limits() };
-    let error = check_produced(&plain_batch().into(), &limits).unwrap_err();
+    let error = check_produced(&plain_batch().into(), &limits, None).unwrap_err();
     assert_eq!(error.code(), ErrorCode::MessageTooLarge);
 }
 
@@ -117,7 +118,7 @@ fn producer_fields_must_belong_together() {
     let with = |id: i64, epoch: i16, sequence: i32, attributes: i16| {
         let bytes = [&id.to_be_bytes()[..], &epoch.to_be_bytes(), &sequence.to_be_bytes()].concat();
         let batch = forged(plain_batch(), 43, &bytes);
-        check_produced(&forged(batch.to_vec(), 21, &attributes.to_be_bytes()), &limits())
+        check_produced(&forged(batch.to_vec(), 21, &attributes.to_be_bytes()), &limits(), None)
     };
     let producer = |checked: Result<super::super::CheckedBatch, _>| checked.unwrap().producer;
     assert_eq!(producer(with(-1, -1, -1, 0)), BatchProducer::Anonymous);
@@ -135,7 +136,7 @@ fn producer_fields_must_belong_together() {
 #[test]
 fn a_wrong_maximum_timestamp_is_put_right_and_an_impossible_one_refused() {
     let wrong = forged(plain_batch(), 35, &7_i64.to_be_bytes());
-    let checked = check_produced(&wrong, &limits()).unwrap();
+    let checked = check_produced(&wrong, &limits(), None).unwrap();
     assert_eq!(checked.max_timestamp, Timestamp(BASE_TIME + 9));
     assert_eq!(checked.bytes, plain_batch());
     assert_eq!(checked.header.max_timestamp, Timestamp(BASE_TIME + 9));
@@ -144,7 +145,7 @@ fn a_wrong_maximum_timestamp_is_put_right_and_an_impossible_one_refused() {
         assert_eq!(error.code(), ErrorCode::InvalidTimestamp, "{base}: {error}");
     }
     let untimed = batch_of(&[(-1, record(None, None))], Compression::None, BatchProducer::Anonymous);
-    assert_eq!(check_produced(&untimed, &limits()).unwrap().max_timestamp, Timestamp::NONE);
+    assert_eq!(check_produced(&untimed, &limits(), None).unwrap().max_timestamp, Timestamp::NONE);
 }
 
 /// A record's bytes after its length, one byte for each field: attributes, timestamp delta, offset delta, key length,
@@ -160,7 +161,7 @@ fn record_bytes(body: &[u8]) -> Vec<u8> {
 #[test]
 fn records_that_make_no_sense_are_refused() {
     let single = |body: &[u8]| batch_around(&record_bytes(body), Compression::None, 1);
-    assert!(check_produced(&single(&SMALLEST), &limits()).is_ok());
+    assert!(check_produced(&single(&SMALLEST), &limits(), None).is_ok());
     let with = |at: usize, byte: u8| {
         let mut body = SMALLEST;
         body[at] = byte;
@@ -195,9 +196,9 @@ fn too_many_headers_are_refused() {
     let mut body = vec![0, 0, 0, 1, 1, 20];
     body.extend_from_slice(&[0, 1].repeat(10));
     let batch = batch_around(&record_bytes(&body), Compression::None, 1);
-    assert!(check_produced(&batch, &limits()).is_ok());
+    assert!(check_produced(&batch, &limits(), None).is_ok());
     let limits = BatchLimits { record_headers_max: 9, ..limits() };
-    let error = check_produced(&batch, &limits).unwrap_err();
+    let error = check_produced(&batch, &limits, None).unwrap_err();
     assert_eq!(error, BatchError::InvalidRecord { index: 0, fault: RecordFault::TooManyHeaders(10) });
 }
 
@@ -215,7 +216,7 @@ fn compressed_records_are_walked_as_strictly() {
     let one = record_bytes(&SMALLEST);
     for compression in COMPRESSIONS {
         let batch = |plain: &[u8], count| batch_around(&compressed(compression, plain), compression, count);
-        let checked = check_produced(&batch(&one, 1), &limits()).unwrap();
+        let checked = check_produced(&batch(&one, 1), &limits(), None).unwrap();
         assert_eq!(checked.expanded_bytes, one.len() as u64, "{compression}");
         assert_eq!(refused_record(batch(&one, 2)), RecordFault::Truncated, "{compression}");
         assert_eq!(refused(batch(&one.repeat(2), 1)), BatchError::TrailingRecords(1), "{compression}");
@@ -241,14 +242,14 @@ fn bombs_are_stopped_at_the_limit() {
     for compression in COMPRESSIONS {
         let bomb = batch_of(&[(BASE_TIME, zeros.clone())], compression, BatchProducer::Anonymous);
         let tight = BatchLimits { expanded_bytes_max: 8 * 1024 * 1024, ..limits() };
-        let error = check_produced(&bomb, &tight).unwrap_err();
+        let error = check_produced(&bomb, &tight, None).unwrap_err();
         let limit = tight.expansion_of(bomb.len() - HEADER_SIZE);
         assert!(limit <= 8 * 1024 * 1024);
         assert_eq!(error, BatchError::Expansion { limit }, "{compression}");
         let batch = super::super::Batch::new(bomb.clone()).unwrap();
         assert_eq!(batch.records(&tight).unwrap_err(), error, "{compression}, as a consumer");
         let by_ratio = BatchLimits { expansion_ratio_max: 2, expanded_bytes_free: 1000, ..limits() };
-        let error = check_produced(&bomb, &by_ratio).unwrap_err();
+        let error = check_produced(&bomb, &by_ratio, None).unwrap_err();
         assert!(matches!(error, BatchError::Expansion { .. }), "{compression}: {error}");
         assert_eq!(error.code(), ErrorCode::InvalidRecord);
     }
@@ -258,7 +259,7 @@ fn bombs_are_stopped_at_the_limit() {
 fn snappy_is_read_bare_and_a_lying_block_is_not_believed() {
     let one = record_bytes(&SMALLEST);
     let bare = snap::raw::Encoder::new().compress_vec(&one).unwrap();
-    assert!(check_produced(&batch_around(&bare, Compression::Snappy, 1), &limits()).is_ok());
+    assert!(check_produced(&batch_around(&bare, Compression::Snappy, 1), &limits(), None).is_ok());
     // A length of 100 MB and no data.
     let lying = [0x80, 0xc2, 0xd7, 0x2f];
     let error = refused(batch_around(&lying, Compression::Snappy, 1));
@@ -269,7 +270,7 @@ fn snappy_is_read_bare_and_a_lying_block_is_not_believed() {
 fn gzip_of_several_members_is_read() {
     let mut members = compressed(Compression::Gzip, &record_bytes(&SMALLEST)[..3]);
     members.extend(compressed(Compression::Gzip, &record_bytes(&SMALLEST)[3..]));
-    assert!(check_produced(&batch_around(&members, Compression::Gzip, 1), &limits()).is_ok());
+    assert!(check_produced(&batch_around(&members, Compression::Gzip, 1), &limits(), None).is_ok());
 }
 
 #[test]
@@ -297,4 +298,36 @@ fn zstd_with_an_archives_window_is_refused() {
 fn the_header_is_where_the_specification_says() {
     assert_eq!(HEADER_SIZE, 61);
     assert_eq!(plain_batch()[16], 2);
+}
+
+#[test]
+fn idempotency_keys_are_the_values_of_the_header_that_is_asked_for() {
+    let with = |headers: Vec<RecordHeader>| Record { headers, ..record(None, Some("value")) };
+    let records = [
+        (BASE_TIME, with(vec![header("other", Some("no")), header("id", Some("a"))])),
+        (BASE_TIME, with(vec![header("idx", Some("no")), header("di", Some("no"))])),
+        (BASE_TIME, with(vec![header("id", Some("b")), header("other", None)])),
+    ];
+    let key = |text: &'static str| IdempotencyKey::new(Bytes::from_static(text.as_bytes())).unwrap();
+    for compression in [Compression::None, Compression::Gzip, Compression::Lz4] {
+        let batch = batch_of(&records, compression, BatchProducer::Anonymous);
+        let checked = check_produced(&batch, &limits(), Some("id")).unwrap();
+        assert_eq!(checked.keys, [(0, key("a")), (2, key("b"))]);
+        assert!(check_produced(&batch, &limits(), None).unwrap().keys.is_empty());
+        let few = BatchLimits { keys_max: 1, ..limits() };
+        let error = check_produced(&batch, &few, Some("id")).unwrap_err();
+        assert_eq!(error, BatchError::InvalidRecord { index: 2, fault: RecordFault::TooManyKeys(1) });
+    }
+    let fault = |headers| {
+        let batch = batch_of(&[(BASE_TIME, with(headers))], Compression::None, BatchProducer::Anonymous);
+        match check_produced(&batch, &limits(), Some("id")).unwrap_err() {
+            BatchError::InvalidRecord { index: 0, fault } => fault,
+            other => panic!("{other}"),
+        }
+    };
+    let long = "k".repeat(IdempotencyKey::BYTES_MAX + 1);
+    assert_eq!(fault(vec![header("id", None)]), RecordFault::EmptyKey);
+    assert_eq!(fault(vec![header("id", Some(""))]), RecordFault::EmptyKey);
+    assert_eq!(fault(vec![header("id", Some(&long))]), RecordFault::KeyTooLong(257));
+    assert_eq!(fault(vec![header("id", Some("a")), header("id", Some("a"))]), RecordFault::SecondKey);
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 /// Runs everything that reads a batch.
 fn read_everything(bytes: Bytes) {
-    let checked = check_produced(&bytes, &limits());
+    let checked = check_produced(&bytes, &limits(), None);
     if let Ok(batch) = Batch::new(bytes.clone()) {
         let read = batch.records(&limits()).map(|records| records.collect::<Result<Vec<_>, _>>());
         if let Ok(checked) = checked {

@@ -28,7 +28,8 @@ fn javas_batches_are_read_in_every_compression() {
     let fixtures = [fixtures::NONE, fixtures::GZIP, fixtures::SNAPPY, fixtures::LZ4, fixtures::ZSTD];
     for (compression, fixture) in Compression::ALL.into_iter().zip(fixtures) {
         let bytes = Bytes::from(fixtures::bytes(fixture));
-        let checked = check_produced(&bytes, &limits()).unwrap_or_else(|e| panic!("{compression}: {e}"));
+        let checked =
+            check_produced(&bytes, &limits(), None).unwrap_or_else(|e| panic!("{compression}: {e}"));
         assert_eq!(checked.compression(), compression);
         assert_eq!(checked.producer, BatchProducer::Transactional(producer(3)));
         assert_eq!((checked.record_count, checked.without_key.count), (3, 1));
@@ -111,7 +112,7 @@ proptest! {
         let count = u32::try_from(records.len()).unwrap();
         for compression in Compression::ALL {
             let bytes = batch_of(&records, compression, BatchProducer::Idempotent(producer(count)));
-            let checked = check_produced(&bytes, &limits()).unwrap();
+            let checked = check_produced(&bytes, &limits(), None).unwrap();
             prop_assert_eq!(checked.record_count, count);
             prop_assert_eq!(checked.producer, BatchProducer::Idempotent(producer(count)));
             let without_key = (0..).zip(&records).filter(|(_, (_, record))| record.key.is_none());
@@ -137,7 +138,7 @@ proptest! {
         let mut bytes = BytesMut::new();
         RecordBatchEncoder::encode(&mut bytes, &theirs, &options).unwrap();
         // The oracle counts timestamps from the smallest, not from the first: the records are the same, the bytes not.
-        let checked = check_produced(&bytes.clone().freeze(), &limits()).unwrap();
+        let checked = check_produced(&bytes.clone().freeze(), &limits(), None).unwrap();
         prop_assert_eq!(checked.producer, BatchProducer::Transactional(producer(count)));
         let read = Batch::new(bytes.freeze()).unwrap().records(&limits()).unwrap();
         let read: Vec<_> = read.map(|read| read.map(|read| (read.timestamp.0, read.record)).unwrap()).collect();

@@ -1,0 +1,188 @@
+//! The histories of core and shard as traces, held against the specification (`tla/README.md`, "Traces").
+
+use super::history;
+use crate::core::mutant::{Mutant, with_mutant};
+use crate::core::tests::world::{Happened, Watch};
+use crate::core::tests::{groups, properties};
+use crate::shard::trace::{Sink, Trace, moved};
+use crate::types::BlockNumber;
+use checker::{Checker, Coverage, Rejected, parse, source, specification};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::Value;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+#[path = "../../../tests/traces/checker.rs"]
+mod checker;
+
+/// The lines of a trace.
+#[derive(Clone, Default)]
+pub(super) struct Lines(Arc<Mutex<Vec<Value>>>);
+
+impl Lines {
+    fn sink(&self) -> Sink {
+        let lines = Arc::clone(&self.0);
+        Box::new(move |line| lines.lock().unwrap().push(line.clone()))
+    }
+
+    pub(super) fn trace(&self) -> Trace {
+        Trace::new(self.sink())
+    }
+
+    /// Watches a world, in which each decision is a block that is durable at once.
+    fn watch(&self) -> Watch {
+        let (mut trace, mut sink, mut block) = (self.trace(), self.sink(), BlockNumber::ZERO);
+        Box::new(move |happened| match happened {
+            Happened::Decided(view, command, decided) => {
+                let changes = !decided.drafted.events.is_empty();
+                let awaited = trace.decided(*view, command, decided, changes.then(|| block.next()));
+                if changes {
+                    block = block.next();
+                    trace.durable(block);
+                }
+                awaited.into_iter().for_each(|awaited| trace.released(awaited));
+            }
+            Happened::Restarted => trace.recovered(block),
+            Happened::Moved(key) => moved(key).iter().for_each(&mut sink),
+        })
+    }
+}
+
+/// Where histories come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    /// Transactional and idempotent producers, asking the core.
+    Transactions,
+    /// Members of a group, asking the core.
+    Groups,
+    /// A whole shard, with writes, loads, layers and crashes in any order.
+    Shard,
+}
+
+/// So many of each source pass, and so many a mutant may live through.
+const HISTORIES: u64 = 120;
+
+fn runner(history: u64) -> TestRunner {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&history.to_le_bytes());
+    TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
+}
+
+fn lines_of(source: Source, history: u64) -> Vec<Value> {
+    let (lines, mut runner) = (Lines::default(), runner(history));
+    match source {
+        Source::Transactions => properties::watch_one(&mut runner, lines.watch()),
+        Source::Groups => groups::watch_one(&mut runner, lines.watch()),
+        Source::Shard => history::trace_one(&mut runner, &lines),
+    };
+    std::mem::take(&mut lines.0.lock().unwrap())
+}
+
+/// Checks the lines; how many there were, or the first that the specification does not allow.
+fn check(spec: &tla_eval::Spec, lines: &[Value]) -> (Coverage, Result<(), Rejected>) {
+    let mut checker = Checker::new(spec);
+    let verdict = lines.iter().try_for_each(|line| checker.line(line));
+    (checker.coverage, verdict)
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tla")
+}
+
+/// Lines that are looked at of the trace of one broker in a test: most write fewer.
+const LINES_MAX: usize = 2_000;
+
+/// Checks what a shard has noted down in a file so far, as much as is looked at.
+pub(crate) fn check_file(path: &Path) {
+    static SPEC: OnceLock<tla_eval::Spec> = OnceLock::new();
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    // The shard may be writing the last line.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let all = whole.lines().count();
+    let lines: Vec<Value> =
+        whole.lines().take(LINES_MAX).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (coverage, verdict) = check(SPEC.get_or_init(|| specification(&folder())), &lines);
+    if let Err(rejected) = verdict {
+        panic!("the trace is not one of the specification's: {rejected}\n{}", lines[rejected.line - 1]);
+    }
+    println!("held against the specification, of {all} lines: {coverage}");
+}
+
+/// A mutant that a trace has shown.
+pub(super) struct Shown {
+    pub(super) rejected: Rejected,
+    pub(super) history: u64,
+    /// In all histories together.
+    pub(super) lines: usize,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} | {} | {}", self.rejected.wrong.what, self.history, self.lines)
+    }
+}
+
+/// Histories number 1, 2, … until the specification does not allow a step.
+pub(super) fn search(mutant: Mutant, source: Source) -> Option<Shown> {
+    find(&specification(&folder()), mutant.into(), source)
+}
+
+fn find(spec: &tla_eval::Spec, mutant: Option<Mutant>, source: Source) -> Option<Shown> {
+    let mut lines = 0;
+    (1..=HISTORIES).find_map(|history| {
+        let trace = with_mutant(mutant, || lines_of(source, history));
+        let (coverage, verdict) = check(spec, &trace);
+        lines += coverage.lines;
+        verdict.err().map(|rejected| Shown { rejected, history, lines })
+    })
+}
+
+#[test]
+fn every_step_of_every_history_is_one_of_the_specification() {
+    let spec = specification(&folder());
+    for source in [Source::Transactions, Source::Groups, Source::Shard] {
+        let mut all = Coverage::default();
+        for history in 1..=HISTORIES {
+            let lines = lines_of(source, history);
+            let (coverage, verdict) = check(&spec, &lines);
+            if let Err(rejected) = verdict {
+                let line = &lines[rejected.line - 1];
+                panic!("{source:?}, history {history}, {rejected}\n{line}");
+            }
+            all.add(&coverage);
+        }
+        println!("{source:?}: {all}");
+    }
+}
+
+/// Guards of the specification, each with what is left when it is taken out, and whose steps then differ.
+const GUARDS: &[(&str, &str, Source)] = &[
+    ("EpochFenced(row, b) == b.epoch < row.epoch", "EpochFenced(row, b) == FALSE", Source::Transactions),
+    ("EpochCurrent(row, m) == row.epoch = m.epoch", "EpochCurrent(row, m) == TRUE", Source::Transactions),
+    ("MarkerEpoch(row) == row.epoch + 1", "MarkerEpoch(row) == row.epoch", Source::Transactions),
+    (
+        r#"Ends(row) == row.state \in {"Ongoing", "Prepared"}"#,
+        r#"Ends(row) == row.state = "Ongoing""#,
+        Source::Transactions,
+    ),
+    ("/\\ m.conn < newest[m.tid][KindOf(m.type)]", "/\\ FALSE", Source::Transactions),
+    (
+        "GenerationCurrent(group, generation) == generation = group.generation",
+        "GenerationCurrent(group, generation) == TRUE",
+        Source::Groups,
+    ),
+    ("Publishable == durable", "Publishable == core", Source::Shard),
+    ("MayLeave(h) == h.at = 0", "MayLeave(h) == h.at > 0", Source::Shard),
+    ("Recovered(found) == found", "Recovered(found) == durable", Source::Shard),
+];
+
+#[test]
+fn a_guard_that_is_taken_out_of_the_specification_shows() {
+    let whole = source(&folder());
+    for (guard, without, source) in GUARDS {
+        assert_eq!(whole.matches(guard).count(), 1, "the specification has {guard}");
+        let broken = parse(&whole.replace(guard, without));
+        assert!(find(&broken, None, *source).is_some(), "without {guard} every trace is still allowed");
+    }
+}

@@ -1,0 +1,183 @@
+//! librdkafka's own test suite against the release binary, over TLS and over QUIC.
+//!
+//! Nobody here has written these tests. Each runs as a process of its own, several at a time, because they mostly wait;
+//! all of a site share one broker. `suite.rs` tells where they come from and what is changed in them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod suite;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Mutex;
+use std::thread;
+
+use common::actor::Access;
+use common::behind_splice::BehindSplice;
+use common::broker::Broker;
+use suite::{Outcome, Suite, suite};
+
+/// Whole, with every part and all the data that their authors thought of. Longest first, so that the end is not spent on
+/// waiting for one of them.
+const WHOLE: &[&str] = &[
+    "0098", // transactions: what readers of both isolation levels see of Java's producer
+    "0089", // groups: who does not poll leaves
+    "0045", // groups: subscriptions follow topics that come and go
+    "0026", // groups: pause and resume across rebalances
+    "0102", // groups: static members, and the fencing of their twins
+    "0103", // transactions: commit, abort, fencing, offsets, timeouts, many partitions
+    "0122", // groups: nothing of a former assignment is delivered
+    "0061", "0050", // groups: subscribing again
+    "0129", // transactions: a fetch of nothing but aborted messages
+    "0118", // groups: commits while rebalancing
+    "0019", "0132", "0090", // idempotence
+    "0056", // groups: members in several threads
+    "0012", "0140", "0130",
+];
+
+/// In librdkafka's quick mode: with less data. None of these but the first has parts that are left out then.
+const QUICKLY: &[&str] = &[
+    // groups: cooperative rebalancing; its further parts need minutes, and Kafka's three seconds before a first generation
+    "0113", "0091", // groups: what is in flight when somebody leaves who does not poll
+    "0076", // idempotence: retries when connections break and answers come late
+    "0033", // groups: subscriptions by pattern
+    "0093", "0094", // idempotence: no gap when messages time out
+    "0088", "0114", "0123", "0051", "0049", "0125", "0015", "0084", "0017", "0069", "0109", "0110", "0041",
+    "0030", "0014", "0083", "0086", // idempotence: purged messages and what follows them
+    "0067", "0053", "0112", "0040", "0137", "0020", "0085", "0060", "0029", "0034", "0036", "0048", "0042",
+    "0021", "0099", "0001", "0002", "0013", "0070", "0044", "0073", "0022", "0064", "0054", "0065", "0035",
+    "0063", "0031", "0057", "0059", "0008", "0003", "0005", "0007", "0039", "0127",
+];
+
+const WHOLE_OVER_QUIC: &[&str] = &["0102", "0103", "0050", "0129", "0118", "0090", "0056", "0012"];
+const QUICKLY_OVER_QUIC: &[&str] = &["0094", "0017", "0086"];
+
+/// Topics are not made by asking for them.
+const WITHOUT_AUTO_CREATION: &[&str] = &["0107", "0111"];
+
+/// Those that need a broker and are not run, and why.
+const LEFT_OUT: &[(&str, &str)] = &[
+    ("0011", "its last part needs a compacted topic"),
+    ("0016", "reads a broker's JMX metrics"),
+    ("0018", "its last part has a mock broker, which does not know TLS; 0113 and 0102 have the same"),
+    ("0028", "a known issue of librdkafka's"),
+    ("0038", "measures throughput"),
+    ("0047", "a known issue of librdkafka's"),
+    ("0052", "does not run over TLS"),
+    ("0055", "measures latencies"),
+    ("0068", "has a mock broker, which does not know TLS"),
+    ("0075", "does not run over TLS"),
+    ("0077", "needs a compacted topic"),
+    ("0081", "creates topics with compression.type=lz4, which semel refuses"),
+    ("0082", "runs only without quick mode, for minutes"),
+    ("0092", "needs message formats that Kafka 4.0 has removed"),
+    ("0097", "needs certificates of its own making"),
+    ("0101", "needs three brokers in several racks"),
+    ("0115", "needs ACLs"),
+    ("0119", "needs ACLs"),
+    ("0126", "needs an OAuth server"),
+    ("0135", "needs SASL"),
+    ("0139", "has a mock broker, which does not know TLS"),
+    ("0142", "needs SASL"),
+    ("0150", "has a mock broker, which does not know TLS"),
+    ("0170", "share groups"),
+    ("0171", "share groups"),
+    ("0172", "share groups"),
+    ("0173", "share groups"),
+    ("0174", "share groups"),
+    ("0175", "share groups"),
+    ("0176", "share groups"),
+    ("0177", "share groups"),
+    ("0178", "share groups"),
+    ("0179", "share groups"),
+    ("0180", "share groups"),
+    ("0181", "share groups"),
+    ("0184", "share groups"),
+    ("0185", "share groups"),
+    ("0190", "share groups"),
+    ("8000", "does nothing until somebody ends it"),
+    ("8001", "is played by hand"),
+];
+
+/// What the suite's own set-up of a broker says, where semel's default is another one.
+const OPTIONS: &[&str] = &["--default-partitions", "4"];
+const AUTO_CREATION: &[&str] = &["--default-partitions", "4", "--auto-create-topics", "true"];
+
+#[test]
+fn over_tls() {
+    let Some(suite) = suite() else { return };
+    let broker = Broker::start_with(AUTO_CREATION);
+    let runs = [runs(WHOLE, &[]), runs(QUICKLY, &["-Q"])].concat();
+    all_pass(suite, &runs, &Access::from(&broker), 8);
+}
+
+#[test]
+fn over_quic() {
+    let Some(suite) = suite() else { return };
+    let site = BehindSplice::start_with(AUTO_CREATION);
+    let runs = [runs(WHOLE_OVER_QUIC, &[]), runs(QUICKLY_OVER_QUIC, &["-Q"])].concat();
+    all_pass(suite, &runs, &site.access(), 3);
+    assert!(site.lanes() > runs.len(), "nothing went through QUIC");
+}
+
+#[test]
+fn without_automatic_creation_of_topics() {
+    let Some(suite) = suite() else { return };
+    let broker = Broker::start_with(OPTIONS);
+    all_pass(suite, &runs(WITHOUT_AUTO_CREATION, &["-s", "noautocreate"]), &Access::from(&broker), 2);
+}
+
+#[test]
+fn every_test_is_run_or_left_out_for_a_reason() {
+    let Some(suite) = suite() else { return };
+    let left_out = LEFT_OUT.iter().map(|(number, _)| *number);
+    let known =
+        [WHOLE, QUICKLY, WITHOUT_AUTO_CREATION].concat().into_iter().chain(left_out).collect::<Vec<_>>();
+    let numbers = suite.numbers();
+    let there = numbers.iter().map(String::as_str).collect::<BTreeSet<_>>();
+    assert_eq!(known.iter().copied().collect::<BTreeSet<_>>(), there);
+    assert_eq!(known.len(), there.len(), "a test is named twice");
+}
+
+/// A test's number, and how the suite is told to run it.
+type Run = (&'static str, &'static [&'static str]);
+
+fn runs(numbers: &[&'static str], options: &'static [&'static str]) -> Vec<Run> {
+    numbers.iter().map(|number| (*number, options)).collect()
+}
+
+/// Runs tests, so many at a time; what each said is shown if it has not passed.
+fn all_pass(suite: &Suite, runs: &[Run], access: &Access, at_once: usize) {
+    let waiting = Mutex::new(runs.iter().copied().collect::<VecDeque<_>>());
+    let failed = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let next = waiting.lock().unwrap().pop_front();
+            let Some((number, options)) = next else { break };
+            let outcome = suite.run(number, options, access);
+            eprintln!("{number}: {}", outcome.summary.join("\n      "));
+            if !outcome.passed {
+                failed.lock().unwrap().push((number, outcome));
+            }
+        }
+    };
+    thread::scope(|scope| (0..at_once).for_each(|_| drop(scope.spawn(work))));
+    suite.tidy();
+    let failed = failed.into_inner().unwrap();
+    let reports = failed.iter().map(|(number, outcome)| report(number, outcome)).collect::<String>();
+    assert!(failed.is_empty(), "{} of {} failed:\n{reports}", failed.len(), runs.len());
+}
+
+fn report(number: &str, outcome: &Outcome) -> String {
+    const LINES: usize = 40;
+    let lines = outcome.log.lines().collect::<Vec<_>>();
+    let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    format!("--- {number} {:?}\n{end}\n", outcome.summary)
+}
