@@ -170,6 +170,14 @@ fn changes(config: &TopicConfig, configs: &[AlterableConfig]) -> Result<ConfigCh
         };
         changed.insert(name.clone(), value);
     }
+    let mut together = config.clone();
+    for (name, value) in &changed {
+        match value {
+            Some(value) => together.insert(name.clone(), value.clone()),
+            None => together.remove(name),
+        };
+    }
+    topic_config::check_together(&together).map_err(|error| invalid(&error))?;
     Ok(ConfigChange::Some(changed))
 }
 

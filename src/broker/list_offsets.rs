@@ -144,7 +144,8 @@ async fn find_newest(
     let start = offsets.start;
     let first = cx.view().index(partition, start).next().transpose()?;
     let mut newest = None;
-    if let Some((last, entry)) = first.filter(|(_, entry)| entry.base_offset < start) {
+    if let Some((last, entry)) = first.filter(|(_, entry)| entry.base_offset < start && !entry.kind.is_gap())
+    {
         let within = offsets.clone();
         match in_batch(cx, entry.place, move |bytes| newest_record(bytes, &within)).await? {
             Ok(found) => newest = found,

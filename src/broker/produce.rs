@@ -16,7 +16,7 @@ use crate::shard::Answer;
 use crate::store::ReadView;
 use crate::types::{ProducerId, TopicId, TransactionalId};
 use crate::wire::batch::{
-    self, BatchError, BatchHeader, BatchLimits, CheckedBatch, Compression, check_produced,
+    self, BatchError, BatchHeader, BatchLimits, CheckedBatch, Compression, WithoutKey, check_produced,
 };
 use crate::wire::messages::*;
 use crate::wire::{ErrorCode, Message, Records};
@@ -112,6 +112,17 @@ struct Refused {
     keys: Vec<KeyConflict>,
 }
 
+impl Refused {
+    /// A compacted topic keeps the newest record of each key, so each record needs one.
+    fn without_key(topic: &str, index: i32, without_key: &WithoutKey) -> Refused {
+        let message = format!("{} records have no key, which a compacted topic needs", without_key.count);
+        let each =
+            format!("Compacted topic cannot accept message without key in topic partition {topic}-{index}.");
+        let records = without_key.first.iter().map(|record| (*record, each.clone())).collect();
+        Refused { message: Some(message), records, ..ErrorCode::InvalidRecord.into() }
+    }
+}
+
 impl From<ErrorCode> for Refused {
     fn from(code: ErrorCode) -> Refused {
         Refused { code, message: None, records: Vec::new(), keys: Vec::new() }
@@ -203,6 +214,9 @@ fn check(
     if version < ZSTD && checked.compression() == Compression::Zstd {
         let message = Some(format!("zstd needs produce requests of version {ZSTD} or later"));
         return Err(Refused { message, ..ErrorCode::UnsupportedCompressionType.into() });
+    }
+    if checked.without_key.count > 0 && topic.row.is_compacted() {
+        return Err(Refused::without_key(topic.row.name.as_str(), index, &checked.without_key));
     }
     let batch = facts(&mut checked);
     Ok((ProduceBatch { partition, batch }, checked.bytes))

@@ -14,6 +14,7 @@ pub(super) enum ValueType {
     Text = 2,
     Int = 3,
     Long = 5,
+    Double = 6,
     List = 7,
 }
 
@@ -25,6 +26,7 @@ impl ValueType {
             ValueType::Text => 2,
             ValueType::Int => 3,
             ValueType::Long => 5,
+            ValueType::Double => 6,
             ValueType::List => 7,
         }
     }
@@ -50,8 +52,12 @@ pub(super) struct Setting {
 #[derive(Debug)]
 enum Allowed {
     OneOf(&'static [&'static str]),
+    /// One or more of these, each once, separated by commas.
+    SomeOf(&'static [&'static str]),
     /// A number between these, both included.
     Number(i64, i64),
+    /// A share: from 0 to 1.
+    Share,
     /// A text of at most so many bytes.
     Text(usize),
 }
@@ -59,12 +65,12 @@ enum Allowed {
 /// Every setting that is supported, in the order of their names.
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
-        name: "cleanup.policy",
-        default: "delete",
+        name: settings::CLEANUP_POLICY,
+        default: settings::DELETE,
         value_type: ValueType::List,
         broker_name: "log.cleanup.policy",
-        documentation: "What happens to old records. Only \"delete\"; compaction is not supported yet.",
-        allowed: Allowed::OneOf(&["delete"]),
+        documentation: "What happens to old records: \"delete\": they go past their retention; \"compact\": the newest one of each key stays, and records need a key; or both.",
+        allowed: Allowed::SomeOf(&[settings::COMPACT, settings::DELETE]),
     },
     Setting {
         name: "compression.type",
@@ -73,6 +79,22 @@ pub(super) const SETTINGS: &[Setting] = &[
         broker_name: "compression.type",
         documentation: "How records are stored. Only \"producer\": as they were sent.",
         allowed: Allowed::OneOf(&["producer"]),
+    },
+    Setting {
+        name: settings::DELETE_RETENTION_MS,
+        default: "86400000",
+        value_type: ValueType::Long,
+        broker_name: "log.cleaner.delete.retention.ms",
+        documentation: "How long a tombstone stays in a compacted topic once the older records of its key are gone, in milliseconds while the broker runs: a reader that began before must come to it in that time.",
+        allowed: Allowed::Number(0, i64::MAX),
+    },
+    Setting {
+        name: settings::MAX_COMPACTION_LAG_MS,
+        default: "9223372036854775807",
+        value_type: ValueType::Long,
+        broker_name: "log.cleaner.max.compaction.lag.ms",
+        documentation: "How long a record of a compacted topic may wait for compaction, in milliseconds by its timestamp, however little there is to do.",
+        allowed: Allowed::Number(1, i64::MAX),
     },
     Setting {
         name: MAX_MESSAGE_BYTES,
@@ -105,6 +127,22 @@ pub(super) const SETTINGS: &[Setting] = &[
         broker_name: "log.message.timestamp.type",
         documentation: "Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).",
         allowed: Allowed::OneOf(&[settings::CREATE_TIME, settings::LOG_APPEND_TIME]),
+    },
+    Setting {
+        name: settings::MIN_DIRTY_RATIO,
+        default: "0.5",
+        value_type: ValueType::Double,
+        broker_name: "log.cleaner.min.cleanable.ratio",
+        documentation: "The share of a partition's bytes, from 0 to 1, that compaction has not seen yet, above which it is compacted.",
+        allowed: Allowed::Share,
+    },
+    Setting {
+        name: settings::MIN_COMPACTION_LAG_MS,
+        default: "0",
+        value_type: ValueType::Long,
+        broker_name: "log.cleaner.min.compaction.lag.ms",
+        documentation: "How old a record of a compacted topic is at least before compaction touches it, in milliseconds by its timestamp.",
+        allowed: Allowed::Number(0, i64::MAX),
     },
     Setting {
         name: "min.insync.replicas",
@@ -172,6 +210,8 @@ pub(super) enum InvalidSetting {
     NoList(&'static str),
     #[error("{name} cannot be {value:?}: {allowed}")]
     Value { name: &'static str, value: String, allowed: String },
+    #[error("min.compaction.lag.ms is {min} and must not be above max.compaction.lag.ms, which is {max}")]
+    Lags { min: i64, max: i64 },
 }
 
 fn names() -> String {
@@ -188,7 +228,18 @@ pub(super) fn check<'a>(
         let value = value.ok_or(InvalidSetting::Null(setting.name))?.trim();
         config.insert(name.to_owned(), setting.check(value)?);
     }
+    check_together(&config)?;
     Ok(config)
+}
+
+/// What single settings cannot tell: whether they go together.
+pub(super) fn check_together(config: &TopicConfig) -> Result<(), InvalidSetting> {
+    // Each value was checked when it was set.
+    let number =
+        |name: &str, default| config.get(name).and_then(|value| value.parse().ok()).unwrap_or(default);
+    let min: i64 = number(settings::MIN_COMPACTION_LAG_MS, settings::MIN_COMPACTION_LAG_MS_DEFAULT);
+    let max: i64 = number(settings::MAX_COMPACTION_LAG_MS, settings::MAX_COMPACTION_LAG_MS_DEFAULT);
+    if min > max { Err(InvalidSetting::Lags { min, max }) } else { Ok(()) }
 }
 
 /// The setting of this name.
@@ -209,6 +260,18 @@ impl Setting {
             Allowed::OneOf(values) if values.contains(&value) => return Ok(value.to_owned()),
             Allowed::OneOf([only]) => format!("it can only be {only}"),
             Allowed::OneOf(values) => format!("it can be {}", values.join(" or ")),
+            Allowed::SomeOf(values) => {
+                let items: Vec<&str> = value.split(',').map(str::trim).collect();
+                let once = |item: &&str| items.iter().filter(|other| other == &item).count() == 1;
+                if items.iter().all(|item| values.contains(item) && once(item)) {
+                    return Ok(items.join(","));
+                }
+                format!("it can be {}, or several of these separated by commas", values.join(" or "))
+            }
+            Allowed::Share => match value.parse::<f64>() {
+                Ok(share) if (0.0..=1.0).contains(&share) => return Ok(share.to_string()),
+                _ => "it is a number from 0 to 1".to_owned(),
+            },
             Allowed::Text(bytes_max) if value.len() <= bytes_max => return Ok(value.to_owned()),
             Allowed::Text(bytes_max) => format!("it has at most {bytes_max} bytes"),
             Allowed::Number(min, max) => match value.parse::<i64>() {
@@ -265,6 +328,9 @@ mod tests {
             (settings::KEY_WINDOW_MS, settings::KEY_WINDOW_MS_DEFAULT),
             (settings::TIMESTAMP_BEFORE_MAX_MS, settings::TIMESTAMP_BEFORE_MAX_MS_DEFAULT),
             (settings::TIMESTAMP_AFTER_MAX_MS, settings::TIMESTAMP_AFTER_MAX_MS_DEFAULT),
+            (settings::DELETE_RETENTION_MS, settings::DELETE_RETENTION_MS_DEFAULT),
+            (settings::MIN_COMPACTION_LAG_MS, settings::MIN_COMPACTION_LAG_MS_DEFAULT),
+            (settings::MAX_COMPACTION_LAG_MS, settings::MAX_COMPACTION_LAG_MS_DEFAULT),
         ] {
             assert_eq!(find(name).unwrap().default, default.to_string());
         }
@@ -278,9 +344,29 @@ mod tests {
     }
 
     #[test]
+    fn policies_may_be_several_and_lags_must_fit() {
+        let policy = |value| one("cleanup.policy", value).map(|mut config| config.remove("cleanup.policy"));
+        assert_eq!(policy("compact"), Ok(Some("compact".to_owned())));
+        assert_eq!(policy("compact, delete"), Ok(Some("compact,delete".to_owned())));
+        for wrong in ["", "compact,", "delete,delete", "compress"] {
+            let message = policy(wrong).unwrap_err().to_string();
+            assert!(message.contains("compact or delete"), "{message}");
+        }
+        let lags =
+            |min, max| check([("min.compaction.lag.ms", Some(min)), ("max.compaction.lag.ms", Some(max))]);
+        assert!(lags("5", "5").is_ok());
+        assert_eq!(lags("6", "5"), Err(InvalidSetting::Lags { min: 6, max: 5 }));
+        assert!(one("min.cleanable.dirty.ratio", "0.01").is_ok());
+        assert!(
+            one("min.cleanable.dirty.ratio", "1.01").is_err()
+                && one("min.cleanable.dirty.ratio", "NaN").is_err()
+        );
+    }
+
+    #[test]
     fn what_is_not_supported_is_refused_with_what_is() {
-        let message = one("cleanup.policy", "compact").unwrap_err().to_string();
-        assert!(message.contains("can only be delete"), "{message}");
+        let message = one("compression.type", "zstd").unwrap_err().to_string();
+        assert!(message.contains("can only be producer"), "{message}");
         let message = one("segment.ms", "1").unwrap_err().to_string();
         assert!(message.contains("segment.ms") && message.contains("retention.ms"), "{message}");
         assert!(one(LSO_BUDGET, "5000").is_ok() && one(LSO_BUDGET, "-2").is_err());

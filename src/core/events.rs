@@ -276,6 +276,61 @@ pub struct MarkerWritten {
 }
 codec!(MarkerWritten { partition, offset, before, producer, number, outcome, timestamp });
 
+/// What stands where an event does in a frame that compaction has written (`spec/log-format.md`, "Compacted frames"). It
+/// is no fact that was decided, and never in a block: it says what has become of batches that were.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Compacted {
+    /// A batch without the records that are superseded. The batch itself is the frame's payload.
+    Batch {
+        /// What is left of what.
+        of: CompactedRange,
+        /// The newest timestamp of what is left.
+        max_timestamp: Timestamp,
+        /// Whose committed transaction it is part of, if of one.
+        producer: Option<ProducerId>,
+    },
+    /// Nothing is left of some batches.
+    Gap {
+        /// Of which.
+        of: CompactedRange,
+    },
+}
+codec_enum!(Compacted { 100 => Batch { of, max_timestamp, producer }, 101 => Gap { of } });
+
+impl Compacted {
+    /// Whether what stands in a frame is this, and no event.
+    #[must_use]
+    pub fn is_in(frame: &[u8]) -> bool {
+        matches!(frame.first(), Some(100 | 101))
+    }
+
+    /// What it speaks of.
+    #[must_use]
+    pub fn range(&self) -> &CompactedRange {
+        match self {
+            Compacted::Batch { of, .. } | Compacted::Gap { of } => of,
+        }
+    }
+}
+
+/// One or more neighbouring batches that compaction has looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompactedRange {
+    /// Where.
+    pub partition: PartitionId,
+    /// Their first offset.
+    pub first: Offset,
+    /// Their last offset.
+    pub last: Offset,
+    /// The partition's batches before them, as they were appended.
+    pub before: Totals,
+    /// Their bytes as they were appended.
+    pub bytes: u64,
+    /// Of several frames for an offset, the highest counts. Batches as they were appended have 0.
+    pub generation: u64,
+}
+codec!(CompactedRange { partition, first, last, before, bytes, generation });
+
 codec_enum!(Event {
     1 => ClusterFormed { id },
     2 => TopicCreated { id, name, partitions, config },

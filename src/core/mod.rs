@@ -38,8 +38,8 @@ pub use commands::{
 pub use decide::{Decided, GroupUse, clock_stepped, consumer_group_status, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};
 pub use events::{
-    BatchAppended, Cut, CutReason, Enrolment, Event, KeysAccepted, MARKER_BYTES, MarkerWritten,
-    ProducerAppend, RecordKey,
+    BatchAppended, Compacted, CompactedRange, Cut, CutReason, Enrolment, Event, KeysAccepted, MARKER_BYTES,
+    MarkerWritten, ProducerAppend, RecordKey,
 };
 pub use evolve::evolve;
 pub use rows::{

@@ -82,6 +82,13 @@ mutants! {
     OvertakesItsConnection: "a command does not wait behind those of its connection",
     ReplayOneShort: "a restart leaves out the first event of a block",
     TimersForgotten: "a restart does not look for deadlines (D4)",
+    // Compaction.
+    CompactsUndecided: "records of open transactions are compacted as if they were committed (X8)",
+    LastBatchCompacted: "the last batch below the last stable offset is compacted too (X8)",
+    TombstoneForgottenAtOnce: "a tombstone goes with the records that it supersedes (X8)",
+    AbortedSupersedes: "an aborted record supersedes an older one (X8)",
+    GapNotWritten: "where nothing is left of batches, nothing says so",
+    OlderGenerationCounts: "rows that are made anew have the older of two frames for an offset",
     // Groups.
     GenerationGoesBack: "generations begin anew when a group is empty",
     DepartureNotDurable: "that members have left is in memory only",

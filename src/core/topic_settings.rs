@@ -5,6 +5,28 @@ use super::rows::{TopicConfig, TopicRow};
 use crate::types::Timestamp;
 use std::time::Duration;
 
+/// `cleanup.policy`: what becomes of old records.
+pub const CLEANUP_POLICY: &str = "cleanup.policy";
+/// They go when they are past their retention. The default.
+pub const DELETE: &str = "delete";
+/// Those go that have a newer one of the same key.
+pub const COMPACT: &str = "compact";
+/// `delete.retention.ms`: how long a tombstone is kept once the older records of its key are gone.
+pub const DELETE_RETENTION_MS: &str = "delete.retention.ms";
+/// One day.
+pub const DELETE_RETENTION_MS_DEFAULT: i64 = 24 * 60 * 60 * 1000;
+/// `min.compaction.lag.ms`: how old a record is at least before compaction touches it.
+pub const MIN_COMPACTION_LAG_MS: &str = "min.compaction.lag.ms";
+/// Without a limit.
+pub const MIN_COMPACTION_LAG_MS_DEFAULT: i64 = 0;
+/// `max.compaction.lag.ms`: how old the first record that was not looked at may become.
+pub const MAX_COMPACTION_LAG_MS: &str = "max.compaction.lag.ms";
+/// Without a limit.
+pub const MAX_COMPACTION_LAG_MS_DEFAULT: i64 = i64::MAX;
+/// `min.cleanable.dirty.ratio`: the share of a partition's bytes that were not looked at from which it is compacted.
+pub const MIN_DIRTY_RATIO: &str = "min.cleanable.dirty.ratio";
+/// Half.
+pub const MIN_DIRTY_RATIO_DEFAULT: f64 = 0.5;
 /// `retention.ms`: how long records are kept; −1 is for ever.
 pub const RETENTION_MS: &str = "retention.ms";
 /// Seven days.
@@ -43,9 +65,58 @@ fn number(config: &TopicConfig, name: &str, default: i64) -> i64 {
 }
 
 impl TopicRow {
+    fn policies(&self) -> impl Iterator<Item = &str> {
+        self.config.get(CLEANUP_POLICY).map_or(DELETE, String::as_str).split(',').map(str::trim)
+    }
+
+    /// Whether records go that have a newer one of the same key.
+    #[must_use]
+    pub fn is_compacted(&self) -> bool {
+        self.policies().any(|policy| policy == COMPACT)
+    }
+
+    /// Whether records go when they are past their retention.
+    #[must_use]
+    pub fn deletes(&self) -> bool {
+        self.policies().any(|policy| policy == DELETE)
+    }
+
+    /// How long a tombstone, or a marker of a transaction without records, is kept once compaction has seen it.
+    #[must_use]
+    pub fn delete_retention(&self) -> Duration {
+        let millis = number(&self.config, DELETE_RETENTION_MS, DELETE_RETENTION_MS_DEFAULT);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+    }
+
+    /// Records that are newer than this are not compacted; none where any may be.
+    #[must_use]
+    pub fn compacted_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let lag = number(&self.config, MIN_COMPACTION_LAG_MS, MIN_COMPACTION_LAG_MS_DEFAULT);
+        (lag > 0).then(|| Timestamp(now.0.saturating_sub(lag)))
+    }
+
+    /// Whether a record of this time has waited for compaction as long as it may. One without a time waits for others.
+    #[must_use]
+    pub fn must_be_compacted(&self, first: Timestamp, now: Timestamp) -> bool {
+        let lag = number(&self.config, MAX_COMPACTION_LAG_MS, MAX_COMPACTION_LAG_MS_DEFAULT);
+        first != Timestamp::NONE && now.0.saturating_sub(first.0) > lag
+    }
+
+    /// Whether so many bytes of records that compaction has not seen, beside so many that it has, are worth its while.
+    #[must_use]
+    pub fn is_dirty(&self, dirty: u64, clean: u64) -> bool {
+        let ratio = self.config.get(MIN_DIRTY_RATIO).and_then(|ratio| ratio.parse().ok());
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let share = dirty as f64 / dirty.saturating_add(clean).max(1) as f64;
+        share > ratio.unwrap_or(MIN_DIRTY_RATIO_DEFAULT)
+    }
+
     /// How long records are kept; none for ever.
     #[must_use]
     pub fn retention_time(&self) -> Option<Duration> {
+        if !self.deletes() {
+            return None;
+        }
         let millis = number(&self.config, RETENTION_MS, RETENTION_MS_DEFAULT);
         u64::try_from(millis).ok().map(Duration::from_millis)
     }
@@ -53,6 +124,9 @@ impl TopicRow {
     /// How many bytes of each partition are kept at least; none for all.
     #[must_use]
     pub fn retention_bytes(&self) -> Option<u64> {
+        if !self.deletes() {
+            return None;
+        }
         u64::try_from(number(&self.config, RETENTION_BYTES, RETENTION_BYTES_DEFAULT)).ok()
     }
 
@@ -110,6 +184,35 @@ mod tests {
         assert_eq!(topic.retention_time(), Some(Duration::from_secs(604_800)));
         assert_eq!(topic.retention_bytes(), None);
         assert!(!topic.stamps_append_time());
+    }
+
+    #[test]
+    fn only_a_topic_that_deletes_has_a_retention() {
+        let policy = |policy: &str| topic(&[(CLEANUP_POLICY, policy), (RETENTION_BYTES, "5")]);
+        let compacted = policy("compact");
+        assert!(compacted.is_compacted() && !compacted.deletes());
+        assert_eq!((compacted.retention_time(), compacted.retention_bytes()), (None, None));
+        let both = policy("compact,delete");
+        assert!(both.is_compacted() && both.deletes());
+        assert_eq!((both.retention_time().is_some(), both.retention_bytes()), (true, Some(5)));
+        assert!(topic(&[]).deletes() && !topic(&[]).is_compacted());
+    }
+
+    #[test]
+    fn compaction_is_due_by_share_or_by_age() {
+        let default = topic(&[]);
+        assert!(default.is_dirty(51, 49) && !default.is_dirty(50, 50) && !default.is_dirty(0, 0));
+        let eager = topic(&[(MIN_DIRTY_RATIO, "0")]);
+        assert!(eager.is_dirty(1, 1_000_000) && !eager.is_dirty(0, 10), "something must be dirty");
+        let now = Timestamp(10_000);
+        assert!(!default.must_be_compacted(Timestamp(0), now));
+        let aged = topic(&[(MAX_COMPACTION_LAG_MS, "1000"), (MIN_COMPACTION_LAG_MS, "10")]);
+        assert!(
+            aged.must_be_compacted(Timestamp(8_999), now) && !aged.must_be_compacted(Timestamp(9_000), now)
+        );
+        assert!(!aged.must_be_compacted(Timestamp::NONE, now));
+        assert_eq!(aged.compacted_until(now), Some(Timestamp(9_990)));
+        assert_eq!(default.compacted_until(now), None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Writes files of moved frames: what is still live of segments that are to be freed. `spec/log-format.md`, "Moved frames".
+//! Writes files of moved frames: what is still live of segments that are to be freed, and what compaction has left of
+//! batches. `spec/log-format.md`, "Moved frames" and "Compacted frames".
 
 use super::block::Frame;
 use super::disk::{Disk, DiskError, DiskFile, Tried};
-use super::format::{FILE_HEADER_LENGTH, FileHeader, Identity};
+use super::format::{FILE_HEADER_LENGTH, FileHeader, FrameHeader, Identity};
 use super::place::{At, Place, SegmentNumber};
 use super::scan::Segments;
 use super::segment::{segment_path, unfinished};
@@ -67,13 +68,33 @@ impl MovedWriter {
         if end.is_none_or(|end| end > self.length_max && !empty) {
             return Ok(None);
         }
-        self.buffer.extend_from_slice(&frame.header.encode());
-        self.buffer.extend_from_slice(&frame.payload);
-        self.buffer.extend_from_slice(&frame.event);
+        self.append(&frame.header, &frame.payload, &frame.event)?;
+        Ok(Some(frame.header.place(0).at(At { segment: self.segment, position })))
+    }
+
+    /// Adds a frame that was in no block, however long the file becomes by it.
+    pub fn write(&mut self, event: &[u8], payload: &[u8]) -> Result<(), DiskError> {
+        // Both are far below 4 GiB: a batch, and what is said of it.
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let header = FrameHeader {
+            payload_length: length(payload),
+            event_length: length(event),
+            ordinal: 0,
+            block: BlockNumber::ZERO,
+            payload_checksum: crc32c::crc32c(payload),
+            event_checksum: crc32c::crc32c(event),
+        };
+        self.append(&header, payload, event)
+    }
+
+    fn append(&mut self, header: &FrameHeader, payload: &[u8], event: &[u8]) -> Result<(), DiskError> {
+        self.buffer.extend_from_slice(&header.encode());
+        self.buffer.extend_from_slice(payload);
+        self.buffer.extend_from_slice(event);
         if self.buffer.len() >= WRITE_AT_ONCE {
             self.flush()?;
         }
-        Ok(Some(frame.header.place(0).at(At { segment: self.segment, position })))
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {

@@ -30,7 +30,8 @@ impl SegmentNumber {
     }
 
     /// The number as it stands in the file's name.
-    pub(super) fn in_name(self) -> u64 {
+    #[must_use]
+    pub fn in_name(self) -> u64 {
         self.0 & !MOVED
     }
 

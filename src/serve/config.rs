@@ -174,6 +174,9 @@ impl Reader<'_> {
         store.cache_bytes = self.number("store-cache-bytes", 1 << 20)?;
         let mut space = defaults.space.clone();
         space.snapshot_log_bytes = self.number("snapshot-bytes", 1 << 20)?;
+        space.compaction.check = Duration::from_millis(self.number("compaction-check-ms", 1)?);
+        space.compaction.map_bytes = self.number("compaction-memory-bytes", 4096)?;
+        space.compaction.share_percent = self.number("compaction-share", 1)?;
         space.reserve_bytes = self.number("reserve-bytes", 0)?;
         let shard = ShardLimits {
             recent_bytes: self.number("recent-bytes", 1 << 20)?,

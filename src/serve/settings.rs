@@ -196,6 +196,24 @@ pub const SETTINGS: &[Setting] = &[
         "How often records past their topic's retention are looked for",
     ),
     setting(
+        "compaction-check-ms",
+        "MILLISECONDS",
+        "15000",
+        "How often partitions of compacted topics are looked for that are worth being compacted",
+    ),
+    setting(
+        "compaction-memory-bytes",
+        "BYTES",
+        "134217728",
+        "Memory for the keys of the partition that is being compacted, 24 bytes each; more keys take more passes",
+    ),
+    setting(
+        "compaction-share",
+        "PERCENT",
+        "50",
+        "How much of its time compaction works; the rest of it it leaves the disk and the processors to others",
+    ),
+    setting(
         "snapshot-bytes",
         "BYTES",
         "268435456",

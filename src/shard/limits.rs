@@ -78,6 +78,8 @@ pub struct SpaceLimits {
     pub trim_entries: usize,
     /// Segments freed in one turn.
     pub free_segments: usize,
+    /// How compacted topics are compacted.
+    pub compaction: CompactionLimits,
     /// Bytes of the file system that are kept free: below it nothing is produced and no topic is made. It covers a segment
     /// prepared ahead, fjall's journal and its compaction, and a snapshot.
     pub reserve_bytes: u64,
@@ -96,7 +98,36 @@ impl Default for SpaceLimits {
             move_segments: 16,
             trim_entries: 2_000,
             free_segments: 16,
+            compaction: CompactionLimits::default(),
             reserve_bytes: 512 << 20,
+        }
+    }
+}
+
+/// How compacted topics are compacted, and how much memory and time of the disk that may take.
+#[derive(Clone, Debug)]
+pub struct CompactionLimits {
+    /// How often partitions are looked for that are worth it (Kafka's `log.cleaner.backoff.ms`).
+    pub check: Duration,
+    /// Bytes of memory for the keys of one pass, 24 for each (Kafka's `log.cleaner.dedupe.buffer.size`): with more keys,
+    /// a partition takes several passes. Taken only while a pass is made, and no more than the partition's records need.
+    pub map_bytes: usize,
+    /// Bytes of batches that one turn reads.
+    pub turn_bytes: u64,
+    /// Index entries that one turn looks at.
+    pub turn_entries: usize,
+    /// The share of the time that turns take, in percent; between them it rests.
+    pub share_percent: u32,
+}
+
+impl Default for CompactionLimits {
+    fn default() -> CompactionLimits {
+        CompactionLimits {
+            check: Duration::from_secs(15),
+            map_bytes: 128 << 20,
+            turn_bytes: 4 << 20,
+            turn_entries: 4_096,
+            share_percent: 50,
         }
     }
 }

@@ -45,6 +45,7 @@ pub(super) struct LogMetrics {
     pub(super) block: Histogram,
     pub(super) commands: Histogram,
     pub(super) moved: Counter,
+    pub(super) compacted: Counter,
     pub(super) snapshots: Counter,
 }
 
@@ -159,6 +160,7 @@ impl Default for ShardMetrics {
                 block: Histogram::new(&SIZES),
                 commands: Histogram::new(&COUNTS),
                 moved: Counter::default(),
+                compacted: Counter::default(),
                 snapshots: Counter::default(),
             },
             rows: RowMetrics {
@@ -411,13 +413,14 @@ impl ShardMetrics {
         static WRITTEN: Family = Family::counter(
             "semel_log_written_bytes",
             Unit::Bytes,
-            "Bytes written to the log's files: blocks, what was moved out of segments, and snapshots of the rows.",
+            "Bytes written to the log's files: blocks, what was moved out of segments, what compaction has left of batches, and snapshots of the rows.",
         ).by(&["for"]);
         out.histogram(&WRITE, &self.log.write);
         out.histogram(&BLOCK, &self.log.block);
         out.histogram(&COMMANDS, &self.log.commands);
         let mut samples = out.family(&WRITTEN);
         samples.number(&[("for", "blocks")], self.log.block.sum());
+        samples.value(&[("for", "compaction")], self.log.compacted.get());
         samples.value(&[("for", "moves")], self.log.moved.get());
         samples.value(&[("for", "snapshots")], self.log.snapshots.get());
     }

@@ -1,10 +1,11 @@
 //! What travels behind an event in the log, and what the index says of it. Offsets and times are decided in `core`; here
 //! they are written into the bytes.
 
-use crate::core::{Event, Outcome};
+use crate::core::{Compacted, CompactedRange, Event, Outcome};
 use crate::log::Place;
-use crate::store::{IndexEntry, IndexKind};
-use crate::types::{LeaderEpoch, Offset, PartitionId};
+use crate::store::{Cleaned, IndexEntry, IndexKind};
+use crate::types::codec::{Codec, CodecError};
+use crate::types::{LeaderEpoch, Offset, PartitionId, Timestamp};
 use crate::wire::batch::{
     BatchError, Marker, MarkerOutcome, control_batch, rewrite_base, rewrite_log_append_time,
 };
@@ -39,6 +40,30 @@ pub(super) fn rewrite(event: &Event, batch: &mut [u8], leader_epoch: LeaderEpoch
         rewrite_log_append_time(batch, time)?;
     }
     rewrite_base(batch, appended.base_offset, leader_epoch)
+}
+
+/// The index entry of a frame, whatever is in it: an event, or what compaction has written.
+pub(super) fn frame_entry(
+    frame: &[u8],
+    place: Place,
+) -> Result<Option<(PartitionId, Offset, IndexEntry)>, CodecError> {
+    if Compacted::is_in(frame) {
+        return Compacted::from_bytes(frame).map(|compacted| Some(compacted_entry(&compacted, place)));
+    }
+    Event::from_bytes(frame).map(|event| index_entry(&event, place))
+}
+
+/// The index entry of what compaction has written.
+fn compacted_entry(compacted: &Compacted, place: Place) -> (PartitionId, Offset, IndexEntry) {
+    let CompactedRange { partition, first, last, before, bytes, generation } = *compacted.range();
+    let cleaned = Cleaned { generation, bytes };
+    let (max_timestamp, kind) = match compacted {
+        Compacted::Batch { max_timestamp, producer, .. } => {
+            (*max_timestamp, IndexKind::Rewritten { producer: *producer, cleaned })
+        }
+        Compacted::Gap { .. } => (Timestamp::NONE, IndexKind::Gap { cleaned }),
+    };
+    (partition, last, IndexEntry { base_offset: first, place, max_timestamp, before, kind })
 }
 
 /// Where an event's batch is to be found, and what it is: (partition, last offset, entry). None if it has no batch.

@@ -2,11 +2,12 @@
 //! snapshot, the index from the segments that are there, the rest by replay (`spec/rows.md`, "Made anew").
 
 use super::limits::ShardLimits;
-use super::payload::index_entry;
-use crate::core::{Event, PartitionRow};
-use crate::log::{DiskError, ScanError, ScannedFrame, SegmentNumber, Segments};
+use super::payload::frame_entry;
+use crate::core::PartitionRow;
+use crate::log::{DiskError, Frame, Place, ScanError, ScannedFrame, SegmentNumber, Segments};
 use crate::store::{
-    Database, IndexEntry, ReadView, Snapshot, SnapshotError, Snapshots, StoreError, encode_index_key, suspect,
+    Applied, Database, IndexEntry, Overlay, ReadView, Snapshot, SnapshotError, Snapshots, StoreError,
+    encode_index_key, suspect,
 };
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{BlockNumber, Offset, PartitionId};
@@ -117,7 +118,10 @@ impl Sources<'_> {
         sync(self.dir).map_err(|source| io_error(self.dir, source))?;
         let reason = match opened {
             Ok(store) => match self.what_is_wrong(&store)? {
-                None if !suspect.exists() => return Ok(store),
+                None if !suspect.exists() => {
+                    self.expect_check(&store)?;
+                    return Ok(store);
+                }
                 None => format!("damage was found, see {}", suspect.display()),
                 Some(reason) => reason,
             },
@@ -127,6 +131,16 @@ impl Sources<'_> {
         tracing::warn!(reason, "the rows are made anew; what is there is kept as rows.damaged");
         self.make_anew()?;
         Ok(Database::open(&self.rows(), self.limits.store)?)
+    }
+
+    /// A new store beside a log that is not: the replay makes it anew, and what compaction has written is missing then.
+    fn expect_check(&self, store: &Database) -> Result<(), RebuildError> {
+        if store.applied()? != Applied::NOTHING || self.files()?.is_empty() {
+            return Ok(());
+        }
+        let unchecked = unchecked(self.dir);
+        fs::File::create(&unchecked).map_err(|source| io_error(&unchecked, source))?;
+        sync(self.dir).map_err(|source| io_error(self.dir, source))
     }
 
     /// Whether the store fits the log: what it points to is there, and so is the log above it.
@@ -227,15 +241,42 @@ fn index_frames(
 ) -> Result<(), RebuildError> {
     let view = store.view_now()?;
     for (frame, place) in frames {
-        let event = Event::from_bytes(&frame.event)
-            .map_err(|source| RebuildError::Event { block: frame.header.block, source })?;
-        let Some((partition, last, entry)) = index_entry(&event, *place) else { continue };
+        let Some((partition, last, entry)) = read_entry(frame, *place)? else { continue };
+        // What compaction has written is laid over the whole, when it is there.
+        if entry.kind.cleaned().is_some() {
+            continue;
+        }
         let live = view
             .get::<PartitionRow>(&partition)?
             .is_some_and(|row| last >= row.log_start && last < row.next_offset);
         let key = encode_index_key(partition, last);
         if live && store.index_entry(&key)?.is_none() {
             entries.push((key, entry.to_bytes()));
+        }
+    }
+    Ok(())
+}
+
+fn read_entry(
+    frame: &Frame,
+    place: Place,
+) -> Result<Option<(PartitionId, Offset, IndexEntry)>, RebuildError> {
+    frame_entry(&frame.event, place)
+        .map_err(|source| RebuildError::Event { block: frame.header.block, source })
+}
+
+/// Lays what compaction has written over an index that has everything else: what a compacted file says of an offset is
+/// newer than what was appended there, and of several the newest counts.
+fn lay_over_compacted(segments: &Segments, store: &Database) -> Result<(), RebuildError> {
+    for file in segments.list()?.into_iter().filter(|file| file.is_moved()) {
+        let Some(mut scan) = segments.scan(file, None)? else { continue };
+        while let Some(frames) = scan.next_frames()? {
+            let mut overlays = Vec::new();
+            for (frame, place) in &frames {
+                let entry = read_entry(frame, *place)?.filter(|(_, _, entry)| entry.kind.cleaned().is_some());
+                overlays.extend(entry.map(|(partition, last, entry)| Overlay { partition, last, entry }));
+            }
+            store.lay_over(&overlays)?;
         }
     }
     Ok(())
@@ -257,19 +298,28 @@ fn sync(dir: &Path) -> std::io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
 
-/// After the replay: whether rows that were made anew are complete, if that is not known yet. Not before: what was deleted
+/// After the replay: completes rows that were made anew by what compaction has written, and finds out whether nothing is
+/// missing, if that is not known yet. Not before: what was deleted
 /// after the snapshot is missing in the segments, and rightly so.
-pub(super) fn check_made_anew(dir: &Path, store: &Database) -> Result<(), RebuildError> {
+pub(super) fn complete_made_anew(
+    dir: &Path,
+    segments: Option<&Segments>,
+    store: &Database,
+) -> Result<(), RebuildError> {
     let unchecked = unchecked(dir);
     if !unchecked.exists() {
         return Ok(());
     }
+    if let Some(segments) = segments {
+        lay_over_compacted(segments, store)?;
+    }
     check_complete(&store.view_now()?)?;
+    store.persist()?;
     let removed = fs::remove_file(&unchecked).and_then(|()| sync(dir));
     removed.map_err(|source| RebuildError::Io { path: unchecked, source })
 }
 
-/// Every record from the log start to the high watermark is to be found. (Without compaction, offsets have no gaps.)
+/// Every record from the log start to the high watermark is to be found. (Where compaction has left a gap, an entry says so.)
 pub(super) fn check_complete(view: &ReadView) -> Result<(), RebuildError> {
     for partition in view.all_partitions() {
         let (partition, row) = partition?;

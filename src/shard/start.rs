@@ -6,13 +6,13 @@ use super::engine::{Begin, Engine, Ports, Written};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
 use super::metrics::ShardMetrics;
-use super::rebuild::{ROWS, RebuildError, Sources, check_made_anew};
+use super::rebuild::{ROWS, RebuildError, Sources, complete_made_anew};
 use super::replay::replay;
 use super::table::Table;
 use super::trace::{self, Trace};
 use super::upkeep::{
-    Duty, ExpireIdle, ExpireOffsets, ForgetKeys, FreeSegments, Ground, GroundStart, MoveLive, Pressure,
-    Retention, SurveySpace, SweepRows, TakeBackups, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
+    Compact, Duty, ExpireIdle, ExpireOffsets, ForgetKeys, FreeSegments, Ground, GroundStart, MoveLive,
+    Pressure, Retention, SurveySpace, SweepRows, TakeBackups, TakeSnapshots, TrimIndex, Upkeep, WatchSpace,
 };
 use super::watch::Watchers;
 use crate::core::mutant::{Mutant, mutated};
@@ -179,9 +179,7 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
         .map_err(|source| StartError::Io { what: format!("the directory {}", log_dir.display()), source })?;
     let snapshots = Snapshots::open(Arc::clone(&disk), dir.join("snapshots"))?;
     let snapshot = snapshots.newest()?;
-    let mut options = LogOptions::new(log_dir, ShardNumber(0), LogId(uuid::Uuid::new_v4().as_u128()));
-    options.segment_length = limits.segment_bytes;
-    options.recent_bytes_max = limits.recent_bytes;
+    let options = log_options(dir, limits);
     let limits =
         ShardLimits { block_bytes: limits.block_bytes.min(options.block_length_max()), ..limits.clone() };
     let recover = || recover_all(dir, &disk, &snapshots, snapshot.clone(), options.clone(), &limits);
@@ -207,17 +205,26 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
     run(lock, store, log, table, clock, limits, space)
 }
 
+/// How the log in a data directory is opened.
+pub(super) fn log_options(dir: &Path, limits: &ShardLimits) -> LogOptions {
+    let id_if_new = LogId(uuid::Uuid::new_v4().as_u128());
+    let mut options = LogOptions::new(dir.join("log"), ShardNumber(0), id_if_new);
+    options.segment_length = limits.segment_bytes;
+    options.recent_bytes_max = limits.recent_bytes;
+    options
+}
+
 /// The rows up to the end of the log, which is not open for writing yet.
-struct Recovered {
-    store: Database,
+pub(super) struct Recovered {
+    pub(super) store: Database,
     served: ServedTime,
-    recovery: Recovery,
-    table: Table,
+    pub(super) recovery: Recovery,
+    pub(super) table: Table,
     blocks: u64,
 }
 
 /// Opens the store, or makes it anew, and replays the log above it.
-fn recover_all(
+pub(super) fn recover_all(
     dir: &Path,
     disk: &Arc<dyn Disk>,
     snapshots: &Snapshots,
@@ -226,11 +233,11 @@ fn recover_all(
     limits: &ShardLimits,
 ) -> Result<Recovered, StartError> {
     let segments = Segments::find(Arc::clone(disk), options.dir.clone())?;
-    let store = Sources { dir, limits, segments, snapshots, snapshot }.open_store()?;
+    let store = Sources { dir, limits, segments: segments.clone(), snapshots, snapshot }.open_store()?;
     let Applied { checkpoint, served } = store.applied()?;
     let mut recovery = recover(Arc::clone(disk), options, checkpoint)?;
     let (table, blocks) = replay(|| Ok(recovery.next_block()?), &store, limits)?;
-    check_made_anew(dir, &store)?;
+    complete_made_anew(dir, segments.as_ref(), &store)?;
     Ok(Recovered { store, served, recovery, table, blocks })
 }
 
@@ -538,6 +545,7 @@ impl Space {
             Box::new(FreeSegments::new(ground.clone())),
             Box::new(TakeSnapshots::new(ground.clone())),
             Box::new(MoveLive::new(ground.clone())),
+            Box::new(Compact::new(ground.clone())),
             Box::new(TakeBackups::new(ground, backups, view)),
         ])
     }

@@ -1,6 +1,7 @@
 //! The shard as a whole, on a real disk in a temporary directory: decide, make durable, show, come back after a crash.
 
 mod cases;
+mod compaction;
 mod contents;
 mod damage;
 mod golden;

@@ -1,7 +1,8 @@
 //! fjall, as semel uses it: two keyspaces, one writer (the applier), snapshots for readers, checkpoints now and then.
 
+use super::compaction::CompactionRow;
 use super::index::IndexEntry;
-use super::keys::{encode_key, kind};
+use super::keys::{KeyReader, encode_key, kind};
 use super::segments::{SegmentUse, SegmentUses};
 use super::stamps::{Stamps, numbers};
 use super::suspicion::Suspicion;
@@ -10,10 +11,10 @@ use crate::codec;
 use crate::core::{RowKey, RowValue};
 use crate::log::{At, Checkpoint, Place, SegmentNumber};
 use crate::types::codec::{Codec, CodecError};
-use crate::types::{BlockNumber, ServedTime};
+use crate::types::{BlockNumber, PartitionId, ServedTime};
 use bytes::Bytes;
 use fjall::{AbstractTree as _, CompressionType, KeyspaceCreateOptions, PersistMode, Readable as _};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -305,9 +306,68 @@ impl Database {
     pub fn remove_index(&self, entries: &[(Vec<u8>, Bytes)]) -> Result<(), StoreError> {
         let mut batch = self.fjall.batch();
         let mut written = lock(&self.written);
+        let mut removed: BTreeMap<PartitionId, u64> = BTreeMap::new();
         for (key, row) in entries {
             batch.remove(&self.index, &key[..]);
-            written.uses.take(read_entry(key, row)?.place);
+            let entry = read_entry(key, row)?;
+            written.uses.take(entry.place);
+            if let bytes @ 1.. = entry.removed_bytes() {
+                let partition = KeyReader::new(key).and_then(|mut key| key.partition());
+                *removed.entry(partition.ok_or_else(|| StoreError::damaged_key(key))?).or_default() += bytes;
+            }
+        }
+        for (partition, bytes) in removed {
+            if let Some(mut row) = self.compaction(partition)? {
+                row.removed_bytes = row.removed_bytes.saturating_sub(bytes);
+                batch.insert(&self.rows, CompactionRow::key(partition), row.to_bytes());
+            }
+        }
+        self.commit(batch, &mut written)
+    }
+
+    /// Puts index entries in the place of others, and a row that goes with them.
+    pub(super) fn replace_index(
+        &self,
+        gone: &[(Vec<u8>, IndexEntry)],
+        put: &[(Vec<u8>, IndexEntry)],
+        (row_key, row): (Vec<u8>, Vec<u8>),
+    ) -> Result<(), StoreError> {
+        let mut batch = self.fjall.batch();
+        let mut written = lock(&self.written);
+        // A key comes once in a batch: all of a batch happens at one time.
+        let replaced: BTreeSet<&[u8]> = put.iter().map(|(key, _)| &key[..]).collect();
+        for (key, entry) in gone {
+            written.uses.take(entry.place);
+            if !replaced.contains(&key[..]) {
+                batch.remove(&self.index, &key[..]);
+            }
+        }
+        for (key, entry) in put {
+            written.uses.add(entry.place);
+            batch.insert(&self.index, &key[..], entry.to_bytes());
+        }
+        batch.insert(&self.rows, row_key, row);
+        self.commit(batch, &mut written)
+    }
+
+    /// What compaction knows of a partition, as of now.
+    pub fn compaction(&self, partition: PartitionId) -> Result<Option<CompactionRow>, StoreError> {
+        let key = CompactionRow::key(partition);
+        self.read(&self.rows, &key)?.map(|row| CompactionRow::read(&key, &row)).transpose()
+    }
+
+    /// Says what compaction knows of a partition; none if that is gone.
+    pub fn set_compaction(
+        &self,
+        partition: PartitionId,
+        row: Option<&CompactionRow>,
+    ) -> Result<(), StoreError> {
+        let mut batch = self.fjall.batch();
+        let mut written = lock(&self.written);
+        let key = CompactionRow::key(partition);
+        match row {
+            Some(row) => batch.insert(&self.rows, key, row.to_bytes()),
+            None => batch.remove(&self.rows, key),
         }
         self.commit(batch, &mut written)
     }

@@ -34,6 +34,7 @@ pub(super) mod kind {
     pub const MEMBERS: u8 = 81;
     pub const RESTORED: u8 = 110;
     pub const LEADER_EPOCHS: u8 = 111;
+    pub const COMPACTION: u8 = 100;
     pub const IDEMPOTENCY_KEY: u8 = 120;
     pub const KEY_END: u8 = 121;
     pub const FREED_KEYS: u8 = 122;
@@ -43,6 +44,11 @@ pub(super) mod kind {
     pub const CONSUMERS: u8 = 131;
     pub const CONSUMER: u8 = 132;
     pub const PATTERNS: u8 = 133;
+}
+
+/// Whether a row speaks of places and not of state: then it is no part of a snapshot.
+pub(super) fn is_of_places(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT | kind::STAMP | kind::COMPACTION)))
 }
 
 /// A key under construction.

@@ -5,6 +5,8 @@
 //! completed checkpoint; the log above it brings them forward again. This room decides nothing and must never hold a row
 //! that is not durable in the log. Formats: `spec/rows.md`.
 
+mod aborted;
+mod compaction;
 mod compare;
 mod database;
 mod dead;
@@ -18,9 +20,11 @@ mod stamps;
 mod suspicion;
 mod view;
 
+pub use aborted::AbortedOutlook;
+pub use compaction::{CompactionRow, Overlay};
 pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes};
 pub use dead::{DeadKeys, DeadRows, Swept};
-pub use index::{IndexEntry, IndexKind};
+pub use index::{Cleaned, IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};
 pub use segments::SegmentUse;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotHeader, SnapshotWriter, Snapshots};

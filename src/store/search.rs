@@ -17,7 +17,7 @@ impl IndexEntry {
     /// Bytes of the partition's batches up to this one, deleted ones included.
     #[must_use]
     pub fn bytes_so_far(&self) -> u64 {
-        self.before.bytes.saturating_add(u64::from(self.place.length))
+        self.before.bytes.saturating_add(self.appended_bytes())
     }
 }
 

@@ -98,6 +98,7 @@ impl SegmentUses {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::store::keys::is_of_places;
     use crate::store::{Database, Swept};
 
     /// Rows, and keys of index entries.
@@ -109,8 +110,8 @@ pub(crate) mod tests {
         let view = store.view_now().unwrap();
         assert_eq!(SegmentUses::load(&view).unwrap().uses, SegmentUses::count(&view).unwrap().uses);
         assert_eq!(store.segment_uses(), SegmentUses::count(&view).unwrap().uses);
-        let placed = |key: &[u8]| matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT | kind::STAMP)));
-        let rows = view.snapshot_rows(&[0]).map(Result::unwrap).filter(|(key, _)| !placed(key)).collect();
+        let rows =
+            view.snapshot_rows(&[0]).map(Result::unwrap).filter(|(key, _)| !is_of_places(key)).collect();
         let dead: BTreeSet<_> =
             view.dead_rows(Swept::Index, &[], usize::MAX).unwrap().rows.into_iter().collect();
         let index = view.range(&[kind::INDEX], &[kind::INDEX + 1]).map(Result::unwrap);

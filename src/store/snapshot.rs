@@ -2,7 +2,7 @@
 //! not in them; it is made from the segments (`spec/rows.md`, "Snapshots").
 
 use super::database::{Applied, Database, StoreError};
-use super::keys::kind;
+use super::keys::is_of_places;
 use super::view::ReadView;
 use crate::codec;
 use crate::log::{Disk, DiskError, DiskFile, Identity, LogId, ShardNumber};
@@ -310,7 +310,7 @@ impl SnapshotWriter {
                 return Ok(Section { body, rows, next: Some(key) });
             }
             // What speaks of places, not of state, is made anew.
-            if matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT | kind::STAMP))) {
+            if is_of_places(&key) {
                 continue;
             }
             for part in [&key[..], &row[..]] {
@@ -360,6 +360,7 @@ mod tests {
     use crate::core::{RowKey, TopicNameRow};
     use crate::log::tests::sim_disk::{Fault, Sampled, SimDisk};
     use crate::log::{At, Checkpoint, SegmentNumber};
+    use crate::store::keys::kind;
     use crate::store::{LayerBuilder, StoreLimits};
     use crate::types::{ServedTime, TopicId, TopicName};
 

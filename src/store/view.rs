@@ -186,7 +186,7 @@ impl ReadView {
         if key.first() == Some(&kind::INDEX) { &self.index } else { &self.rows }
     }
 
-    fn bytes(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    pub(super) fn bytes(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         for layer in self.layers.iter().rev() {
             if let Some(change) = layer.rows.get(key) {
                 return Ok(change.clone());

@@ -1,13 +1,12 @@
 //! Which batches of a partition a fetch answers with, from the index alone: no payload is read to leave a batch out.
 //!
-//! Pure. What is left out, for `read_committed`, are the batches of aborted transactions; markers are kept, and each abort
+//! Pure. What is left out are batches of which compaction has left nothing and, for `read_committed`, those of aborted transactions; markers are kept, and each abort
 //! marker that is kept puts one entry on the answer's list (`spec/transactions.md`, R4 and R5).
 
 use crate::core::Outcome;
 use crate::log::Place;
-use crate::store::{IndexEntry, IndexKind};
+use crate::store::{AbortedOutlook, IndexEntry, IndexKind};
 use crate::types::{Offset, ProducerId};
-use std::collections::HashMap;
 
 /// A batch that is part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +119,7 @@ impl Scan {
         slice: usize,
         room: &mut Room,
     ) -> Result<Halt, R::Error> {
-        let mut outlook = HashMap::new();
+        let mut outlook = AbortedOutlook::default();
         let mut left = slice;
         while left > 0 {
             let count = left.min(BATCHES_AT_ONCE);
@@ -130,7 +129,11 @@ impl Scan {
                 if entry.base_offset >= end {
                     return Ok(Halt::End);
                 }
-                if self.committed && is_aborted(rows, &mut outlook, &entry)? {
+                if entry.kind.is_gap() {
+                    // Clients take a batch without records for one that did not fit: it must not be in an answer.
+                } else if self.committed
+                    && outlook.is_aborted(&entry, |producer, offset| rows.next_aborted(producer, offset))?
+                {
                     self.dropped_bytes += u64::from(entry.place.length);
                 } else if !self.keep(last, &entry, room) {
                     return Ok(Halt::Full);
@@ -163,27 +166,6 @@ impl Scan {
 
 /// Index entries taken together: most answers need fewer.
 const BATCHES_AT_ONCE: usize = 64;
-
-/// Each producer's next aborted range, as far as it has been asked for: (first offset, marker), or that there is none. It
-/// holds as long as the view does.
-type Outlook = HashMap<ProducerId, Option<(Offset, Offset)>>;
-
-/// Whether the batch belongs to an aborted transaction. It lies below the last stable offset, so its transaction has ended;
-/// a producer's ranges do not overlap: so its next one holds the batch or none does.
-fn is_aborted<R: Rows>(rows: &R, outlook: &mut Outlook, entry: &IndexEntry) -> Result<bool, R::Error> {
-    let IndexKind::Transactional { producer } = entry.kind else { return Ok(false) };
-    let offset = entry.base_offset;
-    let next = match outlook.get(&producer) {
-        Some(None) => None,
-        Some(Some((first, marker))) if offset <= *marker => Some((*first, *marker)),
-        _ => {
-            let next = rows.next_aborted(producer, offset)?;
-            outlook.insert(producer, next);
-            next
-        }
-    };
-    Ok(next.is_some_and(|(first, _)| first <= offset))
-}
 
 #[cfg(test)]
 mod tests;

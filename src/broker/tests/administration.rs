@@ -122,7 +122,7 @@ async fn each_topic_is_created_on_its_own_merits() {
         creatable("good"),
         CreatableTopic { num_partitions: 0, ..creatable("none") },
         CreatableTopic { replication_factor: 3, ..creatable("three") },
-        CreatableTopic { configs: vec![config("cleanup.policy", "compact")], ..creatable("compacted") },
+        CreatableTopic { configs: vec![config("cleanup.policy", "compress")], ..creatable("compressed") },
         CreatableTopic { configs: vec![config("max.message.bytes", "5000")], ..creatable("small") },
         CreatableTopic { assignments: vec![assigned(0, 0), assigned(1, 0)], ..creatable("assigned") },
         CreatableTopic { assignments: vec![assigned(0, 1)], ..creatable("elsewhere") },

@@ -1,5 +1,7 @@
 use super::harness::*;
+use crate::types::Timestamp;
 use crate::types::TopicId;
+use crate::wire::batch::{BatchBuilder, BatchProducer, Compression, Record};
 use crate::wire::messages::*;
 use crate::wire::{ApiKey, ErrorCode};
 
@@ -76,9 +78,11 @@ async fn a_change_that_cannot_be_changes_nothing_and_says_what_can() {
     for (bad, code, says) in [
         (set("segment.ms", "1"), ErrorCode::InvalidConfig, "max.message.bytes"),
         (set("max.message.bytes", "-1"), ErrorCode::InvalidRequest, "more than once"),
-        (set("cleanup.policy", "compact"), ErrorCode::InvalidConfig, "only be delete"),
-        (change("cleanup.policy", SUBTRACT, Some("delete")), ErrorCode::InvalidConfig, "only be delete"),
-        (change("cleanup.policy", APPEND, Some("compact")), ErrorCode::InvalidConfig, "only be delete"),
+        (set("cleanup.policy", "compress"), ErrorCode::InvalidConfig, "compact or delete"),
+        (change("cleanup.policy", SUBTRACT, Some("delete")), ErrorCode::InvalidConfig, "compact or delete"),
+        (set("max.compaction.lag.ms", "0"), ErrorCode::InvalidConfig, "from 1"),
+        (set("min.compaction.lag.ms", "9223372036854775808"), ErrorCode::InvalidConfig, "from 0"),
+        (set("min.cleanable.dirty.ratio", "2"), ErrorCode::InvalidConfig, "from 0 to 1"),
         (
             change("message.timestamp.type", APPEND, Some("CreateTime")),
             ErrorCode::InvalidConfig,
@@ -96,6 +100,50 @@ async fn a_change_that_cannot_be_changes_nothing_and_says_what_can() {
     let appended = resource(TOPIC, "t", vec![change("cleanup.policy", APPEND, Some("delete"))]);
     assert_eq!(alter(&mut client, appended, false).await.error_code, ErrorCode::None);
     assert_eq!(described(&mut client, "t", "cleanup.policy").await, ("delete".to_owned(), 1));
+}
+
+#[tokio::test]
+async fn a_topic_becomes_compacted_and_back_and_then_takes_or_refuses_records_without_a_key() {
+    let harness = Harness::start();
+    let (mut client, _) = harness.with_topic("t", 1).await;
+    let names = || ("t", TopicId::NIL, 0);
+    assert_eq!(
+        client.produce(9, names(), None, batch(None, &["a", "b", "c"])).await.error_code,
+        ErrorCode::None
+    );
+
+    let both = resource(TOPIC, "t", vec![change("cleanup.policy", APPEND, Some("compact"))]);
+    assert_eq!(alter(&mut client, both, false).await.error_code, ErrorCode::None);
+    assert_eq!(described(&mut client, "t", "cleanup.policy").await, ("delete,compact".to_owned(), 1));
+    let refused = client.produce(9, names(), None, batch(None, &["a", "b", "c"])).await;
+    assert_eq!(refused.error_code, ErrorCode::InvalidRecord);
+    let blamed: Vec<_> = refused.record_errors.iter().map(|error| error.batch_index).collect();
+    assert_eq!(blamed, [0, 1, 2]);
+    let each = refused.record_errors[0].batch_index_error_message.as_deref();
+    assert_eq!(each, Some("Compacted topic cannot accept message without key in topic partition t-0."));
+    assert!(refused.error_message.unwrap().contains("3 records have no key"));
+    let mut keyed = BatchBuilder::new(0);
+    let record = Record { key: Some("k".into()), value: None, headers: Vec::new() };
+    keyed.append(Timestamp(1), &record).unwrap();
+    let keyed = keyed.build(Compression::None, BatchProducer::Anonymous).unwrap();
+    assert_eq!(client.produce(9, names(), None, keyed).await.error_code, ErrorCode::None);
+
+    // Each setting by itself may be; together they may not.
+    let lags = |name, value| resource(TOPIC, "t", vec![set(name, value)]);
+    assert_eq!(
+        alter(&mut client, lags("min.compaction.lag.ms", "500"), false).await.error_code,
+        ErrorCode::None
+    );
+    let answer = alter(&mut client, lags("max.compaction.lag.ms", "499"), false).await;
+    assert_eq!(answer.error_code, ErrorCode::InvalidConfig);
+    assert!(answer.error_message.unwrap().contains("must not be above"));
+
+    let back = resource(TOPIC, "t", vec![change("cleanup.policy", SUBTRACT, Some("compact"))]);
+    assert_eq!(alter(&mut client, back, false).await.error_code, ErrorCode::None);
+    assert_eq!(
+        client.produce(9, names(), None, batch(None, &["a", "b", "c"])).await.error_code,
+        ErrorCode::None
+    );
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::super::consume::IsolationChoice;
 use super::measure::RunningCost;
 use super::report::{Report, Volume};
 use super::{BenchArgs, BenchTopic, CliError, RecordArgs, payload, value};
-use crate::client::{Admin, Client, Consumer, ConsumerConfig, Isolation, Producer, ProducerRecord, Start};
+use crate::client::{Client, Consumer, ConsumerConfig, Isolation, Producer, ProducerRecord, Start};
 use crate::types::Offset;
 use clap::Args;
 use std::io::Write;
@@ -36,10 +36,7 @@ pub(super) async fn run(arguments: ConsumeBench) -> Result<(), CliError> {
         fill(&client, &topic, &arguments).await?;
     }
     let isolation: Isolation = arguments.isolation.into();
-    let asked: Vec<_> = topic.partitions.iter().map(|partition| (partition.clone(), Start::Latest)).collect();
-    let found = Admin::new(&client).find_offsets(&asked, isolation).await?;
-    let ends = topic.partitions.iter().cloned().zip(found).map(|(partition, end)| Ok((partition, end?)));
-    let ends: Vec<(_, Offset)> = ends.collect::<Result<_, CliError>>()?;
+    let ends = topic.ends(&client, isolation).await?;
     let config =
         ConsumerConfig { isolation, partition_bytes: arguments.partition_bytes, ..ConsumerConfig::default() };
     let cost = RunningCost::start(arguments.bench.broker_pid);

@@ -1,6 +1,7 @@
 //! `semel bench`: the same measurements of any broker that speaks the Kafka protocol, so that semel and others can be
 //! compared by one tool: semel over QUIC and TLS, others over TLS.
 
+mod compact;
 mod consume;
 mod log;
 mod measure;
@@ -13,11 +14,12 @@ use super::CliError;
 use super::connect::ConnectArgs;
 use super::produce::CompressionChoice;
 use super::topic::topic_name;
-use crate::client::{Admin, Client, ClientError, NewTopic, ProducerConfig, TopicPartition};
-use crate::types::TopicName;
+use crate::client::{Admin, Client, ClientError, Isolation, NewTopic, ProducerConfig, Start, TopicPartition};
+use crate::types::{Offset, TopicName};
 use crate::wire::ErrorCode;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What to measure.
@@ -29,6 +31,8 @@ pub enum BenchCommand {
     Log(log::LogBench),
     /// Much more is written than is kept: what giving space back costs
     Retention(retention::RetentionBench),
+    /// Compaction: the time until superseded records are gone
+    Compact(compact::CompactBench),
     /// Reading: throughput
     Consume(consume::ConsumeBench),
     /// Transactions: their number, the time of a commit, and the time until a reader has the last record
@@ -40,6 +44,7 @@ pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
         BenchCommand::Produce(arguments) => produce::run(arguments).await,
         BenchCommand::Log(arguments) => log::run(arguments).await,
         BenchCommand::Retention(arguments) => retention::run(arguments).await,
+        BenchCommand::Compact(arguments) => compact::run(arguments).await,
         BenchCommand::Consume(arguments) => consume::run(arguments).await,
         BenchCommand::Txn(arguments) => txn::run(arguments).await,
     }
@@ -135,6 +140,15 @@ struct BenchTopic {
 
 impl BenchTopic {
     async fn prepare(client: &Client, arguments: &BenchArgs) -> Result<BenchTopic, CliError> {
+        BenchTopic::prepare_with(client, arguments, BTreeMap::new()).await
+    }
+
+    /// With these settings, if it is created.
+    async fn prepare_with(
+        client: &Client,
+        arguments: &BenchArgs,
+        configs: BTreeMap<String, String>,
+    ) -> Result<BenchTopic, CliError> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let own = format!("semel-bench-{}-{}", std::process::id(), since.as_millis());
         let temporary = arguments.topic.is_none();
@@ -142,13 +156,27 @@ impl BenchTopic {
             Some(name) => name.clone(),
             None => topic_name(&own).map_err(|problem| CliError::usage(problem, "name one with --topic"))?,
         };
-        match Admin::new(client).create_topic(&NewTopic::new(name.clone(), arguments.partitions)).await {
+        let topic = NewTopic { configs, ..NewTopic::new(name.clone(), arguments.partitions) };
+        match Admin::new(client).create_topic(&topic).await {
             Ok(_) | Err(ClientError::Broker { code: ErrorCode::TopicAlreadyExists, .. }) => {}
             Err(error) => return Err(error.into()),
         }
         let metadata = client.metadata_of(std::slice::from_ref(&name)).await?;
         let partitions = metadata.partitions(&name).unwrap_or_default();
         Ok(BenchTopic { name, partitions, temporary })
+    }
+
+    /// Where each partition ends for readers.
+    async fn ends(
+        &self,
+        client: &Client,
+        isolation: Isolation,
+    ) -> Result<Vec<(TopicPartition, Offset)>, CliError> {
+        let asked: Vec<_> =
+            self.partitions.iter().map(|partition| (partition.clone(), Start::Latest)).collect();
+        let found = Admin::new(client).find_offsets(&asked, isolation).await?;
+        let ends = self.partitions.iter().cloned().zip(found).map(|(partition, end)| Ok((partition, end?)));
+        ends.collect()
     }
 
     async fn clean_up(&self, client: &Client) -> Result<(), CliError> {

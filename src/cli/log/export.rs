@@ -1,13 +1,14 @@
 //! `semel log export`: a partition's records out of whatever is left of a log.
 //!
 //! A first pass over the log finds the topic and how its transactions ended, a second one where its batches lie. Records are
-//! written in the order of their offsets, deleted ones included as long as they are there.
+//! written in the order of their offsets, deleted ones included as long as they are there; but for what compaction has taken
+//! away, since a record without its tombstone would say what is not true any more.
 
-use super::{Progress, Where, damage_text, event_of};
+use super::{Progress, Where, compacted_of, damage_text, event_of};
 use crate::cli::CliError;
 use crate::cli::consume::json_of;
 use crate::client::{ConsumedRecord, TopicPartition};
-use crate::core::{Event, Outcome};
+use crate::core::{Compacted, Event, Outcome};
 use crate::log::{Frame, LogFiles, Piece, Place};
 use crate::types::{Offset, PartitionId, PartitionIndex, ProducerId, TopicId, TopicName, TxnNumber};
 use crate::wire::batch::{Batch, BatchLimits};
@@ -141,19 +142,50 @@ fn find(files: &LogFiles, partition: PartitionId) -> Result<BTreeMap<Offset, Sto
                 Some(Event::BatchAppended(batch)) if batch.partition == partition => {
                     let producer = batch.producer.as_ref();
                     let transaction = producer.and_then(|p| Some((p.identity.id, p.transaction?)));
-                    let (first, last) = (batch.base_offset, batch.last_offset());
-                    Stored { place, first, last, transaction, marker: false }
+                    let kind =
+                        transaction.map_or(Kind::Plain, |(id, number)| Kind::Transactional(id, number));
+                    Stored { place, first: batch.base_offset, last: batch.last_offset(), kind, generation: 0 }
                 }
                 Some(Event::MarkerWritten(marker)) if marker.partition == partition => {
                     let offset = marker.offset;
-                    Stored { place, first: offset, last: offset, transaction: None, marker: true }
+                    Stored { place, first: offset, last: offset, kind: Kind::Marker, generation: 0 }
                 }
-                _ => continue,
+                Some(_) => continue,
+                None => match compacted_of(&frame) {
+                    Some(compacted) if compacted.range().partition == partition => {
+                        compacted_batch(&compacted, place)
+                    }
+                    _ => continue,
+                },
             };
-            found.insert(stored.first, stored);
+            lay_over(&mut found, stored);
         }
     }
     Ok(found)
+}
+
+fn compacted_batch(compacted: &Compacted, place: Place) -> Stored {
+    let kind = match compacted {
+        Compacted::Batch { producer: None, .. } => Kind::Plain,
+        Compacted::Batch { producer: Some(_), .. } => Kind::Committed,
+        Compacted::Gap { .. } => Kind::Gap,
+    };
+    let range = compacted.range();
+    Stored { place, first: range.first, last: range.last, kind, generation: range.generation }
+}
+
+/// Of several frames for an offset the newest counts, and it covers whole older ones.
+fn lay_over(found: &mut BTreeMap<Offset, Stored>, stored: Stored) {
+    let before = found.range(..=stored.first).next_back().map(|(_, other)| *other);
+    let covered = found.range(stored.first..=stored.last).map(|(_, other)| *other);
+    let met: Vec<Stored> =
+        before.filter(|other| other.last >= stored.first).into_iter().chain(covered).collect();
+    if met.iter().all(|other| other.generation <= stored.generation) {
+        for other in met {
+            found.remove(&other.first);
+        }
+        found.insert(stored.first, stored);
+    }
 }
 
 /// The intact frames of a piece.
@@ -172,8 +204,20 @@ struct Stored {
     place: Place,
     first: Offset,
     last: Offset,
-    transaction: Option<(ProducerId, TxnNumber)>,
-    marker: bool,
+    kind: Kind,
+    /// 0 as it was appended; higher each time that compaction has written it anew.
+    generation: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Transactional(ProducerId, TxnNumber),
+    /// What compaction has left of a transaction's batch: it was committed.
+    Committed,
+    Marker,
+    /// Compaction has left nothing.
+    Gap,
 }
 
 /// Writes what has been found.
@@ -189,25 +233,27 @@ struct Export<W> {
 impl<W: Write> Export<W> {
     fn write(&mut self, files: &LogFiles, stored: &Stored, format: ExportFormat) -> Result<(), CliError> {
         let outside = stored.last < self.offsets.start || stored.first >= self.offsets.end;
-        if outside || (stored.marker && format == ExportFormat::Records) {
+        let is_left_out = match stored.kind {
+            Kind::Gap => true,
+            Kind::Marker => format == ExportFormat::Records,
+            Kind::Plain | Kind::Transactional(..) | Kind::Committed => false,
+        };
+        if outside || is_left_out {
             return Ok(());
         }
         let Some(payload) = files.read(stored.place)? else { return Ok(()) };
         self.batches += 1;
         match format {
             ExportFormat::Batches => Ok(self.out.write_all(&payload)?),
-            ExportFormat::Records => self.write_records(payload, stored.transaction),
+            ExportFormat::Records => self.write_records(payload, stored.kind),
         }
     }
 
-    fn write_records(
-        &mut self,
-        batch: Bytes,
-        transaction: Option<(ProducerId, TxnNumber)>,
-    ) -> Result<(), CliError> {
-        let outcome = match transaction {
-            None => Value::Null,
-            Some(transaction) => json!(match self.known.outcomes.get(&transaction) {
+    fn write_records(&mut self, batch: Bytes, kind: Kind) -> Result<(), CliError> {
+        let outcome = match kind {
+            Kind::Plain | Kind::Marker | Kind::Gap => Value::Null,
+            Kind::Committed => json!("committed"),
+            Kind::Transactional(id, number) => json!(match self.known.outcomes.get(&(id, number)) {
                 Some(Outcome::Commit) => "committed",
                 Some(Outcome::Abort) => "aborted",
                 None => "unknown",

@@ -1,6 +1,6 @@
 //! `semel log inspect`.
 
-use super::{Where, absent_line, damage_json, damage_text, event_of, is_json, place_text};
+use super::{Where, absent_line, compacted_of, damage_json, damage_text, event_of, is_json, place_text};
 use crate::cli::CliError;
 use crate::cli::topic::TableFormat;
 use crate::log::{Frame, Piece, Place, PlacedBlock};
@@ -102,8 +102,9 @@ fn print_block(out: &mut impl Write, placed: &PlacedBlock, json: bool) -> io::Re
 }
 
 fn print_frame(out: &mut impl Write, frame: &Frame, place: Place, json: bool) -> io::Result<()> {
-    let event =
-        event_of(frame).map_or_else(|| "an event that cannot be read".to_owned(), |e| format!("{e:?}"));
+    let event = event_of(frame).map(|event| format!("{event:?}"));
+    let event = event.or_else(|| compacted_of(frame).map(|compacted| format!("Compacted{compacted:?}")));
+    let event = event.unwrap_or_else(|| "an event that cannot be read".to_owned());
     if !json {
         return writeln!(out, "  {:<18} {event}", place_text(place));
     }

@@ -6,7 +6,7 @@ pub(super) mod verify;
 
 use super::CliError;
 use super::output::Progress;
-use crate::core::Event;
+use crate::core::{Compacted, Event};
 use crate::log::{Damage, DirectoryLock, Frame, LogFiles, Pieces, Place, RealDisk};
 use crate::shard::Manifest;
 use crate::types::codec::Codec;
@@ -77,9 +77,14 @@ impl Progress {
     }
 }
 
-/// An event of a frame; none if this version cannot read it.
+/// An event of a frame; none if this version cannot read it, or if compaction has written the frame.
 fn event_of(frame: &Frame) -> Option<Event> {
     Event::from_bytes(&frame.event).ok()
+}
+
+/// What compaction has written into a frame; none if it was not compaction.
+fn compacted_of(frame: &Frame) -> Option<Compacted> {
+    Compacted::from_bytes(&frame.event).ok()
 }
 
 fn damage_json(damage: &Damage) -> Value {

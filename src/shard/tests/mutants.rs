@@ -1,7 +1,7 @@
 //! Every mutant (`core/mutant.rs`) is caught by the properties over random histories; `spec/mutants.md` tells by which.
 
-use super::history;
 use super::traces::{self, Source};
+use super::{compaction, history};
 use crate::core::mutant::{Mutant, with_mutant};
 use crate::core::tests::findings::Broken;
 use crate::core::tests::{consumers, groups, properties, restores};
@@ -15,17 +15,22 @@ struct Kind {
     judge_one: fn(&mut TestRunner) -> (usize, Result<(), Broken>),
     /// So many a mutant may live through, and pass without one.
     histories: u64,
-    /// The same as traces.
-    source: Source,
+    /// The same as traces, where there are such.
+    source: Option<Source>,
 }
 
 const TRANSACTIONS: Kind =
-    Kind { judge_one: properties::judge_one, histories: 500, source: Source::Transactions };
-const RESTORES: Kind = Kind { judge_one: restores::judge_one, histories: 500, source: Source::Transactions };
-const GROUPS: Kind = Kind { judge_one: groups::judge_one, histories: 300, source: Source::Groups };
-const CONSUMERS: Kind = Kind { judge_one: consumers::judge_one, histories: 300, source: Source::Groups };
+    Kind { judge_one: properties::judge_one, histories: 500, source: Some(Source::Transactions) };
+const RESTORES: Kind =
+    Kind { judge_one: restores::judge_one, histories: 500, source: Some(Source::Transactions) };
+const GROUPS: Kind = Kind { judge_one: groups::judge_one, histories: 300, source: Some(Source::Groups) };
+const CONSUMERS: Kind =
+    Kind { judge_one: consumers::judge_one, histories: 300, source: Some(Source::Groups) };
 /// Each has a store of its own.
-const SHARD: Kind = Kind { judge_one: history::judge_one, histories: 300, source: Source::Shard };
+const SHARD: Kind = Kind { judge_one: history::judge_one, histories: 300, source: Some(Source::Shard) };
+
+/// Each has a log and a store of its own.
+const COMPACTION: Kind = Kind { judge_one: compaction::judge_one, histories: 40, source: None };
 
 /// Where a mutant is looked for.
 fn kind(mutant: Mutant) -> Kind {
@@ -53,6 +58,12 @@ fn kind(mutant: Mutant) -> Kind {
         | Mutant::OvertakesItsConnection
         | Mutant::ReplayOneShort
         | Mutant::TimersForgotten => SHARD,
+        Mutant::CompactsUndecided
+        | Mutant::LastBatchCompacted
+        | Mutant::TombstoneForgottenAtOnce
+        | Mutant::AbortedSupersedes
+        | Mutant::GapNotWritten
+        | Mutant::OlderGenerationCounts => COMPACTION,
         _ => TRANSACTIONS,
     }
 }
@@ -83,7 +94,7 @@ fn search(mutant: Option<Mutant>, kind: Kind) -> Option<Caught> {
 
 #[test]
 fn without_a_mutant_the_same_histories_pass() {
-    for kind in [TRANSACTIONS, RESTORES, GROUPS, CONSUMERS, SHARD] {
+    for kind in [TRANSACTIONS, RESTORES, GROUPS, CONSUMERS, SHARD, COMPACTION] {
         if let Some(Caught { broken, history, .. }) = search(None, kind) {
             panic!("{broken}, in history {history}");
         }
@@ -99,7 +110,7 @@ fn every_mutant_is_caught() {
             None => survivors.push(*mutant),
             Some(Caught { broken, history, steps }) => {
                 let breaks = mutant.breaks();
-                let shown = traces::search(*mutant, kind(*mutant).source);
+                let shown = kind(*mutant).source.and_then(|source| traces::search(*mutant, source));
                 in_traces += usize::from(shown.is_some());
                 let shown = shown.map_or("– | | ".into(), |shown| shown.to_string());
                 writeln!(table, "| {mutant:?} | {breaks} | {broken} | {history} | {steps} | {shown} |")

@@ -64,7 +64,7 @@ impl Ground {
     ) -> Result<Ground, StoreError> {
         let next = start.store.applied()?.checkpoint.at.segment;
         let moved = files.iter().filter(|file| file.is_moved());
-        let next_moved = moved.clone().map(|file| file.0 & (u64::MAX >> 1)).max().map_or(1, |last| last + 1);
+        let next_moved = moved.clone().map(|file| file.in_name()).max().map_or(1, |last| last + 1);
         let below = files.iter().filter(|file| **file < next).chain(moved);
         let files = below.map(|file| (*file, None)).collect();
         let state = State { snapshot, files, next, next_moved, damaged: BTreeSet::new(), paused: false };

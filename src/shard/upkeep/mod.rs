@@ -6,6 +6,7 @@
 //! anybody, keep what grows, or rely on having seen everything.
 
 mod backup;
+mod compact;
 mod expire;
 mod expire_offsets;
 mod forget_keys;
@@ -14,6 +15,7 @@ mod ground;
 mod move_live;
 mod pressure;
 mod retention;
+mod round;
 mod snapshot;
 mod survey;
 mod sweep;
@@ -28,6 +30,7 @@ use crate::types::ConnectionId;
 use std::time::{Duration, Instant};
 
 pub(super) use backup::TakeBackups;
+pub(super) use compact::Compact;
 pub(super) use expire::ExpireIdle;
 pub(super) use expire_offsets::ExpireOffsets;
 pub(super) use forget_keys::ForgetKeys;

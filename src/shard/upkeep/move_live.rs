@@ -4,12 +4,12 @@
 
 use super::ground::Ground;
 use super::{Duty, Turn};
-use crate::core::{Event, Now};
+use crate::core::Now;
 use crate::log::{DiskError, MovedWriter, Place, Scan, ScanError, ScannedFrame, SegmentNumber};
-use crate::shard::payload::index_entry;
+use crate::shard::payload::frame_entry;
 use crate::store::{IndexEntry, ReadView, StoreError, encode_index_key};
 use crate::types::ServedTime;
-use crate::types::codec::{Codec, CodecError};
+use crate::types::codec::CodecError;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -217,7 +217,8 @@ impl MoveLive {
         for (frame, place) in frames {
             let Some((key, moved)) = entry_of(&frame.event, place)? else { continue };
             let same = |entry: &IndexEntry| {
-                entry.base_offset == moved.base_offset
+                // Compaction may have been here since the frame was copied.
+                (entry.base_offset, entry.kind) == (moved.base_offset, moved.kind)
                     && (entry.place.length, entry.place.checksum) == (place.length, place.checksum)
                     && entry.place.segment != file
             };
@@ -234,8 +235,8 @@ impl MoveLive {
 
 /// The index entry of a frame that lies at `place`, and its key; none if it has none.
 fn entry_of(event: &[u8], place: Place) -> Result<Option<(Vec<u8>, IndexEntry)>, CodecError> {
-    let event = Event::from_bytes(event)?;
-    Ok(index_entry(&event, place).map(|(partition, last, entry)| (encode_index_key(partition, last), entry)))
+    let entry = frame_entry(event, place)?;
+    Ok(entry.map(|(partition, last, entry)| (encode_index_key(partition, last), entry)))
 }
 
 impl Duty for MoveLive {

@@ -1,14 +1,12 @@
 //! Retention: finds records that are past what their topic keeps, and proposes that the log start passes them (rule X7).
 //! Space is given back elsewhere. Records expire by wall time, so a wall clock that steps stops it for a while.
 
+use super::round::{Round, Visit};
 use super::{COMMANDS_PER_TURN_MAX, Duty, Turn};
 use crate::core::{Command, Cut, ExpireRecords, Now, PartitionRow, TopicRow, clock_stepped};
 use crate::store::{ReadView, StoreError};
-use crate::types::{PartitionId, PartitionIndex, ServedTime, Timestamp, TopicId};
+use crate::types::{PartitionId, ServedTime, Timestamp};
 use std::time::Duration;
-
-/// Topics and partitions that one turn looks at: each costs a few reads.
-const LOOKS_PER_TURN_MAX: usize = 512;
 
 /// Batches of one partition that one turn lets expire by their time. What is left follows in the next turn.
 const BATCHES_PER_TURN_MAX: usize = 4_096;
@@ -20,8 +18,7 @@ const PAUSE: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug)]
 pub(in crate::shard) struct Retention {
     period: Duration,
-    /// Where the next turn goes on; none at the start of a round.
-    next: Option<PartitionId>,
+    round: Round,
     clock: ClockWatch,
 }
 
@@ -60,39 +57,21 @@ struct Found {
 impl Retention {
     /// Retention that begins a round every `period`.
     pub(in crate::shard) fn every(period: Duration) -> Retention {
-        Retention { period, next: None, clock: ClockWatch::default() }
+        Retention { period, round: Round::default(), clock: ClockWatch::default() }
     }
 
-    /// Looks at the partitions from `self.next` on; true when the round is at its end.
+    /// Looks at the partitions that are next; true when the round is at its end.
     fn look(&mut self, view: &ReadView, now: Now, turn: &mut Turn) -> Result<bool, StoreError> {
-        let mut looks = 0;
-        let from = self.next.take();
-        for topic in view.topics_from(from.map_or(TopicId::NIL, |next| next.topic)) {
-            let (id, topic) = topic?;
-            let keeps_all = topic.retention_time().is_none() && topic.retention_bytes().is_none();
-            let partitions = if keeps_all { 0 } else { i32::try_from(topic.partitions).unwrap_or(i32::MAX) };
-            if looks >= LOOKS_PER_TURN_MAX {
-                self.next = Some(PartitionId::new(id, PartitionIndex(0)));
-                return Ok(false);
+        let may_expire =
+            |topic: &TopicRow| topic.retention_time().is_some() || topic.retention_bytes().is_some();
+        self.round.visit(view, may_expire, |topic, partition| {
+            if turn.commands.len() >= COMMANDS_PER_TURN_MAX {
+                return Ok(Visit::PauseHere);
             }
-            let first = from.filter(|next| next.topic == id).map_or(0, |next| next.index.0);
-            looks += 1;
-            for index in first..partitions {
-                let partition = PartitionId::new(id, PartitionIndex(index));
-                if looks >= LOOKS_PER_TURN_MAX || turn.commands.len() >= COMMANDS_PER_TURN_MAX {
-                    self.next = Some(partition);
-                    return Ok(false);
-                }
-                looks += 1;
-                let Some(found) = find(view, &topic, partition, now)? else { continue };
-                turn.commands.push(Command::ExpireRecords(found.expire));
-                if found.more {
-                    self.next = Some(partition);
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
+            let Some(found) = find(view, topic, partition, now)? else { return Ok(Visit::Next) };
+            turn.commands.push(Command::ExpireRecords(found.expire));
+            Ok(if found.more { Visit::PauseHere } else { Visit::Next })
+        })
     }
 }
 
@@ -123,7 +102,14 @@ fn find(
 ) -> Result<Option<Found>, StoreError> {
     let Some(row) = view.get::<PartitionRow>(&partition)? else { return Ok(None) };
     let by_bytes = match topic.retention_bytes() {
-        Some(kept) => find_by_bytes(view, &row, partition, kept)?,
+        // What compaction has taken away does not count; how much that is it knows once it has been here.
+        Some(kept) => match (view.compaction(partition)?, topic.is_compacted()) {
+            (None, true) => None,
+            (known, _) => {
+                let removed = known.map_or(0, |known| known.removed_bytes);
+                find_by_bytes(view, &row, partition, kept.saturating_add(removed))?
+            }
+        },
         None => None,
     };
     let (by_time, more) = match topic.retention_time() {

@@ -96,6 +96,17 @@ impl BatchBuilder {
         Ok(())
     }
 
+    /// Appends a record as it stands in another batch of the same base offset and base timestamp.
+    pub(super) fn append_encoded(&mut self, record: &[u8]) -> Result<(), BatchError> {
+        let (size, limit) = (self.bytes.len().saturating_add(record.len()), i32::MAX as usize);
+        if size > limit || self.count == i32::MAX {
+            return Err(BatchError::TooLarge { size, limit });
+        }
+        self.bytes.extend_from_slice(record);
+        self.count += 1;
+        Ok(())
+    }
+
     /// The finished batch, with base offset 0.
     pub fn build(self, compression: Compression, producer: BatchProducer) -> Result<Bytes, BatchError> {
         let (id, epoch, sequence) = match producer.batch() {

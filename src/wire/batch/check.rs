@@ -63,12 +63,33 @@ pub struct CheckedBatch {
     pub max_timestamp: Timestamp,
     /// The smallest timestamp of those records that have one; [`Timestamp::NONE`] if none has.
     pub oldest_timestamp: Timestamp,
-    /// How many records have no key, which a compacted topic refuses.
-    pub records_without_key: u32,
+    /// The records that have no key, which a compacted topic refuses.
+    pub without_key: WithoutKey,
     /// How many bytes its records take when expanded.
     pub expanded_bytes: u64,
     /// The idempotency keys of its records, each with its record's number; none unless they were asked for.
     pub keys: Vec<(u32, IdempotencyKey)>,
+}
+
+/// Records without a key: how many, and which are the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WithoutKey {
+    /// How many there are.
+    pub count: u32,
+    /// The first of them, by their number within the batch, from 0; at most [`WithoutKey::FIRST_MAX`].
+    pub first: Vec<u32>,
+}
+
+impl WithoutKey {
+    /// So many are named: an answer for each of millions would be larger than the batch.
+    pub const FIRST_MAX: usize = 1_000;
+
+    fn add(&mut self, index: u32) {
+        self.count += 1;
+        if self.first.len() < WithoutKey::FIRST_MAX {
+            self.first.push(index);
+        }
+    }
 }
 
 impl CheckedBatch {
@@ -102,7 +123,7 @@ pub fn check_produced(
         record_count,
         max_timestamp: walked.max_timestamp,
         oldest_timestamp: walked.oldest_timestamp,
-        records_without_key: walked.without_key,
+        without_key: walked.without_key,
         expanded_bytes: walked.expanded_bytes,
         keys: walked.keys,
     };
@@ -152,7 +173,7 @@ struct Walk<'a> {
 struct Walked {
     max_timestamp: Timestamp,
     oldest_timestamp: Timestamp,
-    without_key: u32,
+    without_key: WithoutKey,
     expanded_bytes: u64,
     keys: Vec<(u32, IdempotencyKey)>,
 }
@@ -191,7 +212,7 @@ fn walk_records<R: BufRead>(
     let mut walked = Walked {
         max_timestamp: none,
         oldest_timestamp: none,
-        without_key: 0,
+        without_key: WithoutKey::default(),
         expanded_bytes: 0,
         keys: Vec::new(),
     };
@@ -218,7 +239,9 @@ fn walk_records<R: BufRead>(
         if walked.oldest_timestamp == none || (timestamp != none && timestamp < walked.oldest_timestamp) {
             walked.oldest_timestamp = timestamp;
         }
-        walked.without_key += u32::from(!facts.has_key);
+        if !facts.has_key {
+            walked.without_key.add(index.cast_unsigned());
+        }
     }
     Ok(walked)
 }

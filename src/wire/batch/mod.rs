@@ -2,7 +2,7 @@
 //!
 //! [`check_produced`] judges what a producer sent, in one pass and without holding the decompressed records;
 //! [`BatchHeader`] and [`Batches`] read stored batches; [`RecordReader`] opens one for a consumer;
-//! [`BatchBuilder`] makes one; [`marker`] writes and reads transaction markers; [`rewrite_base`] and
+//! [`BatchBuilder`] makes one; [`retain`] leaves records out of one; [`marker`] writes and reads transaction markers; [`rewrite_base`] and
 //! [`rewrite_log_append_time`] change the few fields that a broker sets.
 
 mod builder;
@@ -12,11 +12,12 @@ mod header;
 pub mod marker;
 mod record;
 pub mod records;
+mod retain;
 #[cfg(test)]
 mod tests;
 
 pub use builder::{BatchBuilder, Record, RecordHeader};
-pub use check::{BatchLimits, CheckedBatch, check_produced};
+pub use check::{BatchLimits, CheckedBatch, WithoutKey, check_produced};
 pub use compression::Compression;
 pub use header::{
     Batch, BatchHeader, BatchProducer, Batches, HEADER_SIZE, PREFIX_SIZE, ProducerBatch, TimestampType,
@@ -24,6 +25,7 @@ pub use header::{
 };
 pub use marker::{Marker, MarkerOutcome, control_batch};
 pub use records::{FetchedRecord, RecordReader};
+pub use retain::{Retained, retain};
 
 use super::ErrorCode;
 

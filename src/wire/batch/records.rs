@@ -61,6 +61,16 @@ impl RecordReader {
         })
     }
 
+    /// How far it has read, in bytes of the expanded records.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Expanded records, as they stand in the batch.
+    pub(super) fn encoded(&self, span: std::ops::Range<usize>) -> &[u8] {
+        self.records.get(span).unwrap_or_default()
+    }
+
     fn read(&mut self) -> Result<FetchedRecord, ReadFault> {
         let mut rest = self.records.get(self.at..).unwrap_or_default();
         let whole = rest.len();

@@ -64,7 +64,7 @@ class Administrator:
 
     def run(self):
         self.create(TOPIC, {"retention.ms": "86400000"})
-        fails("INVALID_CONFIG", lambda: self.create("refused", {"cleanup.policy": "compact"}))
+        fails("INVALID_CONFIG", lambda: self.create("refused", {"cleanup.policy": "compress"}))
         is_(self.entry("retention.ms").value, "86400000")
         is_(self.entry("retention.ms").source, ConfigSource.DYNAMIC_TOPIC_CONFIG.value)
         self.alter("retention.bytes", "1000000", AlterConfigOpType.SET)

@@ -3,16 +3,32 @@
 use super::*;
 use crate::core::Totals;
 use crate::log::SegmentNumber;
+use crate::store::Cleaned;
 use crate::types::Timestamp;
 use proptest::prelude::*;
+use std::collections::HashMap;
 use std::convert::Infallible;
 
 /// What happens in a partition, in order.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Plain { records: i64, length: u32 },
-    Append { producer: i64, records: i64, length: u32 },
-    End { producer: i64, commit: bool },
+    Plain {
+        records: i64,
+        length: u32,
+    },
+    Append {
+        producer: i64,
+        records: i64,
+        length: u32,
+    },
+    End {
+        producer: i64,
+        commit: bool,
+    },
+    /// Compaction has left nothing of some offsets.
+    Gap {
+        records: i64,
+    },
 }
 
 /// A batch, and whether a committed reader sees it, as the history says.
@@ -28,6 +44,7 @@ enum Fate {
     Visible,
     Aborted,
     Open,
+    Gone,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +90,10 @@ impl Partition {
         match step {
             Step::Plain { records, length } => {
                 self.write(records, length, IndexKind::Plain, Fate::Visible);
+            }
+            Step::Gap { records } => {
+                let cleaned = Cleaned { generation: 1, bytes: 9 };
+                self.write(records, 0, IndexKind::Gap { cleaned }, Fate::Gone);
             }
             Step::Append { producer, records, length } => {
                 let kind = IndexKind::Transactional { producer: ProducerId(producer) };
@@ -129,7 +150,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     });
     let plain = (1..4_i64, 1..200_u32).prop_map(|(records, length)| Step::Plain { records, length });
     let end = (0..4_i64, any::<bool>()).prop_map(|(producer, commit)| Step::End { producer, commit });
-    prop::collection::vec(prop_oneof![4 => append, 1 => plain, 2 => end], 0..60)
+    let gap = (1..4_i64).prop_map(|records| Step::Gap { records });
+    prop::collection::vec(prop_oneof![4 => append, 1 => plain, 2 => end, 1 => gap], 0..60)
 }
 
 fn scan_to_the_end(scan: &mut Scan, rows: &Partition, end: Offset, slice: usize, room: &mut Room) -> Halt {
@@ -154,7 +176,7 @@ proptest! {
         let (mut expected, mut bytes, mut full) = (Vec::new(), 0_usize, false);
         for written in partition.written.iter().filter(|w| w.last >= Offset(start) && w.entry.base_offset < end) {
             prop_assert_ne!(written.fate, Fate::Open, "below the last stable offset everything is decided");
-            if written.fate == Fate::Aborted {
+            if matches!(written.fate, Fate::Aborted | Fate::Gone) {
                 continue;
             }
             let length = written.entry.place.length as usize;
@@ -184,7 +206,8 @@ proptest! {
         let (mut scan, mut room) = (Scan::new(false, Offset(start), usize::MAX), Room::new(usize::MAX));
         let halt = scan_to_the_end(&mut scan, &partition, Offset(partition.next), 7, &mut room);
         prop_assert_eq!(halt, Halt::End);
-        prop_assert_eq!(scan.kept.len(), partition.written.iter().filter(|w| w.last >= Offset(start)).count());
+        let there = |w: &&Written| w.last >= Offset(start) && w.fate != Fate::Gone;
+        prop_assert_eq!(scan.kept.len(), partition.written.iter().filter(there).count());
         prop_assert!(scan.aborts.is_empty());
     }
 

@@ -4,6 +4,7 @@ mod checking;
 mod fixtures;
 mod hostile;
 mod reading;
+mod retaining;
 
 use super::{BatchBuilder, BatchLimits, BatchProducer, Compression, ProducerBatch, Record, RecordHeader};
 use crate::types::{ProducerEpoch, ProducerId, Sequence, SequenceRange, Timestamp};

@@ -5,7 +5,8 @@ use super::{BASE_TIME, batch_of, header, limits, plain_batch, producer, record};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use crate::wire::batch::{
     Batch, BatchError, BatchHeader, BatchProducer, Batches, Compression, Marker, MarkerOutcome, Record,
-    TimestampType, check_produced, control_batch, rebased_prefix, rewrite_base, rewrite_log_append_time,
+    TimestampType, WithoutKey, check_produced, control_batch, rebased_prefix, rewrite_base,
+    rewrite_log_append_time,
 };
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::{
@@ -31,7 +32,7 @@ fn javas_batches_are_read_in_every_compression() {
             check_produced(&bytes, &limits(), None).unwrap_or_else(|e| panic!("{compression}: {e}"));
         assert_eq!(checked.compression(), compression);
         assert_eq!(checked.producer, BatchProducer::Transactional(producer(3)));
-        assert_eq!((checked.record_count, checked.records_without_key), (3, 1));
+        assert_eq!((checked.record_count, checked.without_key.count), (3, 1));
         assert_eq!(checked.max_timestamp, Timestamp(BASE_TIME + 5));
         assert_eq!(checked.bytes.as_ptr(), bytes.as_ptr(), "kept as received");
         let read: Vec<_> =
@@ -114,8 +115,10 @@ proptest! {
             let checked = check_produced(&bytes, &limits(), None).unwrap();
             prop_assert_eq!(checked.record_count, count);
             prop_assert_eq!(checked.producer, BatchProducer::Idempotent(producer(count)));
-            let without_key = records.iter().filter(|(_, record)| record.key.is_none()).count();
-            prop_assert_eq!(checked.records_without_key as usize, without_key);
+            let without_key = (0..).zip(&records).filter(|(_, (_, record))| record.key.is_none());
+            let without_key: Vec<u32> = without_key.map(|(index, _)| index).collect();
+            prop_assert_eq!(checked.without_key.count as usize, without_key.len());
+            prop_assert_eq!(&checked.without_key.first[..], &without_key[..without_key.len().min(WithoutKey::FIRST_MAX)]);
             let latest = records.iter().map(|(timestamp, _)| *timestamp).max().unwrap();
             prop_assert_eq!(checked.max_timestamp, Timestamp(latest));
             let read = Batch::new(bytes).unwrap().records(&limits()).unwrap();
