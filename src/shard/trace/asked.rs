@@ -355,10 +355,17 @@ fn of_generation(seen: &Seen<'_>, group: &GroupId, answer: Result<(), Refusal>) 
     }
 }
 
+/// Whether a group is of the consumer protocol. The specification does not have those: whose epoch may commit,
+/// `spec/groups.md` decides (G9).
+fn is_of_consumers(seen: &Seen<'_>, group: &GroupId) -> bool {
+    seen.before(&ConsumerGroupRow::key(group)).flatten().is_some()
+}
+
 /// The offset, and the generation that is claimed; who claims none is of the newest one.
 fn offset_of(seen: &Seen<'_>, member: &GroupMember, offset: &OffsetToCommit) -> Value {
     let newest = || generation(seen, &member.group).map_or(0, |newest| newest.0);
-    let generation = if member.generation.0 < 0 { newest() } else { member.generation.0 };
+    let claims_none = member.generation.0 < 0 || is_of_consumers(seen, &member.group);
+    let generation = if claims_none { newest() } else { member.generation.0 };
     json!({
         "group": member.group.as_str(),
         "input": offset.partition.to_string(),
