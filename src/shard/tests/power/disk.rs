@@ -121,13 +121,26 @@ impl Disk {
     pub(super) fn play(&mut self, recording: &Recording, cut: u64) {
         let mut begun: Vec<&Event> = Vec::new();
         let shift = self.clock();
+        // Another thread may open a file under a new name before the recorder has heard that it has got it.
+        let mut too_early: Vec<&Event> = Vec::new();
         for event in recording.events.iter().filter(|event| event.begin <= cut) {
-            if event.end <= cut { self.apply(event, shift) } else { begun.push(event) }
+            if event.end > cut {
+                begun.push(event);
+                continue;
+            }
+            if self.knows(event) {
+                self.apply(event, shift)
+            } else {
+                too_early.push(event)
+            }
+            for event in too_early.extract_if(.., |event| self.knows(event)).collect::<Vec<_>>() {
+                self.apply(event, shift);
+            }
         }
         begun.sort_by_key(|event| event.begin);
         for event in begun {
             let durable = matches!(event.deed, Deed::Synced { .. } | Deed::SyncedAll);
-            if !durable {
+            if !durable && self.knows(event) {
                 let mut event = event.clone();
                 if let Deed::Written { durable, .. } = &mut event.deed {
                     *durable = false;
@@ -135,6 +148,14 @@ impl Disk {
                 event.end = NEVER;
                 self.apply(&event, shift);
             }
+        }
+    }
+
+    /// Whether there is a file of the name by which an event opens one.
+    fn knows(&self, event: &Event) -> bool {
+        match &event.deed {
+            Deed::Opened { path, created: false, .. } => self.find(path).is_some(),
+            _ => true,
         }
     }
 
