@@ -65,30 +65,17 @@ impl Future for Answer {
 /// A shard. Cheap to clone: all clones are one shard.
 #[derive(Clone, Debug)]
 pub struct Shard {
-    asks: mpsc::Sender<Ask>,
-    view: Arc<ArcSwap<ReadView>>,
-    watchers: Arc<Watchers>,
-    reader: Arc<Reader>,
-    pressure: Pressure,
-    metrics: Arc<ShardMetrics>,
-    backups: Backups,
-    store: Database,
+    pub(super) asks: mpsc::Sender<Ask>,
+    pub(super) view: Arc<ArcSwap<ReadView>>,
+    pub(super) watchers: Arc<Watchers>,
+    pub(super) reader: Arc<Reader>,
+    pub(super) pressure: Pressure,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) backups: Backups,
+    pub(super) store: Database,
 }
 
 impl Shard {
-    pub(super) fn new(
-        asks: mpsc::Sender<Ask>,
-        view: Arc<ArcSwap<ReadView>>,
-        watchers: Arc<Watchers>,
-        reader: Arc<Reader>,
-        pressure: Pressure,
-        metrics: Arc<ShardMetrics>,
-        backups: Backups,
-        store: Database,
-    ) -> Shard {
-        Shard { asks, view, watchers, reader, pressure, metrics, backups, store }
-    }
-
     /// Whether a read of a view may wait for the disk now, because the store is writing tables: such a read is not for an
     /// async thread.
     #[must_use]

@@ -379,16 +379,16 @@ fn run(
     let (signals, signal_queue) = mpsc::unbounded_channel();
     let backups = Backups::new(limits.backup_dir.clone());
     let metrics = Arc::new(ShardMetrics::default());
-    let shard = Shard::new(
+    let shard = Shard {
         asks,
-        Arc::clone(&view),
-        Arc::clone(&watchers),
-        Arc::clone(&reader),
-        pressure.clone(),
-        Arc::clone(&metrics),
-        backups.clone(),
-        store.clone(),
-    );
+        view: Arc::clone(&view),
+        watchers: Arc::clone(&watchers),
+        reader: Arc::clone(&reader),
+        pressure: pressure.clone(),
+        metrics: Arc::clone(&metrics),
+        backups: backups.clone(),
+        store: store.clone(),
+    };
     let recycler = writer.recycler();
     let ground = GroundStart {
         store: store.clone(),
@@ -429,9 +429,7 @@ fn run(
     let runtime = runtime()?;
     let (stop, stopped) = oneshot::channel();
     let (end, ended) = oneshot::channel();
-    for command in beginning.commands {
-        shard.ask_first(&Origin::new(ConnectionId(0)), command);
-    }
+    beginning.ask(&shard);
     let engine = spawn("semel-shard", move || {
         let turn = Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits, metrics };
         let result = runtime.block_on(turn.run());
@@ -560,6 +558,12 @@ struct Beginning {
 }
 
 impl Beginning {
+    fn ask(self, shard: &Shard) {
+        for command in self.commands {
+            shard.ask_first(&Origin::new(ConnectionId(0)), command);
+        }
+    }
+
     fn of(view: &ReadView, restored: Option<&Restored>) -> Result<Beginning, StartError> {
         let noted = view.get::<RestoredRow>(&())?;
         let mut ids_from = noted.as_ref().map_or(ProducerId(0), |noted| noted.ids_from);
