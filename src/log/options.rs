@@ -12,9 +12,8 @@ pub const SEGMENT_LENGTH_DEFAULT: u32 = 128 << 20;
 pub const SEGMENT_LENGTH_MIN: u32 = 8 * PAGE;
 /// Longest segment: positions are 32 bits, and an unclean start reads up to two segments.
 pub const SEGMENT_LENGTH_MAX: u32 = 1 << 30;
-/// Freed segment files kept for reuse, unless configured: at most a gigabyte with default segments. Space comes back in
-/// bursts, and what is removed in one and made anew before the next is written full of zeroes once more.
-pub const SPARES_MAX_DEFAULT: usize = 8;
+/// Freed segment files kept for reuse, unless configured: at most half a gigabyte with default segments.
+pub const SPARES_MAX_DEFAULT: usize = 4;
 /// Bytes of recent blocks kept in memory, unless configured: a few seconds of a busy log.
 pub const RECENT_BYTES_MAX_DEFAULT: usize = 64 << 20;
 /// Segment files open for reading at a time, unless configured: far below the usual limit of 1024 per process.
