@@ -377,6 +377,11 @@ fn copy_of(backup: &Path) -> TempDir {
     copy
 }
 
+fn has_snapshot(data_dir: &Path) -> bool {
+    let files = fs::read_dir(data_dir.join("snapshots")).unwrap();
+    files.flatten().any(|file| file.file_name().to_string_lossy().ends_with(".rows"))
+}
+
 /// Damages a backup, and says what is to be named.
 type Damage = fn(&Path) -> String;
 
@@ -435,6 +440,13 @@ async fn what_is_no_whole_backup_is_refused_by_name() {
     for number in 0..3 {
         load.round().await;
         churn(&client, number).await;
+    }
+    // One of the damages is to a snapshot: the log grows until there is one.
+    let mut number = 3;
+    while !has_snapshot(&broker.data_dir()) {
+        assert!(number < 100, "no snapshot is taken\n{}", broker.log());
+        churn(&client, number).await;
+        number += 1;
     }
     let backup = back_up(&broker, "whole");
     let target = backups.path().join("data");
