@@ -116,7 +116,8 @@ impl<'a> Cast<'a> {
             let told = writer.try_send(&self.topic, &[(0, None, &value)]);
             let there = self.there();
             let at = there.iter().find(|(_, there)| **there == value).map(|(offset, _)| *offset);
-            eprintln!("{}: {producer} was told {told:?}", self.client.name());
+            // The Java client begins an epoch of its own and sends the record again; librdkafka gives up.
+            assert_eq!(told.is_ok(), self.client.name() == "kafka-clients", "{told:?}");
             match told {
                 Ok(offsets) => {
                     assert_eq!(at, Some(offsets[0]), "{}: {producer} was told so", self.client.name());

@@ -24,7 +24,8 @@ pub(super) struct Unneeded {
 impl Unneeded {
     /// By a pass that is at its end, as of a view of the store and the last block that was applied.
     pub(super) fn by(pass: &Pass, age: u64, block: BlockNumber) -> Unneeded {
-        Unneeded { partition: pass.partition, below: pass.end, age, block, from: Vec::new() }
+        let below = if mutated(Mutant::AbortedRangeSweptTooEarly) { Offset(i64::MAX) } else { pass.end };
+        Unneeded { partition: pass.partition, below, age, block, from: Vec::new() }
     }
 
     /// The commands that remove some of the rows, and what is left to be done.
@@ -34,7 +35,7 @@ impl Unneeded {
         store: &Database,
     ) -> Result<(Vec<Command>, Option<Unneeded>), StoreError> {
         let is_shown = view.age() >= self.age && view.layers_begin().is_none_or(|first| first > self.block);
-        if !is_shown && !mutated(Mutant::AbortedRangeSweptTooEarly) {
+        if !is_shown {
             return Ok((Vec::new(), Some(self)));
         }
         let found = view.aborted_below(self.partition, self.below, &self.from, SWEPT_ROWS_MAX)?;
