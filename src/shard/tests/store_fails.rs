@@ -101,7 +101,6 @@ async fn damage_that_the_store_finds_by_itself_ends_the_shard_and_the_rows_are_m
     }
     assert!(!fill(&running, topic, &mut acknowledged, || false).await, "it ends when it merges tables");
     let reason = tokio::time::timeout(DEADLINE, running.failed()).await.expect("it ends");
-    println!("{reason}");
     assert!(matches!(&reason, StopReason::Store(error) if error.is_damage()), "{reason}");
     assert!(suspect(&dir.path().join("rows")).exists());
     drop(running);
