@@ -3,6 +3,7 @@
 
 mod compact;
 mod consume;
+mod groups;
 mod log;
 mod measure;
 mod produce;
@@ -37,6 +38,8 @@ pub enum BenchCommand {
     Consume(consume::ConsumeBench),
     /// Transactions: their number, the time of a commit, and the time until a reader has the last record
     Txn(txn::TxnBench),
+    /// Consumer groups: the time to a stable assignment, heartbeats, memory, and what producing feels of them
+    Groups(groups::GroupsBench),
 }
 
 pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
@@ -47,6 +50,7 @@ pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
         BenchCommand::Compact(arguments) => compact::run(arguments).await,
         BenchCommand::Consume(arguments) => consume::run(arguments).await,
         BenchCommand::Txn(arguments) => txn::run(arguments).await,
+        BenchCommand::Groups(arguments) => groups::run(arguments).await,
     }
 }
 
