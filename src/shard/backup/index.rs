@@ -92,7 +92,9 @@ fn transactions_of(
         let (last, entry) = entry?;
         match entry.kind {
             IndexKind::Transactional { producer } | IndexKind::Rewritten { producer: Some(producer), .. } => {
-                let records = open.entry(producer).or_insert((entry.base_offset, false));
+                // What lies below the log start is nobody's, also within a batch.
+                let from = entry.base_offset.max(row.log_start);
+                let records = open.entry(producer).or_insert((from, false));
                 records.1 |= entry.kind.cleaned().is_some();
             }
             IndexKind::Marker { producer, outcome } => {
