@@ -60,7 +60,7 @@ public final class Administrator {
     private void createAndDescribe() throws Exception {
         Map<String, String> good = Map.of("retention.ms", "86400000", "max.message.bytes", "2000000");
         admin.createTopics(List.of(new NewTopic(TOPIC, 2, (short) 1).configs(good))).all().get();
-        NewTopic bad = new NewTopic("refused", 1, (short) 1).configs(Map.of("segment.ms", "1"));
+        NewTopic bad = new NewTopic("refused", 1, (short) 1).configs(Map.of("preallocate", "true"));
         fails(InvalidConfigurationException.class, () -> admin.createTopics(List.of(bad)).all().get());
         is(entry("retention.ms").value(), "86400000");
         is(entry("retention.ms").source(), ConfigSource.DYNAMIC_TOPIC_CONFIG);

@@ -71,7 +71,7 @@ class Administrator:
         is_(self.entry("retention.bytes").value, "1000000")
         self.alter("retention.ms", None, AlterConfigOpType.DELETE)
         is_(self.entry("retention.ms").is_default, True)
-        fails("INVALID_CONFIG", lambda: self.alter("segment.ms", "1", AlterConfigOpType.SET))
+        fails("INVALID_CONFIG", lambda: self.alter("preallocate", "true", AlterConfigOpType.SET))
         self.replace(**{"message.timestamp.type": "LogAppendTime"})
         is_(self.entry("retention.bytes").is_default, True)
         is_(self.entry("message.timestamp.type").value, "LogAppendTime")
