@@ -113,7 +113,8 @@ impl Broker {
         let variable = |(name, value): &(&str, &Path)| ((*name).to_owned(), value.to_path_buf());
         let environment = environment.iter().map(variable).collect::<Vec<_>>();
         let heard = Arc::new(Heard::default());
-        let launched = launch(home.program(&[], &environment), &home.data_dir().0, ANY_PORT, &options, &heard);
+        let launched =
+            launch(home.program(&[], &environment), &home.data_dir().0, ANY_PORT, &options, &heard);
         let (process, address, ready_after) =
             launched.unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
         Broker { process, address, ready_after, options, environment, under: Under::new(), heard, home }
@@ -174,7 +175,8 @@ impl Broker {
     pub fn try_restart(&mut self) -> Result<(), Refused> {
         assert!(self.process.wait(Duration::ZERO).is_some(), "restart of a broker that still runs");
         let listen = self.address.to_string();
-        let (program, (data_dir, _)) = (self.home.program(&self.under, &self.environment), self.home.data_dir());
+        let (program, (data_dir, _)) =
+            (self.home.program(&self.under, &self.environment), self.home.data_dir());
         let (process, address, ready_after) =
             launch(program, &data_dir, &listen, &self.options, &self.heard)?;
         assert_eq!(address, self.address, "a restart keeps the port");
