@@ -32,6 +32,8 @@ pub struct Broker {
     address: SocketAddr,
     ready_after: Duration,
     options: Vec<String>,
+    environment: Environment,
+    under: Under,
     heard: Arc<Heard>,
     home: Home,
 }
@@ -43,11 +45,18 @@ enum Home {
 }
 
 impl Home {
-    fn program(&self) -> Command {
-        match self {
-            Home::Directory(_) => Command::new(binary()),
-            Home::Disk(disk) => disk.enter(binary()),
-        }
+    fn program(&self, under: &[std::ffi::OsString], environment: &Environment) -> Command {
+        let mut command = match (self, under) {
+            (Home::Directory(_), []) => Command::new(binary()),
+            (Home::Directory(_), [program, words @ ..]) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(binary());
+                command
+            }
+            (Home::Disk(disk), _) => disk.enter(binary()),
+        };
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// The data directory, as the broker has it and as the test has it.
@@ -58,6 +67,12 @@ impl Home {
         }
     }
 }
+
+/// A program that runs the broker, and what it wants to know before that.
+type Under = Vec<std::ffi::OsString>;
+
+/// Variables that a broker is started with, beside the machine's.
+type Environment = Vec<(String, PathBuf)>;
 
 /// Why a broker did not get ready: how it ended and all it said.
 pub struct Refused {
@@ -80,21 +95,34 @@ impl Broker {
 
     /// Starts with further command-line options after `serve`'s own.
     pub fn start_with(options: &[&str]) -> Broker {
-        Broker::start_at(Home::Directory(scratch()), options)
+        Broker::start_in(options, &[])
+    }
+
+    /// Starts, now and after each end, with further variables in its environment.
+    pub fn start_in(options: &[&str], environment: &[(&str, &Path)]) -> Broker {
+        Broker::start_at(Home::Directory(scratch()), options, environment)
     }
 
     /// Starts on a file system of its own.
     pub fn start_on(disk: SmallDisk, options: &[&str]) -> Broker {
-        Broker::start_at(Home::Disk(disk), options)
+        Broker::start_at(Home::Disk(disk), options, &[])
     }
 
-    fn start_at(home: Home, options: &[&str]) -> Broker {
+    fn start_at(home: Home, options: &[&str], environment: &[(&str, &Path)]) -> Broker {
         let options = options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
+        let variable = |(name, value): &(&str, &Path)| ((*name).to_owned(), value.to_path_buf());
+        let environment = environment.iter().map(variable).collect::<Vec<_>>();
         let heard = Arc::new(Heard::default());
-        let launched = launch(home.program(), &home.data_dir().0, ANY_PORT, &options, &heard);
+        let launched =
+            launch(home.program(&[], &environment), &home.data_dir().0, ANY_PORT, &options, &heard);
         let (process, address, ready_after) =
             launched.unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
-        Broker { process, address, ready_after, options, heard, home }
+        Broker { process, address, ready_after, options, environment, under: Under::new(), heard, home }
+    }
+
+    /// From the next start on it is run by this program; by none if there is nothing.
+    pub fn set_under(&mut self, under: Under) {
+        self.under = under;
     }
 
     /// Whether it is semel that runs here, and not Apache Kafka in its place, which promises less and logs otherwise.
@@ -147,7 +175,8 @@ impl Broker {
     pub fn try_restart(&mut self) -> Result<(), Refused> {
         assert!(self.process.wait(Duration::ZERO).is_some(), "restart of a broker that still runs");
         let listen = self.address.to_string();
-        let (program, (data_dir, _)) = (self.home.program(), self.home.data_dir());
+        let (program, (data_dir, _)) =
+            (self.home.program(&self.under, &self.environment), self.home.data_dir());
         let (process, address, ready_after) =
             launch(program, &data_dir, &listen, &self.options, &self.heard)?;
         assert_eq!(address, self.address, "a restart keeps the port");
