@@ -23,14 +23,15 @@ use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-const DISK_MIB: u64 = 256;
-const RESERVE: u64 = 64 << 20;
+const DISK_MIB: u64 = 512;
+/// What one client writes between two looks at the free space, on a fast disk, is a fraction of it.
+const RESERVE: u64 = 192 << 20;
 const OPTIONS: &[&str] = &[
     "--segment-bytes=4194304",
     "--frame-bytes=524288",
     "--snapshot-bytes=4194304",
     "--checkpoint-bytes=4194304",
-    "--reserve-bytes=67108864",
+    "--reserve-bytes=201326592",
 ];
 const KAFKA_STORAGE_ERROR: i16 = 56;
 const DEADLINE: Duration = Duration::from_secs(90);
