@@ -191,15 +191,16 @@ async fn members_share_a_topic_and_what_is_handed_over_is_read_once(scheme: &str
     first.assigned().iter().for_each(|partition| first.resume(partition));
     let reading = tokio::spawn(async move {
         let rest = read_some(&mut first, for_first).await;
-        first.close().await.unwrap();
-        rest
+        (first, rest)
     });
     match event(&mut second).await {
         GroupEvent::Rebalance(Rebalance::Assigned(partitions)) => assert_eq!(partitions, revoked),
         other => panic!("{other:?}"),
     }
     values.extend(read_some(&mut second, for_second).await);
-    values.extend(reading.await.unwrap());
+    let (first, rest) = reading.await.unwrap();
+    first.close().await.unwrap();
+    values.extend(rest);
     assert_eq!(sorted(values), (0..40).collect::<Vec<_>>());
     // Who leaves hands over, too.
     send(&client, TOPIC, 40, 48).await;
@@ -233,6 +234,7 @@ async fn a_pattern_finds_topics_that_are_made_later(scheme: &str) {
         }
     };
     assert!(matches!(&lost, Rebalance::Revoked(partitions) if partitions.len() == 4), "{lost:?}");
+    settle(&mut consumer, 0).await;
     consumer.close().await.unwrap();
 
     let config = GroupConfig::new(GroupId::new("hostile"), Subscription::pattern("(a"));
