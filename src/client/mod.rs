@@ -49,6 +49,7 @@ pub use admin_topics::ConfigEntry;
 pub use backoff::{Backoff, BackoffLimits};
 pub use cluster::Client;
 pub use config::{ClientConfig, Endpoint, InvalidEndpoint, Scheme, TlsFiles};
+pub use connection::Connection;
 pub use consumer::{
     Commit, ConsumedRecord, Consumer, ConsumerConfig, GroupConfig, GroupConsumer, GroupEvent, Isolation,
     Rebalance, Start, Subscription,
