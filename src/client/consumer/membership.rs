@@ -335,6 +335,11 @@ impl Membership {
             self.revoking.clone_from(&revoking);
             return Some(Handover::Revoke(revoking));
         }
+        // A heartbeat that says what is owned takes what it does not name for given up, whenever it arrives.
+        let says_owned = matches!(self.under_way, Some(Said::Here { owned: Some(_), .. }));
+        if self.told.is_none() || says_owned {
+            return None;
+        }
         let news = self.assigned.difference(&self.owned).filter(|partition| named(partition.topic));
         let news: BTreeSet<PartitionId> = news.copied().collect();
         self.owned.extend(&news);

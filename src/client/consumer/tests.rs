@@ -403,6 +403,24 @@ fn joined(config: MembershipConfig, now: Instant) -> Membership {
     member
 }
 
+/// What it had been assigned before it said that it owns nothing may be another member's by now.
+#[test]
+fn nothing_is_taken_over_while_what_was_said_is_not_answered() {
+    let now = Instant::now();
+    let mut member = Membership::new(config(1), by_name(), now, 7);
+    sent(&mut member, now);
+    member.answered(now, answer(1, Some(partitions(0..3))));
+    member.subscribe(now, everything());
+    assert_eq!(sent(&mut member, now).owned, Some(BTreeSet::new()));
+    assert_eq!(member.hand_over(|_| true), None, "it is under way");
+    member.answered(now, Err(lost()));
+    assert_eq!(member.hand_over(|_| true), None, "it may have arrived");
+    let later = now + INTERVAL;
+    assert_eq!(sent(&mut member, later).owned, Some(BTreeSet::new()));
+    member.answered(later, answer(2, Some(partitions(0..1))));
+    assert_eq!(member.hand_over(|_| true), Some(Handover::Assign(partitions(0..1))));
+}
+
 #[test]
 fn what_is_revoked_is_given_up_when_it_is_finished_with_and_before_anything_is_taken_over() {
     let now = Instant::now();
