@@ -516,7 +516,8 @@ async fn topics_are_administered(scheme: &str) {
     let own: Vec<_> = entries.iter().filter(|entry| entry.own).collect();
     assert_eq!(own.len(), 1);
     assert_eq!((own[0].name.as_str(), own[0].value.as_deref()), ("retention.bytes", Some("5000")));
-    let refused = admin.alter_topic_config(&topic(), &[change("segment.ms", Some("1"))]).await.unwrap_err();
+    let refused =
+        admin.alter_topic_config(&topic(), &[change("preallocate", Some("true"))]).await.unwrap_err();
     assert_eq!(refused.code(), Some(ErrorCode::InvalidConfig));
     assert_eq!(admin.delete_records(&partition(0), None).await.unwrap(), Offset(0));
     let beyond = admin.delete_records(&partition(0), Some(Offset(9))).await.unwrap_err();

@@ -64,9 +64,15 @@ async fn ask(
         return Ok(Err(ErrorCode::TopicAuthorizationFailed));
     }
     let view = cx.view();
-    let Some(partition) = names::by_name(&view, name)?.and_then(|topic| topic.partition(index)) else {
+    let topic = names::by_name(&view, name)?;
+    let Some((topic, partition)) = topic.and_then(|topic| topic.partition(index).map(|part| (topic, part)))
+    else {
         return Ok(Err(ErrorCode::UnknownTopicOrPartition));
     };
+    // The newest record of a key is to stay, whoever asks.
+    if !topic.row.deletes() {
+        return Ok(Err(ErrorCode::PolicyViolation));
+    }
     Ok(match find(&view, partition, offset)? {
         Ok(to) => Ok((partition, cx.ask(Command::DeleteRecords { partition, to }).await?)),
         Err(code) => Err(code),

@@ -1,5 +1,5 @@
-//! The settings of a topic: which there are, what each may be, and what it is where nothing was said. What is not
-//! supported is refused, never ignored.
+//! The settings of a topic: which there are, what each may be, and what it is where nothing was said. A setting is taken if
+//! what Kafka promises by it holds here, whatever its value (`spec/differences.md`, X6); any other is refused, never ignored.
 
 use super::limits::MESSAGE_BYTES_MAX;
 use crate::core::limits::KEYS_PER_BATCH_MAX;
@@ -89,6 +89,30 @@ pub(super) const SETTINGS: &[Setting] = &[
         allowed: Allowed::Number(0, i64::MAX),
     },
     Setting {
+        name: "flush.messages",
+        default: "9223372036854775807",
+        value_type: ValueType::Long,
+        broker_name: "log.flush.interval.messages",
+        documentation: "After how many records they are synced at the latest. Each is synced before it is acknowledged, whatever this says.",
+        allowed: Allowed::Number(1, i64::MAX),
+    },
+    Setting {
+        name: "flush.ms",
+        default: "9223372036854775807",
+        value_type: ValueType::Long,
+        broker_name: "log.flush.interval.ms",
+        documentation: "After how many milliseconds records are synced at the latest. Each is synced before it is acknowledged, whatever this says.",
+        allowed: Allowed::Number(0, i64::MAX),
+    },
+    Setting {
+        name: "index.interval.bytes",
+        default: "4096",
+        value_type: ValueType::Int,
+        broker_name: "log.index.interval.bytes",
+        documentation: "How far apart the batches are that Kafka's index of a segment has. The index here has every batch, whatever this says.",
+        allowed: Allowed::Number(0, i32::MAX as i64),
+    },
+    Setting {
         name: settings::MAX_COMPACTION_LAG_MS,
         default: "9223372036854775807",
         value_type: ValueType::Long,
@@ -169,6 +193,38 @@ pub(super) const SETTINGS: &[Setting] = &[
         allowed: Allowed::Number(-1, i64::MAX),
     },
     Setting {
+        name: "segment.bytes",
+        default: "1073741824",
+        value_type: ValueType::Int,
+        broker_name: "log.segment.bytes",
+        documentation: "How long a segment of Kafka's log of one partition is: so much retention and compaction may leave there. Here they wait for no segment, whatever this says; topics share segments, whose length is the broker's segment-bytes.",
+        allowed: Allowed::Number(SEGMENT_BYTES_MIN, i32::MAX as i64),
+    },
+    Setting {
+        name: "segment.index.bytes",
+        default: "10485760",
+        value_type: ValueType::Int,
+        broker_name: "log.index.size.max.bytes",
+        documentation: "How large Kafka's index of a segment may grow. The index here is rows, which are never full, whatever this says.",
+        allowed: Allowed::Number(4, i32::MAX as i64),
+    },
+    Setting {
+        name: "segment.jitter.ms",
+        default: "0",
+        value_type: ValueType::Long,
+        broker_name: "log.roll.jitter.ms",
+        documentation: "By how much segment.ms may be less, by chance. As segment.ms, it delays nothing here.",
+        allowed: Allowed::Number(0, i64::MAX),
+    },
+    Setting {
+        name: "segment.ms",
+        default: "604800000",
+        value_type: ValueType::Long,
+        broker_name: "log.roll.ms",
+        documentation: "After how many milliseconds Kafka begins a new segment at the latest, so that retention and compaction come to the old one. Here they wait for no segment, whatever this says.",
+        allowed: Allowed::Number(1, i64::MAX),
+    },
+    Setting {
         name: settings::KEY_HEADER,
         default: "",
         value_type: ValueType::Text,
@@ -192,12 +248,23 @@ pub(super) const SETTINGS: &[Setting] = &[
         documentation: "How long a transaction may hold back readers of committed records, in milliseconds; past it, it is aborted. -1: as long as its own timeout allows.",
         allowed: Allowed::Number(-1, i64::MAX),
     },
+    Setting {
+        name: "unclean.leader.election.enable",
+        default: "false",
+        value_type: ValueType::Boolean,
+        broker_name: "unclean.leader.election.enable",
+        documentation: "Whether a replica may lead that lacks acknowledged records. Only false: there is one node.",
+        allowed: Allowed::OneOf(&["false"]),
+    },
 ];
 
 /// The longest name of a header for idempotency keys: it is compared with each header of each record.
 const KEY_HEADER_BYTES_MAX: usize = 255;
 
 const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+
+/// Kafka takes no less (KIP-1030).
+const SEGMENT_BYTES_MIN: i64 = 1 << 20;
 
 /// Why a topic cannot be configured so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -364,11 +431,31 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_whatever_it_says_is_kept_as_it_was_said() {
+        for (name, value, wrong) in [
+            ("flush.messages", "1", "0"),
+            ("flush.ms", "0", "-1"),
+            ("index.interval.bytes", "0", "-1"),
+            ("segment.bytes", "1048576", "1048575"),
+            ("segment.index.bytes", "4", "2147483648"),
+            ("segment.jitter.ms", "0", "-1"),
+            ("segment.ms", "1", "0"),
+        ] {
+            assert_eq!(one(name, value).unwrap()[name], value);
+            assert!(one(name, wrong).is_err(), "{name} cannot be {wrong} in Kafka either");
+        }
+    }
+
+    #[test]
     fn what_is_not_supported_is_refused_with_what_is() {
         let message = one("compression.type", "zstd").unwrap_err().to_string();
         assert!(message.contains("can only be producer"), "{message}");
-        let message = one("segment.ms", "1").unwrap_err().to_string();
-        assert!(message.contains("segment.ms") && message.contains("retention.ms"), "{message}");
+        let message = one("preallocate", "true").unwrap_err().to_string();
+        assert!(message.contains("preallocate") && message.contains("retention.ms"), "{message}");
+        assert!(
+            one("min.insync.replicas", "2").is_err()
+                && one("unclean.leader.election.enable", "true").is_err()
+        );
         assert!(one(LSO_BUDGET, "5000").is_ok() && one(LSO_BUDGET, "-2").is_err());
         assert!(one("retention.ms", "-2").is_err());
         assert_eq!(one("retention.ms", "+07").unwrap()["retention.ms"], "7", "kept in one form");

@@ -113,13 +113,15 @@ impl Command {
     }
 }
 
-/// Rows that may have become dead. Each is looked at again: only what is dead goes.
+/// Rows that may have become dead. Each is looked at again, as far as the rows tell: only what is dead goes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sweep {
     /// What partitions remember of producers.
     pub producers: Vec<ProducerKey>,
     /// Aborted ranges.
     pub aborted: Vec<AbortedKey>,
+    /// Aborted ranges of which compaction has left no record, which is known only where it was done.
+    pub compacted: Vec<AbortedKey>,
 }
 
 /// Idempotency keys whose window may be over, and transactions whose freed keys may be. Each is looked at again.

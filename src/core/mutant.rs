@@ -87,6 +87,7 @@ mutants! {
     LastBatchCompacted: "the last batch below the last stable offset is compacted too (X8)",
     TombstoneForgottenAtOnce: "a tombstone goes with the records that it supersedes (X8)",
     AbortedSupersedes: "an aborted record supersedes an older one (X8)",
+    AbortedRangeSweptTooEarly: "the word that a transaction was aborted goes while records of it are left (X4)",
     GapNotWritten: "where nothing is left of batches, nothing says so",
     OlderGenerationCounts: "rows that are made anew have the older of two frames for an offset",
     // Groups.

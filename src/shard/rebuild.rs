@@ -267,7 +267,7 @@ fn read_entry(
 
 /// Lays what compaction has written over an index that has everything else: what a compacted file says of an offset is
 /// newer than what was appended there, and of several the newest counts.
-fn lay_over_compacted(segments: &Segments, store: &Database) -> Result<(), RebuildError> {
+pub(super) fn lay_over_compacted(segments: &Segments, store: &Database) -> Result<(), RebuildError> {
     for file in segments.list()?.into_iter().filter(|file| file.is_moved()) {
         let Some(mut scan) = segments.scan(file, None)? else { continue };
         while let Some(frames) = scan.next_frames()? {

@@ -38,8 +38,12 @@ pub(crate) async fn ask(running: &Running, command: Command, batches: Vec<Bytes>
 }
 
 pub(crate) async fn create_topic(running: &Running, name: &str, partitions: u32) -> TopicId {
+    create_topic_with(running, name, partitions, TopicConfig::new()).await
+}
+
+async fn create_topic_with(running: &Running, name: &str, partitions: u32, config: TopicConfig) -> TopicId {
     let id = TopicId(Uuid::new_v4());
-    let topic = NewTopic { id, name: TopicName::new(name).unwrap(), partitions, config: TopicConfig::new() };
+    let topic = NewTopic { id, name: TopicName::new(name).unwrap(), partitions, config };
     let reply = ask(running, Command::CreateTopic { topic, validate_only: false }, vec![]).await;
     assert_eq!(reply, Reply::Done(Ok(())));
     id
@@ -47,10 +51,20 @@ pub(crate) async fn create_topic(running: &Running, name: &str, partitions: u32)
 
 /// A batch of `records` records as a producer would send it, and what the state machine is told of it.
 fn batch(producer: Option<(Identity, i32, bool)>, records: u32) -> (BatchFacts, Bytes) {
+    let value = |number| Some(format!("value {number}").into());
+    batch_of(producer, (0..records).map(|number| (None, value(number))))
+}
+
+/// The same of records with these keys and values.
+fn batch_of(
+    producer: Option<(Identity, i32, bool)>,
+    of: impl Iterator<Item = (Option<Bytes>, Option<Bytes>)>,
+) -> (BatchFacts, Bytes) {
     let mut builder = BatchBuilder::new(1024);
-    for number in 0..records {
-        let record = Record { key: None, value: Some(format!("value {number}").into()), headers: vec![] };
-        builder.append(Timestamp(1000), &record).unwrap();
+    let mut records = 0;
+    for (key, value) in of {
+        builder.append(Timestamp(1000), &Record { key, value, headers: vec![] }).unwrap();
+        records += 1;
     }
     let sequence = |first| SequenceRange::starting_at(Sequence::new(first).unwrap(), records);
     let wire = match producer {
@@ -84,7 +98,15 @@ pub(crate) async fn produce(
     transactional_id: Option<&str>,
     records: u32,
 ) -> Result<Appended, Refusal> {
-    let (facts, bytes) = batch(producer, records);
+    produce_batch(running, partition, transactional_id, batch(producer, records)).await
+}
+
+async fn produce_batch(
+    running: &Running,
+    partition: PartitionId,
+    transactional_id: Option<&str>,
+    (facts, bytes): (BatchFacts, Bytes),
+) -> Result<Appended, Refusal> {
     let produce = Produce {
         transactional_id: transactional_id.and_then(TransactionalId::new),
         protocol: Protocol::V2,

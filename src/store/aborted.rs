@@ -1,7 +1,11 @@
 //! Whether batches belong to aborted transactions, for who goes through a partition in order.
 
+use super::database::StoreError;
 use super::index::{IndexEntry, IndexKind};
-use crate::types::{Offset, ProducerId};
+use super::keys::{KeyBytes, KeyReader, kind};
+use super::view::ReadView;
+use crate::core::AbortedKey;
+use crate::types::{Offset, PartitionId, ProducerId};
 use std::collections::HashMap;
 
 /// Each producer's next aborted range, as far as it has been asked for: (first offset, marker), or that there is none. It
@@ -33,4 +37,49 @@ impl AbortedOutlook {
         };
         Ok(next.is_some_and(|(first, _)| first <= offset))
     }
+}
+
+/// Some aborted ranges of a partition, and where to go on looking.
+#[derive(Debug, Default)]
+pub struct AbortedRanges {
+    /// Their keys.
+    pub keys: Vec<AbortedKey>,
+    /// Where the next look begins; none after the last range.
+    pub next: Option<Vec<u8>>,
+}
+
+impl ReadView {
+    /// Looks at up to `looks_max` aborted ranges of a partition from `from` on (where an earlier look ended; empty for the
+    /// first), and returns those whose marker lies below an offset.
+    pub fn aborted_below(
+        &self,
+        partition: PartitionId,
+        below: Offset,
+        from: &[u8],
+        looks_max: usize,
+    ) -> Result<AbortedRanges, StoreError> {
+        let start = KeyBytes::new(kind::ABORTED).partition(partition).done();
+        let end = KeyBytes::new(kind::ABORTED).partition(partition.next()).done();
+        let from = if from.is_empty() { &start[..] } else { from };
+        let mut found = AbortedRanges::default();
+        for (looks, row) in self.range(from, &end).enumerate() {
+            let (bytes, _) = row?;
+            if looks >= looks_max {
+                found.next = Some(bytes);
+                break;
+            }
+            let key = KeyReader::new(&bytes).and_then(|mut key| aborted_key(&mut key));
+            let key = key.ok_or_else(|| StoreError::damaged_key(&bytes))?;
+            if key.marker < below {
+                found.keys.push(key);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads the rest of an aborted range's key.
+pub(super) fn aborted_key(key: &mut KeyReader<'_>) -> Option<AbortedKey> {
+    let (partition, producer) = (key.partition()?, ProducerId(key.number()?));
+    Some(AbortedKey { partition, producer, marker: Offset(key.number()?) })
 }

@@ -86,8 +86,8 @@ struct Changes {
 
 impl Database {
     /// Lets entries that compaction has written take the place of those that they cover, in order, so that of a
-    /// partition the older part is always changed first. An entry changes nothing where the index has a newer one, below
-    /// the log start, and where its partition is gone.
+    /// partition the older part is always changed first. An entry changes nothing where the index has a newer one or ends
+    /// before it, below the log start, and where its partition is gone.
     pub fn lay_over(&self, overlays: &[Overlay]) -> Result<(), StoreError> {
         // Entries of a run do not meet, so that each can be judged by one view.
         for run in overlays.chunk_by(|a, b| a.partition == b.partition && a.last < b.entry.base_offset) {
@@ -95,7 +95,8 @@ impl Database {
             let Some(partition) = run.first().map(|overlay| overlay.partition) else { continue };
             let Some(row) = view.get::<PartitionRow>(&partition)? else { continue };
             let mut changes = Changes::default();
-            for overlay in run.iter().filter(|overlay| overlay.last >= row.log_start) {
+            let is_here = |overlay: &&Overlay| (row.log_start..row.next_offset).contains(&overlay.last);
+            for overlay in run.iter().filter(is_here) {
                 changes.add(&view, overlay)?;
                 if changes.gone.len() + changes.put.len() >= CHANGES_AT_ONCE {
                     self.change(partition, std::mem::take(&mut changes))?;

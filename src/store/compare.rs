@@ -1,15 +1,15 @@
 //! Compares two stores that should hold the same: one that was served, and one made anew of its log.
 
 use super::database::{Database, StoreError};
-use super::keys::kind;
+use super::keys::is_of_places;
 use super::view::ReadView;
 use crate::core::PartitionRow;
 use crate::types::{Offset, PartitionId};
 use bytes::Bytes;
 
 impl Database {
-    /// What this store has otherwise than `other`, as far as that is state: where batches lie is none, and below a partition's
-    /// log start nothing is. At most `count_max` differences.
+    /// What this store has otherwise than `other`, as far as that is state: where batches lie is none, nor when compaction
+    /// has been where, and below a partition's log start nothing is. At most `count_max` differences.
     pub fn differences(&self, other: &Database, count_max: usize) -> Result<Vec<String>, StoreError> {
         let (own, other) = (self.view_now()?, other.view_now()?);
         let mut found = Vec::new();
@@ -28,11 +28,8 @@ type StoredRow = (Vec<u8>, Bytes);
 fn next_row(
     rows: &mut impl Iterator<Item = Result<StoredRow, StoreError>>,
 ) -> Result<Option<StoredRow>, StoreError> {
-    let is_state = |row: &Result<StoredRow, StoreError>| {
-        row.as_ref().map_or(true, |(key, _)| {
-            !matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT | kind::STAMP)))
-        })
-    };
+    let is_state =
+        |row: &Result<StoredRow, StoreError>| row.as_ref().map_or(true, |(key, _)| !is_of_places(key));
     rows.find(is_state).transpose()
 }
 

@@ -371,6 +371,25 @@ impl Database {
         self.read(&self.rows, &key)?.map(|row| CompactionRow::read(&key, &row)).transpose()
     }
 
+    /// The file that compaction has made, or is about to make, and has not laid over the index to its end.
+    pub fn laying_over(&self) -> Result<Option<SegmentNumber>, StoreError> {
+        let key = [kind::LAYING_OVER];
+        let file = self.read(&self.rows, &key)?.map(|row| SegmentNumber::from_bytes(&row)).transpose();
+        file.map_err(|source| StoreError::damaged(&key, source))
+    }
+
+    /// Says which file that is. It must be durable before the file is there: so that a file which is there, and was not laid
+    /// over to its end, is known.
+    pub fn set_laying_over(&self, file: Option<SegmentNumber>) -> Result<(), StoreError> {
+        let mut batch = self.fjall.batch();
+        let mut written = lock(&self.written);
+        match file {
+            Some(file) => batch.insert(&self.rows, [kind::LAYING_OVER], file.to_bytes()),
+            None => batch.remove(&self.rows, [kind::LAYING_OVER]),
+        }
+        self.commit(batch, &mut written)
+    }
+
     /// Says what compaction knows of a partition; none if that is gone.
     pub fn set_compaction(
         &self,

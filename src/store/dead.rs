@@ -1,6 +1,7 @@
 //! Finds rows that speak of nothing any more: those of deleted partitions, and those of offsets below the log start. Whole
 //! partitions in which nothing can be dead are passed over with one look.
 
+use super::aborted::aborted_key;
 use super::database::StoreError;
 use super::keys::{KeyBytes, KeyReader, kind};
 use super::view::ReadView;
@@ -157,10 +158,7 @@ impl DeadRows {
 
     /// The keys, as those of aborted ranges.
     pub fn aborted(&self) -> Result<Vec<AbortedKey>, StoreError> {
-        self.keys(|key| {
-            let (partition, producer) = (key.partition()?, ProducerId(key.number()?));
-            Some(AbortedKey { partition, producer, marker: Offset(key.number()?) })
-        })
+        self.keys(aborted_key)
     }
 
     fn keys<K>(&self, read: impl Fn(&mut KeyReader<'_>) -> Option<K>) -> Result<Vec<K>, StoreError> {

@@ -35,6 +35,7 @@ pub(super) mod kind {
     pub const RESTORED: u8 = 110;
     pub const LEADER_EPOCHS: u8 = 111;
     pub const COMPACTION: u8 = 100;
+    pub const LAYING_OVER: u8 = 101;
     pub const IDEMPOTENCY_KEY: u8 = 120;
     pub const KEY_END: u8 = 121;
     pub const FREED_KEYS: u8 = 122;
@@ -48,7 +49,9 @@ pub(super) mod kind {
 
 /// Whether a row speaks of places and not of state: then it is no part of a snapshot.
 pub(super) fn is_of_places(key: &[u8]) -> bool {
-    matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT | kind::STAMP | kind::COMPACTION)))
+    const OF_PLACES: [u8; 5] =
+        [kind::APPLIED, kind::SEGMENT, kind::STAMP, kind::COMPACTION, kind::LAYING_OVER];
+    key.first().is_some_and(|kind| OF_PLACES.contains(kind))
 }
 
 /// A key under construction.

@@ -21,7 +21,7 @@ mod stamps;
 mod suspicion;
 mod view;
 
-pub use aborted::AbortedOutlook;
+pub use aborted::{AbortedOutlook, AbortedRanges};
 pub use compaction::{CompactionRow, Overlay};
 pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes};
 pub use dead::{DeadKeys, DeadRows, Swept};

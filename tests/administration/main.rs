@@ -192,7 +192,7 @@ fn the_command_line_configures_topics_and_deletes_records() {
         (&"5000".into(), &"topic".into())
     );
     assert_eq!(of("retention.ms")["source"], "default");
-    let refused = semel.run(&["topic", "config", "t", "--set", "segment.ms=1"], "");
+    let refused = semel.run(&["topic", "config", "t", "--set", "preallocate=true"], "");
     assert_eq!(refused.status.code(), Some(1));
     assert!(refused.errors.contains("retention.ms"), "it says what is supported: {}", refused.errors);
     let table = semel.done(&["topic", "config", "t", "--output", "table"], "");

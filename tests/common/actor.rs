@@ -288,6 +288,10 @@ impl Producer<'_> {
         self.must("begin", json!({}));
     }
 
+    pub fn try_begin(&self) -> Result<(), Failure> {
+        self.ask("begin", json!({})).map(|_| ())
+    }
+
     /// Sends records and waits until all are acknowledged; their offsets in the same order.
     pub fn send(&self, topic: &str, records: &[Record<'_>]) -> Vec<i64> {
         self.try_send(topic, records).unwrap_or_else(|failure| {

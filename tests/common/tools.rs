@@ -51,6 +51,16 @@ pub fn outcomes(version: &str) -> Option<Java> {
     or_skip("Java client", &set_up_outcomes(version)).cloned()
 }
 
+/// A Java with Kafka Streams and the program of `tests/kafka/streams`.
+pub fn kafka_streams() -> Option<Java> {
+    or_skip("Kafka Streams", &set_up_beside_actor("streams")).cloned()
+}
+
+/// A Java with Kafka Connect and the programs of `tests/kafka/connect`.
+pub fn kafka_connect() -> Option<Java> {
+    or_skip("Kafka Connect", &set_up_beside_actor("connect")).cloned()
+}
+
 /// A Java with Apache Kafka's command-line tools.
 pub fn kafka_tools() -> Option<&'static Java> {
     static TOOLS: OnceLock<Result<Java, String>> = OnceLock::new();
@@ -162,6 +172,14 @@ fn set_up_outcomes(version: &str) -> Result<Java, String> {
     }
     let pom = home.join(format!("pom-{version}.xml"));
     compile(&format!("outcomes-{version}"), &pom, &[home.join("java/ClientOutcomes.java")])
+}
+
+/// What is in a folder of `tests/kafka`, compiled with the Java actor, which knows where the broker is.
+fn set_up_beside_actor(name: &str) -> Result<Java, String> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka").join(name);
+    let mut sources = files_of(&home, "java");
+    sources.push(programs("java").join("Actor.java"));
+    compile(name, &home.join("pom.xml"), &sources)
 }
 
 fn set_up_kafka_tools() -> Result<Java, String> {

@@ -25,15 +25,13 @@ const LIBRARIES: [(&str, &str); 3] =
     [("libssl", "libssl-dev"), ("zlib", "zlib1g-dev"), ("libzstd", "libzstd-dev")];
 
 /// What is changed in the sources: file, text, what takes its place. A text that is not there fails the set-up.
-const CHANGES: [(&str, &str, &str); 7] = [
+const CHANGES: [(&str, &str, &str); 6] = [
     // There is one node, and it refuses three replicas as Kafka does.
     (
         "tests/test.c",
         "NewTopic_new(topicname, partition_cnt, replication_factor,",
         "NewTopic_new(topicname, partition_cnt, -1,",
     ),
-    // A setting that semel has not and therefore refuses; the test does not depend on it.
-    ("tests/0129-fetch_aborted_msgs.c", "\"segment.bytes\", \"1048576\",", ""),
     // Java programs that write what these tests read get the settings for TLS, so nothing need be left out.
     ("tests/0098-consumer-txn.cpp", "if (test_needs_auth())", "if (false)"),
     (

@@ -76,7 +76,7 @@ async fn a_change_that_cannot_be_changes_nothing_and_says_what_can() {
     let (mut client, _) = harness.with_topic("t", 1).await;
     let good = || set("max.message.bytes", "5000");
     for (bad, code, says) in [
-        (set("segment.ms", "1"), ErrorCode::InvalidConfig, "max.message.bytes"),
+        (set("preallocate", "true"), ErrorCode::InvalidConfig, "max.message.bytes"),
         (set("max.message.bytes", "-1"), ErrorCode::InvalidRequest, "more than once"),
         (set("cleanup.policy", "compress"), ErrorCode::InvalidConfig, "compact or delete"),
         (change("cleanup.policy", SUBTRACT, Some("delete")), ErrorCode::InvalidConfig, "compact or delete"),
@@ -205,7 +205,7 @@ async fn the_older_request_replaces_all_settings() {
         );
         let null = client.call(version, &replace("message.timestamp.type", None)).await;
         assert_eq!(null.responses[0].error_code, ErrorCode::InvalidRequest);
-        let unknown = client.call(version, &replace("segment.ms", Some("1"))).await;
+        let unknown = client.call(version, &replace("preallocate", Some("true"))).await;
         assert_eq!(unknown.responses[0].error_code, ErrorCode::InvalidConfig);
     }
 }

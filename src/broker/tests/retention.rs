@@ -86,6 +86,30 @@ async fn deleted_records_are_not_found_any_more() {
     assert_eq!((stored.base_offset, stored.log_start_offset), (9, 9));
 }
 
+/// As in Kafka: what somebody deletes there is the newest of a key as well.
+#[tokio::test]
+async fn records_of_a_topic_that_is_only_compacted_are_not_deleted() {
+    let harness = Harness::start();
+    let (mut client, _) = harness.with_topic("t", 1).await;
+    client.produce(9, ("t", TopicId::NIL, 0), None, batch(None, &["a", "b"])).await;
+    for (policy, answer) in [
+        ("compact", (ErrorCode::PolicyViolation, -1)),
+        ("compact,delete", (ErrorCode::None, 1)),
+        ("delete", (ErrorCode::None, 1)),
+    ] {
+        let config = AlterableConfig {
+            name: "cleanup.policy".to_owned(),
+            config_operation: 0,
+            value: Some(policy.to_owned()),
+        };
+        let resource =
+            AlterConfigsResource { resource_type: 2, resource_name: "t".to_owned(), configs: vec![config] };
+        let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+        client.call(1, &request).await;
+        assert_eq!(delete(&mut client, 2, "t", 0, 1).await, answer, "{policy}");
+    }
+}
+
 #[tokio::test]
 async fn a_fetch_that_waits_hears_that_its_offset_is_deleted() {
     let harness = Harness::start();

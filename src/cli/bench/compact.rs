@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
     after_help = "A new compacted topic gets each key several times. What is measured is the time from the last \
     acknowledgement until none of some superseded records all over the topic is left. Ten million keys:\n  \
     semel bench compact --keys 10000000 --record-size 100 --partitions 1\n\
-    Kafka compacts only segments that are closed: give it small ones, with --config segment.bytes=67108864 (semel has no \
-    such setting)."
+    Kafka compacts only segments that are closed: give it small ones, with --config segment.bytes=67108864 (semel \
+    waits for no segment)."
 )]
 pub struct CompactBench {
     /// Keys

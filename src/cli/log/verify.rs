@@ -1,13 +1,17 @@
 //! `semel log verify`.
 
-use super::{Progress, Where, absent_line, damage_json, damage_text, event_of, is_json, place_text};
+use super::{
+    Progress, Where, absent_line, compacted_of, damage_json, damage_text, event_of, is_json, place_text,
+};
 use crate::cli::CliError;
 use crate::cli::output::{number, print_table, text};
 use crate::cli::topic::TableFormat;
-use crate::core::Event;
+use crate::core::{Compacted, Event};
 use crate::log::{Frame, LogFiles, Piece, Place, PlacedBlock, SegmentNumber};
 use crate::shard::WholeTransactions;
-use crate::wire::batch::BatchHeader;
+use crate::types::{Offset, Timestamp};
+use crate::wire::batch::{Batch, BatchHeader, BatchLimits};
+use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -141,17 +145,64 @@ fn count(counts: &mut Counts, block: &PlacedBlock) {
     }
 }
 
-/// What no checksum of the log shows: that the event can be read, and the record batch is one.
+/// What no checksum of the log shows: that the event can be read, and the record batch is the one that it speaks of.
 fn look_closer(frame: &Frame, place: Place) -> Option<Strange> {
-    let strange = |problem: String| Some(Strange { place, problem });
-    match event_of(frame) {
-        None => strange("an event that this version of semel cannot read".to_owned()),
-        Some(Event::BatchAppended(_) | Event::MarkerWritten(_)) => {
-            let checked =
-                BatchHeader::parse(&frame.payload).and_then(|header| header.check_crc(&frame.payload));
-            checked.err().and_then(|error| strange(format!("a record batch that is none: {error}")))
+    let problem = match event_of(frame) {
+        Some(Event::BatchAppended(batch)) => {
+            look_at_batch(&frame.payload, (batch.base_offset, batch.last_offset()))
         }
-        Some(_) => None,
+        Some(Event::MarkerWritten(marker)) => look_at_batch(&frame.payload, (marker.offset, marker.offset)),
+        Some(_) => Ok(()),
+        None => match compacted_of(frame) {
+            Some(compacted) => look_at_compacted(&compacted, &frame.payload, place.segment),
+            None => Err("an event that this version of semel cannot read".to_owned()),
+        },
+    };
+    problem.err().map(|problem| Strange { place, problem })
+}
+
+fn look_at_batch(payload: &Bytes, offsets: (Offset, Offset)) -> Result<(), String> {
+    let none = |error| format!("a record batch that is none: {error}");
+    let header = BatchHeader::parse(payload).map_err(none)?;
+    header.check_crc(payload).map_err(none)?;
+    let found = (header.base_offset, header.last_offset());
+    if found == offsets { Ok(()) } else { Err(another(found, offsets)) }
+}
+
+fn another(found: (Offset, Offset), said: (Offset, Offset)) -> String {
+    format!("a record batch of offsets {} to {}, and not {} to {}", found.0, found.1, said.0, said.1)
+}
+
+/// Whether what compaction says of a batch, or of several of which nothing is left, is so (`spec/log-format.md`,
+/// "Compacted frames").
+fn look_at_compacted(compacted: &Compacted, payload: &Bytes, file: SegmentNumber) -> Result<(), String> {
+    let of = compacted.range();
+    if !file.is_moved() || of.generation > file.in_name() {
+        return Err(format!(
+            "what compaction has written lies in an older file than its own, {}",
+            of.generation
+        ));
+    }
+    let Compacted::Batch { max_timestamp, producer, .. } = compacted else {
+        let is_gap = payload.is_empty() && of.first <= of.last;
+        return if is_gap { Ok(()) } else { Err("a gap that is none".to_owned()) };
+    };
+    look_at_batch(payload, (of.first, of.last))?;
+    let none = |error| format!("a record batch that is none: {error}");
+    let batch = Batch::new(payload.clone()).map_err(none)?;
+    let (mut newest, mut records) = (Timestamp::NONE, 0_u32);
+    for record in batch.records(&BatchLimits::default()).map_err(none)? {
+        newest = newest.max(record.map_err(none)?.timestamp);
+        records += 1;
+    }
+    let wrote = batch.header.transactional.then_some(batch.header.producer_id);
+    match () {
+        () if records == 0 => Err("a compacted batch without records".to_owned()),
+        () if newest != *max_timestamp => {
+            Err(format!("a compacted batch whose newest record is of {newest}, and not of {max_timestamp}"))
+        }
+        () if wrote != *producer => Err("a compacted batch of another transaction".to_owned()),
+        () => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::core::commands::Sweep;
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::limits::SWEPT_ROWS_MAX;
-use crate::core::rows::{AbortedKey, PartitionRow, ProducerKey, Row};
+use crate::core::rows::{AbortedKey, AbortedRow, PartitionRow, ProducerKey, Row};
 use crate::types::PartitionId;
 use std::collections::BTreeSet;
 
@@ -28,6 +28,13 @@ pub(super) fn sweep(rows: &mut Draft<'_>, dead: &Sweep) -> Result<(), Need> {
     let mut swept_aborted: Vec<AbortedKey> = Vec::new();
     for key in aborted() {
         if log_start(&key.partition)?.is_none_or(|start| key.marker < start) {
+            swept_aborted.push(key.clone());
+        }
+    }
+    let compacted = || dead.compacted.iter().take(SWEPT_ROWS_MAX);
+    rows.require(compacted().map(AbortedRow::key))?;
+    for key in compacted() {
+        if rows.get::<AbortedRow>(key)?.is_some() {
             swept_aborted.push(key.clone());
         }
     }

@@ -452,6 +452,7 @@ fn a_sweep_takes_rows_of_deleted_topics_and_no_others() {
     let sweep = Sweep {
         producers: vec![ProducerKey { partition, producer: producer.id }],
         aborted: vec![AbortedKey { partition, producer: producer.id, marker: Offset(1) }],
+        ..Sweep::default()
     };
     let (producer_key, aborted_key) = (sweep.producers[0].clone(), sweep.aborted[0].clone());
     let events = world.log.len();
@@ -464,6 +465,23 @@ fn a_sweep_takes_rows_of_deleted_topics_and_no_others() {
     world.ask(Command::Sweep(sweep.clone()));
     assert!(world.rows.get::<ProducerRow>(&producer_key).is_none());
     assert!(world.rows.get::<AbortedRow>(&aborted_key).is_none());
+    assert_eq!(world.replayed().durable(), world.rows.durable());
+}
+
+/// X4: what compaction has left no record of is swept once, on its word.
+#[test]
+fn an_aborted_range_without_records_is_swept_once() {
+    let mut world = World::new(1);
+    let producer = world.init(Some("tx"), None).unwrap();
+    world.produce(V2, Some("tx"), producer, 0, 0, 1).unwrap();
+    world.end(V2, "tx", producer, Abort).unwrap();
+    let key = AbortedKey { partition: world.partition(0), producer: producer.id, marker: Offset(1) };
+    let sweep = Command::Sweep(Sweep { compacted: vec![key.clone()], ..Sweep::default() });
+    world.ask(sweep.clone());
+    assert!(world.rows.get::<AbortedRow>(&key).is_none());
+    let events = world.log.len();
+    world.ask(sweep);
+    assert_eq!(world.log.len(), events, "nothing is decided twice");
     assert_eq!(world.replayed().durable(), world.rows.durable());
 }
 

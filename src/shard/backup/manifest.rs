@@ -26,6 +26,10 @@ pub struct Manifest {
     pub log_id: String,
     /// Which shard's.
     pub shard: u32,
+    /// The restore that the log was last made by; none if it never was. From there on it has blocks and segments of its own,
+    /// under numbers that others of the log have too.
+    #[serde(default)]
+    pub restored: Option<String>,
     /// Everything up to this block is in it, and nothing behind.
     pub last_block: u64,
     /// Served time of that moment, at least.

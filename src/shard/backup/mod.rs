@@ -6,6 +6,7 @@
 //! one is whole, or was damaged later.
 
 mod error;
+mod index;
 mod manifest;
 mod restore;
 mod rows;

@@ -2,13 +2,14 @@
 //! with the row store that is there. Nothing is changed in what is looked at.
 
 use super::error::{BackupError, Tried as _};
+use super::index::what_is_odd;
 use super::manifest::{Manifest, PartitionEnd};
 use crate::log::{InspectError, LogFiles, Piece, Pieces, RealDisk, Segments};
 use crate::shard::limits::ShardLimits;
-use crate::shard::rebuild::{ROWS, Sources, check_complete};
+use crate::shard::rebuild::{ROWS, Sources, check_complete, lay_over_compacted};
 use crate::shard::replay::replay;
 use crate::shard::start::StartError;
-use crate::store::{Database, IndexKind, ReadView, Snapshots, StoreError};
+use crate::store::{Database, Snapshots, StoreError};
 use crate::types::BlockNumber;
 use std::fs;
 use std::path::Path;
@@ -59,7 +60,12 @@ pub fn check_rows(
     let segments = Segments::find(Arc::clone(&disk) as _, log_dir).map_err(StartError::from)?;
     let snapshots = Snapshots::open(disk, dir.join("snapshots")).map_err(StartError::from)?;
     let snapshot = snapshots.newest().map_err(StartError::from)?;
-    let sources = Sources { dir, limits: &limits, segments, snapshots: &snapshots, snapshot };
+    let compacted = |store: &Database| match &segments {
+        Some(segments) => lay_over_compacted(segments, store).map_err(StartError::from),
+        None => Ok(()),
+    };
+    let sources =
+        Sources { dir, limits: &limits, segments: segments.clone(), snapshots: &snapshots, snapshot };
     let made = scratch.join("made");
     let store = match sources.make(&made).map_err(StartError::from)? {
         Some(store) => store,
@@ -76,7 +82,13 @@ pub fn check_rows(
             blocks.replay(&store, &limits, applied, &mut progress)?;
             let reached = store.applied()?.checkpoint.block;
             match reached == applied {
-                true => checked.problems.extend(own.differences(&store, DIFFERENCES_MAX)?),
+                true => {
+                    // A crash may have kept the own rows from what compaction had made durable.
+                    compacted(&own)?;
+                    compacted(&store)?;
+                    checked.problems.extend(own.differences(&store, DIFFERENCES_MAX)?);
+                    checked.problems.extend(what_is_odd(&own.view_now()?, DIFFERENCES_MAX)?);
+                }
                 false => checked
                     .problems
                     .push(format!("the row store ends at block {applied}, and the log at block {reached}")),
@@ -84,6 +96,7 @@ pub fn check_rows(
         }
     }
     blocks.replay(&store, &limits, BlockNumber(u64::MAX), &mut progress)?;
+    compacted(&store)?;
     if let Some(missing) = blocks.missing {
         checked
             .problems
@@ -93,7 +106,7 @@ pub fn check_rows(
     if let Err(error) = check_complete(&view) {
         checked.problems.push(error.to_string());
     }
-    check_sums(&view, &mut checked.problems)?;
+    checked.problems.extend(what_is_odd(&view, DIFFERENCES_MAX)?);
     checked.last_block = store.applied()?.checkpoint.block.0;
     checked.partitions = Manifest::partitions_of(&view)?;
     Ok(checked)
@@ -173,30 +186,4 @@ impl Blocks<'_> {
         replay(next, store, limits)?;
         Ok(())
     }
-}
-
-/// Whether each partition's batches add up: what is before a batch is what was before the one before it, and that.
-fn check_sums(view: &ReadView, problems: &mut Vec<String>) -> Result<(), StoreError> {
-    for partition in view.all_partitions() {
-        let (partition, row) = partition?;
-        let mut before = None;
-        for entry in view.index(partition, row.log_start) {
-            let (last, entry) = entry?;
-            if before.is_some_and(|before| before != entry.before) {
-                problems
-                    .push(format!("partition {partition}: the batches before offset {last} do not add up"));
-                break;
-            }
-            // The totals are those of what was written, also where compaction has left less of it.
-            let compacted = matches!(entry.kind, IndexKind::Rewritten { .. } | IndexKind::Gap { .. });
-            before = (!compacted).then(|| entry.before.with(entry.place.length, entry.max_timestamp));
-        }
-        if before.is_some_and(|before| before != row.totals) {
-            problems.push(format!("partition {partition}: its batches do not add up to its totals"));
-        }
-        if problems.len() >= DIFFERENCES_MAX {
-            break;
-        }
-    }
-    Ok(())
 }

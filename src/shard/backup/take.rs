@@ -3,8 +3,9 @@
 use super::error::{BackupError, Tried as _};
 use super::manifest::{BackupFile, Manifest};
 use super::standing::{UNFINISHED, Work, unfinished};
+use crate::core::RestoredRow;
 use crate::log::{CopyError, SegmentNumber, Segments};
-use crate::store::ReadView;
+use crate::store::{ReadView, StoreError};
 use crate::types::{BlockNumber, Timestamp};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -61,7 +62,7 @@ pub(in crate::shard) fn take(plan: &Plan) -> Result<(), BackupError> {
 }
 
 fn fill(plan: &Plan, dir: &Path) -> Result<(), BackupError> {
-    let earlier = Earlier::find(&plan.work.root, plan);
+    let earlier = Earlier::find(&plan.work.root, plan)?;
     let mut total = plan.segments.length(plan.tail)?;
     for source in &plan.complete {
         total += fs::metadata(&source.path).tried("look at", &source.path)?.len();
@@ -78,6 +79,7 @@ fn fill(plan: &Plan, dir: &Path) -> Result<(), BackupError> {
         taken_ms: plan.taken.0,
         log_id: format!("{:032x}", identity.log.0),
         shard: identity.shard.0,
+        restored: restore_in(&plan.view)?,
         last_block: plan.view.durable().0,
         served_ms: plan.served_ms,
         files,
@@ -156,18 +158,26 @@ fn copy_tail(plan: &Plan, dir: &Path) -> Result<Vec<BackupFile>, BackupError> {
     }
 }
 
-/// The newest complete backup of the same log beside this one, where links to the log itself cannot be had.
+/// The restore that the log was last made by.
+fn restore_in(view: &ReadView) -> Result<Option<String>, StoreError> {
+    Ok(view.get::<RestoredRow>(&())?.map(|row| row.restore.to_string()))
+}
+
+/// The newest complete backup of the same log beside this one, where links to the log itself cannot be had. A log that was
+/// restored is another one: since then its segments have the names, but not the content, of those that were lost.
 struct Earlier(Option<(PathBuf, Manifest)>);
 
 impl Earlier {
-    fn find(root: &Path, plan: &Plan) -> Earlier {
+    fn find(root: &Path, plan: &Plan) -> Result<Earlier, StoreError> {
         let log_id = format!("{:032x}", plan.segments.identity().log.0);
+        let restored = restore_in(&plan.view)?;
         let entries = fs::read_dir(root).into_iter().flatten().flatten();
         let manifests = entries.filter_map(|entry| {
             let manifest = Manifest::read(&entry.path()).ok()?;
-            (manifest.log_id == log_id).then(|| (entry.path(), manifest))
+            let same = manifest.log_id == log_id && manifest.restored == restored;
+            same.then(|| (entry.path(), manifest))
         });
-        Earlier(manifests.max_by_key(|(_, manifest)| manifest.last_block))
+        Ok(Earlier(manifests.max_by_key(|(_, manifest)| manifest.last_block)))
     }
 
     fn path_of(&self, source: &Source, bytes: u64) -> Option<PathBuf> {

@@ -94,8 +94,10 @@ impl Contents {
             let name = format!("{:06}", last.0);
             let batch = match running.shard.read(vec![entry.place]).await {
                 Ok(batch) => {
-                    let (base, sum) =
-                        (i64::from_be_bytes(batch[0][..8].try_into().unwrap()), crc32c::crc32c(&batch[0]));
+                    // Where compaction has left nothing, nothing is to be read.
+                    let base =
+                        batch[0].first_chunk().map_or(entry.base_offset.0, |base| i64::from_be_bytes(*base));
+                    let sum = crc32c::crc32c(&batch[0]);
                     let facts = (entry.base_offset.0, entry.max_timestamp.0, entry.before, entry.kind);
                     Ok(format!("base {base}, {} bytes, crc {sum:08x}, index {facts:?}", batch[0].len()))
                 }

@@ -62,6 +62,7 @@ fn kind(mutant: Mutant) -> Kind {
         | Mutant::LastBatchCompacted
         | Mutant::TombstoneForgottenAtOnce
         | Mutant::AbortedSupersedes
+        | Mutant::AbortedRangeSweptTooEarly
         | Mutant::GapNotWritten
         | Mutant::OlderGenerationCounts => COMPACTION,
         _ => TRANSACTIONS,

@@ -4,14 +4,25 @@
 use super::contents::Contents;
 use super::space::copy;
 use super::*;
+use crate::shard::limits::CompactionLimits;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Segments and memtables of the smallest kind, so that all kinds of files are there. With `rest`, the upkeep has nothing
 /// to do with the files.
 pub(super) fn tiny(rest: bool) -> ShardLimits {
+    let pause = if rest { Duration::from_secs(3600) } else { Duration::from_millis(2) };
+    // A pass has room for a few keys.
+    let compaction = CompactionLimits {
+        check: pause,
+        map_bytes: 24 * 24,
+        turn_bytes: 4 << 10,
+        share_percent: 99,
+        ..CompactionLimits::default()
+    };
     let space = SpaceLimits {
-        rest: if rest { Duration::from_secs(3600) } else { Duration::from_millis(2) },
+        rest: pause,
+        compaction,
         snapshot_log_bytes: 48 << 10,
         snapshot_turn_bytes: 64 << 10,
         trim_entries: 50,
@@ -116,6 +127,44 @@ pub(super) async fn join(running: &Running, group: &str) {
     assert!(matches!(reply, Reply::Synced(Ok(_))), "{reply:?}");
 }
 
+const COMPACTED_KEYS: usize = 30;
+
+/// A compacted topic, whose keys are written often: by nobody in particular, and in transactions of which some are aborted.
+async fn write_compacted(running: &Running) -> PartitionId {
+    let config = [
+        (topic_settings::CLEANUP_POLICY, "compact"),
+        (topic_settings::MIN_DIRTY_RATIO, "0"),
+        (topic_settings::DELETE_RETENTION_MS, "0"),
+    ];
+    let config = config.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let topic = create_topic_with(running, "compacted", 1, config).await;
+    let partition = PartitionId::new(topic, PartitionIndex(0));
+    let records = |round: usize| {
+        (0..12).map(move |number| {
+            let key = format!("key {}", (number * (round + 1) + round) % COMPACTED_KEYS);
+            let value = !(number + round).is_multiple_of(7);
+            (Some(key.into()), value.then(|| format!("{round} {number}").into()))
+        })
+    };
+    let mut tx = init(running, Some("compacted")).await;
+    for round in 0..30 {
+        produce_batch(running, partition, None, batch_of(None, records(round))).await.unwrap();
+        let transactional = batch_of(Some((tx, 0, true)), records(round + 1));
+        produce_batch(running, partition, Some("compacted"), transactional).await.unwrap();
+        let outcome = if round % 3 == 1 { Outcome::Abort } else { Outcome::Commit };
+        tx = end(running, "compacted", tx, outcome).await.unwrap();
+    }
+    partition
+}
+
+/// Whether compaction has been as far as it goes.
+fn is_compacted(running: &Running, partition: PartitionId) -> bool {
+    let view = running.shard.view();
+    let next = view.get::<PartitionRow>(&partition).unwrap().unwrap().next_offset;
+    let last = view.index(partition, Offset(next.0 - 1)).next().unwrap().unwrap().1.base_offset;
+    view.compaction(partition).unwrap().is_some_and(|row| row.cleaned_to == last)
+}
+
 /// The partitions that stay.
 pub(super) async fn write_much(running: &Running) -> Vec<PartitionId> {
     let kept = create_topic(running, "kept", 2).await;
@@ -186,9 +235,12 @@ impl Workload {
             (all.path().join("data"), all.path().join("older"), all.path().join("crashed"));
         std::fs::create_dir_all(&dir).unwrap();
         let running = start(&dir, Arc::new(RealDisk), &tiny(false)).unwrap();
+        let compacted = write_compacted(&running).await;
         let kept = write_much(&running).await;
         until("space is kept", || {
-            files_with(&dir.join("log"), "moved-") > 0 && files_with(&dir.join("snapshots"), ".rows") > 0
+            files_with(&dir.join("log"), "moved-") > 0
+                && files_with(&dir.join("snapshots"), ".rows") > 0
+                && is_compacted(&running, compacted)
         })
         .await;
         running.stop().await.unwrap();

@@ -30,8 +30,13 @@ impl FreeSegments {
     fn dead(&self, floor: Applied) -> Result<Vec<SegmentNumber>, StoreError> {
         let uses = self.ground.parts().store.segment_uses();
         let floor = floor.checkpoint.at.segment;
+        // What is still to be laid over the index is not dead.
+        let laying_over = self.ground.parts().store.laying_over()?;
         let mut dead = self.ground.files()?;
-        dead.retain(|file| (file.is_moved() || *file < floor) && !uses.contains_key(file));
+        dead.retain(|file| {
+            let is_below = file.is_moved() || *file < floor;
+            is_below && !uses.contains_key(file) && laying_over != Some(*file)
+        });
         dead.truncate(self.ground.parts().limits.free_segments);
         Ok(dead)
     }

@@ -10,6 +10,7 @@
 mod find;
 mod key_map;
 mod pass;
+mod unneeded;
 
 use super::ground::Ground;
 use super::round::{Round, Visit};
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use pass::{Judged, Made, Pass};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use unneeded::Unneeded;
 
 /// See the module.
 pub(in crate::shard) struct Compact {
@@ -37,10 +39,20 @@ pub(in crate::shard) struct Compact {
     unreadable: BTreeSet<PartitionId>,
     /// How long to rest after the last turn.
     rest: Duration,
+    /// Rows that the last pass has made superfluous, as long as they are there.
+    unneeded: Option<Unneeded>,
+    /// A file that cannot be laid over to its end, until the next start: so long nothing is compacted.
+    stuck: Option<SegmentNumber>,
 }
 
 enum State {
     Idle,
+    /// A file that an earlier pass has made is laid over the index to its end: until then there is no other pass. What is in
+    /// it counts when the index is made anew, and then two gaps could overlap, neither of which covers the other.
+    Resuming {
+        file: SegmentNumber,
+        scan: Scan,
+    },
     /// Keys are being noted, up to `at`.
     Noting {
         pass: Pass,
@@ -134,7 +146,7 @@ impl Compact {
     pub(in crate::shard) fn new(ground: Ground) -> Compact {
         let rest = ground.parts().limits.compaction.check;
         let (state, round, unreadable) = (State::Idle, Round::default(), BTreeSet::new());
-        Compact { ground, state, round, unreadable, rest }
+        Compact { ground, state, round, unreadable, rest, unneeded: None, stuck: None }
     }
 
     fn limits(&self) -> &CompactionLimits {
@@ -148,11 +160,21 @@ impl Compact {
     /// Goes on for one turn. False if there is nothing to do for now.
     fn advance(&mut self, now: Now) -> Result<bool, CompactError> {
         // What is laid over lets space be freed; what is written takes some first, and the reserve is not for that.
-        if self.ground.parts().pressure.is_short() && !matches!(self.state, State::LayingOver { .. }) {
+        if self.ground.parts().pressure.is_short() && !self.is_laying_over() {
             return Ok(false);
         }
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle => return self.look(now),
+            State::Idle => match self.ground.parts().store.laying_over()? {
+                Some(file) => return self.resume(file),
+                None => return self.look(now),
+            },
+            State::Resuming { file, mut scan } => {
+                if self.lay_over(&mut scan)? {
+                    self.state = State::Resuming { file, scan };
+                } else {
+                    self.laid_over(file)?;
+                }
+            }
             State::Noting { mut pass, mut at } => {
                 if !self.is_wanted(&pass)? {
                     return Ok(true);
@@ -179,17 +201,35 @@ impl Compact {
             State::LayingOver { pass, at, file, mut scan } => match self.lay_over(&mut scan) {
                 Ok(true) => self.state = State::LayingOver { pass, at, file, scan },
                 Ok(false) => {
-                    // Only now it may be freed when nothing points to it.
-                    self.ground.add(file);
+                    self.laid_over(file)?;
                     self.state = self.begin_file(at, pass);
                 }
-                Err(error) => {
-                    self.ground.add(file);
-                    return Err(error);
-                }
+                // It is gone on with later.
+                Err(error) => return Err(error),
             },
         }
         Ok(true)
+    }
+
+    /// Goes on with a file that was not laid over to its end; a crash may have come before there was one.
+    fn resume(&mut self, file: SegmentNumber) -> Result<bool, CompactError> {
+        if self.stuck == Some(file) {
+            return Ok(false);
+        }
+        let segments = &self.ground.parts().segments;
+        let is_there = segments.list()?.contains(&file);
+        let scan = if is_there { segments.scan(file, None)? } else { None };
+        match scan {
+            Some(scan) => self.state = State::Resuming { file, scan },
+            None => self.ground.parts().store.set_laying_over(None)?,
+        }
+        Ok(true)
+    }
+
+    /// A file is laid over the index to its end: only now it may be freed when nothing points to it.
+    fn laid_over(&self, file: SegmentNumber) -> Result<(), StoreError> {
+        self.ground.add(file);
+        self.ground.parts().store.set_laying_over(None)
     }
 
     fn begin_file(&self, at: Offset, pass: Pass) -> State {
@@ -199,7 +239,7 @@ impl Compact {
 
     /// What comes after a turn of writing.
     fn written(
-        &self,
+        &mut self,
         pass: Pass,
         at: Offset,
         mut output: Output,
@@ -209,6 +249,9 @@ impl Compact {
         let is_full = output.is_full(&self.ground);
         match &mut output.writer {
             Some(writer) if is_at_end || is_full => {
+                let store = &self.ground.parts().store;
+                store.set_laying_over(Some(output.number))?;
+                store.persist()?;
                 let file = writer.finish()?;
                 self.ground.parts().metrics.log.compacted.add(writer.length().into());
                 match self.ground.parts().segments.scan(file, None)? {
@@ -337,8 +380,8 @@ impl Compact {
     }
 
     /// The pass is at its end.
-    fn passed(&self, pass: &Pass, now: Now) -> Result<(), StoreError> {
-        let store = &self.ground.parts().store;
+    fn passed(&mut self, pass: &Pass, now: Now) -> Result<(), StoreError> {
+        let store = self.ground.parts().store.clone();
         let view = store.view_now()?;
         let topic = view.get::<TopicRow>(&pass.partition.topic)?;
         if let Some(topic) = topic
@@ -349,15 +392,20 @@ impl Compact {
             store.set_compaction(pass.partition, Some(&row))?;
         }
         // Readers look at what is left from now on, and retention knows how much that is.
-        self.ground.republish()?;
+        let age = self.ground.republish()?;
+        self.unneeded = Some(Unneeded::by(pass, age, store.applied()?.checkpoint.block));
         tracing::debug!(partition = %pass.partition, to = %pass.end, "a partition is compacted");
         Ok(())
+    }
+
+    fn is_laying_over(&self) -> bool {
+        matches!(self.state, State::LayingOver { .. } | State::Resuming { .. })
     }
 
     /// The partition that is being worked on.
     fn partition(&self) -> Option<PartitionId> {
         match &self.state {
-            State::Idle => None,
+            State::Idle | State::Resuming { .. } => None,
             State::Noting { pass, .. } | State::Writing { pass, .. } | State::LayingOver { pass, .. } => {
                 Some(pass.partition)
             }
@@ -401,7 +449,13 @@ impl Duty for Compact {
         self.rest
     }
 
-    fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
+    fn turn(&mut self, view: &ReadView, now: Now) -> Result<Turn, StoreError> {
+        if let Some(unneeded) = self.unneeded.take() {
+            let (commands, left) = unneeded.sweep(view, &self.ground.parts().store)?;
+            self.unneeded = left;
+            self.rest = self.ground.parts().limits.rest;
+            return Ok(Turn { commands, more: false });
+        }
         let begun = Instant::now();
         let partition = self.partition();
         let check = self.limits().check;
@@ -420,6 +474,7 @@ impl Duty for Compact {
             Err(error) => {
                 tracing::error!(?partition, %error, "a partition cannot be compacted: nothing is taken away from it");
                 self.unreadable.extend(partition);
+                self.stuck = self.ground.parts().store.laying_over()?;
                 check
             }
         };

@@ -147,7 +147,8 @@ impl Pass {
         match &mut self.run {
             Some(run) => {
                 run.last = last;
-                run.bytes = run.bytes.saturating_add(entry.appended_bytes());
+                // Also of those between that have gone below the log start meanwhile.
+                run.bytes = entry.bytes_so_far().saturating_sub(run.before.bytes);
                 run.entries += 1;
                 run.is_known = false;
             }

@@ -1,5 +1,6 @@
 //! Backups: taken while clients write and segments are freed, restored elsewhere, verified; and the same clients go on
-//! against what was restored.
+//! against what was restored. `compacted.rs` does that with topics that are compacted, `clients.rs` with other people's
+//! clients.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,12 +10,17 @@
     clippy::print_stderr
 )]
 
+mod clients;
+#[path = "../common/mod.rs"]
 mod common;
+mod compacted;
+mod elsewhere;
 
 use common::broker::{Broker, binary};
 use semel::client::{
-    Admin, Client, ClientConfig, Consumer, ConsumerConfig, Isolation, NewTopic, Producer, ProducerConfig,
-    ProducerRecord, Start, TlsFiles, TopicPartition, TransactionConfig, TransactionalProducer,
+    Admin, Client, ClientConfig, ConsumedRecord, Consumer, ConsumerConfig, Isolation, NewTopic, Producer,
+    ProducerConfig, ProducerRecord, Start, TlsFiles, TopicPartition, TransactionConfig,
+    TransactionalProducer,
 };
 use semel::types::{Offset, PartitionIndex, TopicName, TransactionalId};
 use serde_json::Value;
@@ -47,16 +53,22 @@ fn config(broker: &Broker) -> ClientConfig {
 
 /// A broker with small segments that are freed soon, and a directory for its backups.
 fn start() -> (TempDir, Broker) {
+    start_with(&[])
+}
+
+/// Small segments, which are soon full.
+const SMALL: &[&str] = &[
+    "--segment-bytes=4194304",
+    "--frame-bytes=524288",
+    "--snapshot-bytes=1048576",
+    "--checkpoint-bytes=1048576",
+    "--reserve-bytes=0",
+];
+
+fn start_with(further: &[&str]) -> (TempDir, Broker) {
     let backups = tempfile::Builder::new().prefix("semel-backups-").tempdir().unwrap();
     let dir = format!("--backup-dir={}", backups.path().display());
-    let broker = Broker::start_with(&[
-        &dir,
-        "--segment-bytes=4194304",
-        "--frame-bytes=524288",
-        "--snapshot-bytes=1048576",
-        "--checkpoint-bytes=1048576",
-        "--reserve-bytes=0",
-    ]);
+    let broker = Broker::start_with(&[&[dir.as_str()], SMALL, further].concat());
     (backups, broker)
 }
 
@@ -108,24 +120,31 @@ fn restore(broker: &mut Broker, backup: &Path, lost: &str) -> BTreeMap<i32, i64>
 /// The records of each partition, by offset.
 type Records = BTreeMap<i32, BTreeMap<i64, String>>;
 
-/// What a reader of committed records sees.
-async fn read(client: &Client) -> Records {
-    let asked: Vec<_> = (0..PARTITIONS).map(|index| (partition(index), Start::Latest)).collect();
+/// What a reader of committed records sees in these partitions.
+async fn committed(client: &Client, partitions: &[TopicPartition]) -> Vec<ConsumedRecord> {
+    let asked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), Start::Latest)).collect();
     let ends = Admin::new(client).find_offsets(&asked, Isolation::ReadCommitted).await.unwrap();
     let ends: Vec<Offset> = ends.into_iter().map(Result::unwrap).collect();
     let isolation = Isolation::ReadCommitted;
     let mut consumer = Consumer::new(client, ConsumerConfig { isolation, ..ConsumerConfig::default() });
-    (0..PARTITIONS).for_each(|index| consumer.seek(partition(index), Start::Earliest));
-    let mut seen: Records = BTreeMap::new();
+    partitions.iter().for_each(|partition| consumer.seek(partition.clone(), Start::Earliest));
+    let mut seen = Vec::new();
     let behind = |consumer: &Consumer| {
-        let position = |index| consumer.position(&partition(index)).unwrap_or(Offset::ZERO);
-        (0..PARTITIONS).zip(&ends).any(|(index, end)| *end > position(index))
+        let position = |partition| consumer.position(partition).unwrap_or(Offset::ZERO);
+        partitions.iter().zip(&ends).any(|(partition, end)| *end > position(partition))
     };
     while behind(&consumer) {
-        for record in consumer.next_chunk().await.unwrap() {
-            let value = text(&record.record.value.unwrap());
-            seen.entry(record.partition.partition.0).or_default().insert(record.offset.0, value);
-        }
+        seen.extend(consumer.next_chunk().await.unwrap());
+    }
+    seen
+}
+
+async fn read(client: &Client) -> Records {
+    let partitions: Vec<_> = (0..PARTITIONS).map(partition).collect();
+    let mut seen: Records = BTreeMap::new();
+    for record in committed(client, &partitions).await {
+        let value = text(&record.record.value.unwrap());
+        seen.entry(record.partition.partition.0).or_default().insert(record.offset.0, value);
     }
     seen
 }
@@ -200,16 +219,21 @@ impl Load {
     }
 }
 
-/// Writes much that is deleted at once: its segments are freed, what else is in them is moved.
-async fn churn(client: &Client, number: usize) {
-    let (admin, topic) = (Admin::new(client), name(&format!("passing-{number}")));
-    admin.create_topic(&NewTopic::new(topic.clone(), 1)).await.unwrap();
+/// Writes so many records of 16 KiB.
+async fn fill(client: &Client, topic: &TopicName, records: usize) {
     let producer = Producer::new(client, ProducerConfig::default()).unwrap();
-    for _ in 0..6 * 64 {
+    for _ in 0..records {
         producer.send(ProducerRecord::new(topic.clone(), vec![0x5a; 16 << 10])).await.unwrap();
     }
     producer.flush().await.unwrap();
     producer.close().await.unwrap();
+}
+
+/// Writes much that is deleted at once: its segments are freed, what else is in them is moved.
+async fn churn(client: &Client, number: usize) {
+    let (admin, topic) = (Admin::new(client), name(&format!("passing-{number}")));
+    admin.create_topic(&NewTopic::new(topic.clone(), 1)).await.unwrap();
+    fill(client, &topic, 6 * 64).await;
     admin.delete_topic(&topic).await.unwrap();
 }
 
@@ -261,6 +285,9 @@ async fn a_backup_under_load_is_restored_and_its_clients_go_on_without_loss_or_d
     let client = Client::connect(config(&broker)).await.unwrap();
     Admin::new(&client).create_topic(&NewTopic::new(name(TOPIC), PARTITIONS)).await.unwrap();
     let mut load = Load::new(&client).await;
+    // Segments that stay as they are, whatever is freed and moved.
+    Admin::new(&client).create_topic(&NewTopic::new(name("beside"), 1)).await.unwrap();
+    fill(&client, &name("beside"), 10 * 64).await;
     for number in 0..4 {
         load.round().await;
         churn(&client, number).await;
