@@ -20,41 +20,20 @@ const SESSION: Duration = Duration::from_secs(10);
 const REBALANCE: Duration = Duration::from_secs(30);
 const TOPIC: &str = "t";
 
-/// What somebody does. Number 0 is a static member.
+/// What somebody does. Number 0 is a static member. A client does what one of its protocol does next, and may not hear the
+/// answer; a request that it sent earlier comes once more, late; it revokes and takes over what it was told (consumer
+/// protocol); it commits, perhaps in an epoch before its own; it leaves; its process is replaced by one that knows nothing, or
+/// it leaves and comes back with the other protocol.
 #[derive(Clone, Debug)]
 enum Step {
-    /// It does what a client of its protocol does next; perhaps it does not hear the answer.
-    Act {
-        who: usize,
-        lost: bool,
-    },
-    /// A request that it sent earlier comes once more.
-    Late {
-        who: usize,
-        back: usize,
-    },
-    /// It revokes and takes over what it was told (consumer protocol).
-    Reconcile {
-        who: usize,
-    },
-    Commit {
-        who: usize,
-        late: bool,
-    },
-    Leave {
-        who: usize,
-    },
-    /// Its process is replaced by one that knows nothing.
-    Forget {
-        who: usize,
-    },
-    /// It leaves, and comes back with the other protocol.
-    Switch {
-        who: usize,
-    },
-    Pass {
-        seconds: u64,
-    },
+    Act { who: usize, lost: bool },
+    Late { who: usize, back: usize },
+    Reconcile { who: usize },
+    Commit { who: usize, late: bool },
+    Leave { who: usize },
+    Forget { who: usize },
+    Switch { who: usize },
+    Pass { seconds: u64 },
     Restart,
 }
 

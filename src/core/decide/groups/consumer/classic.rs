@@ -96,7 +96,14 @@ impl ConsumerGroup<'_, '_> {
         let (member, arrival) = self.classic_arrival(join)?;
         let held = self.member(&member)?.map(|row| row.held.clone()).unwrap_or_default();
         let names = consumes.owned.iter().map(|(topic, _)| topic.as_str()).collect();
-        let owned = of_names(&self.ids_of(names)?, &consumes.owned).collect();
+        let owned: BTreeSet<PartitionId> = of_names(&self.ids_of(names)?, &consumes.owned).collect();
+        if !owned.iter().all(|partition| held.holds(partition)) {
+            // It has missed that something was taken from it: told that it is gone, it gives up everything.
+            if arrival == Arrival::Known {
+                self.remove(std::slice::from_ref(&member))?;
+            }
+            return Err(Refusal::UnknownMember.into());
+        }
         let said = said(join.joiner.clone(), consumes.topics.clone());
         let timeout = said.rebalance_timeout;
         let beat = as_beat(join, &member, held.epoch, owned);
