@@ -35,6 +35,7 @@ pub(super) mod kind {
     pub const RESTORED: u8 = 110;
     pub const LEADER_EPOCHS: u8 = 111;
     pub const COMPACTION: u8 = 100;
+    pub const WALL_CLOCK: u8 = 101;
     pub const IDEMPOTENCY_KEY: u8 = 120;
     pub const KEY_END: u8 = 121;
     pub const FREED_KEYS: u8 = 122;
@@ -46,9 +47,12 @@ pub(super) mod kind {
     pub const PATTERNS: u8 = 133;
 }
 
-/// Whether a row speaks of places and not of state: then it is no part of a snapshot.
+/// Whether a row speaks of places, or of this machine's clock, and not of state: then it is no part of a snapshot.
 pub(super) fn is_of_places(key: &[u8]) -> bool {
-    matches!(key.first(), Some(&(kind::APPLIED | kind::SEGMENT | kind::STAMP | kind::COMPACTION)))
+    matches!(
+        key.first(),
+        Some(&(kind::APPLIED | kind::SEGMENT | kind::STAMP | kind::COMPACTION | kind::WALL_CLOCK))
+    )
 }
 
 /// A key under construction.
