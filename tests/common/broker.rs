@@ -31,9 +31,17 @@ pub struct Broker {
     address: SocketAddr,
     ready_after: Duration,
     options: Vec<String>,
+    environment: Environment,
+    under: Under,
     heard: Arc<Heard>,
     home: TempDir,
 }
+
+/// A program that runs the broker, and what it wants to know before that.
+type Under = Vec<std::ffi::OsString>;
+
+/// Variables that a broker is started with, beside the machine's.
+type Environment = Vec<(String, PathBuf)>;
 
 /// Why a broker did not get ready: how it ended and all it said.
 pub struct Refused {
@@ -56,12 +64,25 @@ impl Broker {
 
     /// Starts with further command-line options after `serve`'s own.
     pub fn start_with(options: &[&str]) -> Broker {
+        Broker::start_in(options, &[])
+    }
+
+    /// Starts, now and after each end, with further variables in its environment.
+    pub fn start_in(options: &[&str], environment: &[(&str, &Path)]) -> Broker {
         let home = scratch();
         let options = options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
+        let variable = |(name, value): &(&str, &Path)| ((*name).to_owned(), value.to_path_buf());
+        let environment = environment.iter().map(variable).collect::<Vec<_>>();
         let heard = Arc::new(Heard::default());
-        let (process, address, ready_after) = launch(&data_dir(home.path()), ANY_PORT, &options, &heard)
-            .unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
-        Broker { process, address, ready_after, options, heard, home }
+        let (process, address, ready_after) =
+            launch(&data_dir(home.path()), ANY_PORT, (&options, &environment, &[]), &heard)
+                .unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
+        Broker { process, address, ready_after, options, environment, under: Under::new(), heard, home }
+    }
+
+    /// From the next start on it is run by this program; by none if there is nothing.
+    pub fn set_under(&mut self, under: Under) {
+        self.under = under;
     }
 
     /// Whether it is semel that runs here, and not Apache Kafka in its place, which promises less and logs otherwise.
@@ -106,7 +127,8 @@ impl Broker {
     pub fn try_restart(&mut self) -> Result<(), Refused> {
         assert!(self.process.wait(Duration::ZERO).is_some(), "restart of a broker that still runs");
         let listen = self.address.to_string();
-        let (process, address, ready_after) = launch(&self.data_dir(), &listen, &self.options, &self.heard)?;
+        let (process, address, ready_after) =
+            launch(&self.data_dir(), &listen, (&self.options, &self.environment, &self.under), &self.heard)?;
         assert_eq!(address, self.address, "a restart keeps the port");
         (self.process, self.ready_after) = (process, ready_after);
         Ok(())
@@ -114,7 +136,7 @@ impl Broker {
 
     /// Tries to start one that is expected to refuse.
     pub fn try_start(data_dir: &Path, listen: &str) -> Result<(), Refused> {
-        launch(data_dir, listen, &[], &Arc::new(Heard::default())).map(|_| ())
+        launch(data_dir, listen, (&[], &Environment::new(), &[]), &Arc::new(Heard::default())).map(|_| ())
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -152,11 +174,12 @@ type Launched = (Process, SocketAddr, Duration);
 fn launch(
     data_dir: &Path,
     listen: &str,
-    options: &[String],
+    (options, environment, under): (&[String], &Environment, &[std::ffi::OsString]),
     heard: &Arc<Heard>,
 ) -> Result<Launched, Refused> {
-    let mut command = Command::new(binary());
-    command.arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", listen]).args(options);
+    let mut words = under.iter().map(std::ffi::OsString::as_os_str).chain([binary().as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", listen]).args(options);
     // A stray `semel.toml` or SEMEL_* setting of the machine must not decide a test.
     command.current_dir(env::temp_dir());
     for (name, _) in
@@ -164,6 +187,7 @@ fn launch(
     {
         command.env_remove(name);
     }
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let started = Instant::now();
     let mut process = Process::spawn("the broker", command, heard);
     let mut said = String::new();
