@@ -5,6 +5,7 @@
 //! what Kafka does too.
 
 use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub struct Broker {
     address: SocketAddr,
     ready_after: Duration,
     options: Vec<String>,
+    environment: Environment,
+    under: Under,
     heard: Arc<Heard>,
     home: Home,
 }
@@ -43,9 +46,10 @@ enum Home {
 }
 
 impl Home {
-    fn program(&self) -> Command {
+    /// The broker's program, run by another one if there is anything in `by`.
+    fn program(&self, by: &[OsString]) -> Command {
         match self {
-            Home::Directory(_) => Command::new(binary()),
+            Home::Directory(_) => under(by, binary()),
             Home::Disk(disk) => disk.enter(binary()),
         }
     }
@@ -58,6 +62,19 @@ impl Home {
         }
     }
 }
+
+/// A program that runs the broker, and what it wants to know before that.
+type Under = Vec<OsString>;
+
+fn under(by: &[OsString], program: &Path) -> Command {
+    let mut words = by.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
+}
+
+/// Variables that a broker is started with, beside the machine's.
+type Environment = Vec<(String, PathBuf)>;
 
 /// Why a broker did not get ready: how it ended and all it said.
 pub struct Refused {
@@ -80,21 +97,33 @@ impl Broker {
 
     /// Starts with further command-line options after `serve`'s own.
     pub fn start_with(options: &[&str]) -> Broker {
-        Broker::start_at(Home::Directory(scratch()), options)
+        Broker::start_at(Home::Directory(scratch()), options, &[])
     }
 
     /// Starts on a file system of its own.
     pub fn start_on(disk: SmallDisk, options: &[&str]) -> Broker {
-        Broker::start_at(Home::Disk(disk), options)
+        Broker::start_at(Home::Disk(disk), options, &[])
     }
 
-    fn start_at(home: Home, options: &[&str]) -> Broker {
+    /// Starts, now and after each end, with further variables in its environment.
+    pub fn start_in(options: &[&str], environment: &[(&str, &Path)]) -> Broker {
+        Broker::start_at(Home::Directory(scratch()), options, environment)
+    }
+
+    fn start_at(home: Home, options: &[&str], environment: &[(&str, &Path)]) -> Broker {
         let options = options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
+        let variable = |(name, value): &(&str, &Path)| ((*name).to_owned(), value.to_path_buf());
+        let environment = environment.iter().map(variable).collect::<Vec<_>>();
         let heard = Arc::new(Heard::default());
-        let launched = launch(home.program(), &home.data_dir().0, ANY_PORT, &options, &heard);
+        let launched = launch(home.program(&[]), &home.data_dir().0, ANY_PORT, (&options, &environment), &heard);
         let (process, address, ready_after) =
             launched.unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
-        Broker { process, address, ready_after, options, heard, home }
+        Broker { process, address, ready_after, options, environment, under: Under::new(), heard, home }
+    }
+
+    /// From the next start on it is run by this program; by none if there is nothing.
+    pub fn set_under(&mut self, under: Under) {
+        self.under = under;
     }
 
     /// Whether it is semel that runs here, and not Apache Kafka in its place, which promises less and logs otherwise.
@@ -147,9 +176,9 @@ impl Broker {
     pub fn try_restart(&mut self) -> Result<(), Refused> {
         assert!(self.process.wait(Duration::ZERO).is_some(), "restart of a broker that still runs");
         let listen = self.address.to_string();
-        let (program, (data_dir, _)) = (self.home.program(), self.home.data_dir());
+        let (program, (data_dir, _)) = (self.home.program(&self.under), self.home.data_dir());
         let (process, address, ready_after) =
-            launch(program, &data_dir, &listen, &self.options, &self.heard)?;
+            launch(program, &data_dir, &listen, (&self.options, &self.environment), &self.heard)?;
         assert_eq!(address, self.address, "a restart keeps the port");
         (self.process, self.ready_after) = (process, ready_after);
         Ok(())
@@ -157,7 +186,8 @@ impl Broker {
 
     /// Tries to start one that is expected to refuse.
     pub fn try_start(data_dir: &Path, listen: &str) -> Result<(), Refused> {
-        launch(Command::new(binary()), data_dir, listen, &[], &Arc::new(Heard::default())).map(|_| ())
+        let heard = Arc::new(Heard::default());
+        launch(under(&[], binary()), data_dir, listen, (&[], &Environment::new()), &heard).map(|_| ())
     }
 
     /// Waits until it has ended by itself.
@@ -198,7 +228,7 @@ fn launch(
     mut command: Command,
     data_dir: &Path,
     listen: &str,
-    options: &[String],
+    (options, environment): (&[String], &Environment),
     heard: &Arc<Heard>,
 ) -> Result<Launched, Refused> {
     command.arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", listen]).args(options);
@@ -209,6 +239,7 @@ fn launch(
     {
         command.env_remove(name);
     }
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let started = Instant::now();
     let mut process = Process::spawn("the broker", command, heard);
     let mut said = String::new();

@@ -10,7 +10,8 @@
  *
  * RULE is OPERATION:PART:NTH:COUNT:ERROR, for example sync:/log/:3:1:EIO. Of the operations (write, grow, sync, create,
  * rename, remove) on paths that have PART in them, the NTH (from 1) and the COUNT - 1 that follow (0: all of them) fail with
- * ERROR and do nothing.
+ * ERROR and do nothing. Instead of an error it can be KILL or KILLED: the program is killed (SIGKILL) before the call has done
+ * anything, or when it has done all it does and the program has not heard of that.
  *
  * A recording is a sequence of records, all numbers little-endian: kind (4 bytes), lengths of path, second path and data (4
  * each), begin, end, file, position, length (8 each), then path, second path, data. Begin and end are positions on one
@@ -46,6 +47,8 @@
 
 enum kind { OPENED = 1, MADE_DIR, WRITTEN, GROWN, CUT, SYNCED, SYNC_FAILED, RENAMED, REMOVED, SYNCED_ALL };
 enum { CREATED = 1, EMPTIED = 2, DURABLE = 4 };
+/* In the place of an error. */
+enum { KILL = 100000, KILLED };
 
 /* The calls that are looked at. */
 static const int CALLS[] = {
@@ -336,19 +339,24 @@ static void enter(struct task *task) {
     look(task);
     if (task->kind) task->begin = ++clock_now;
     if (task->kind && (task->kind != OPENED || inside_root(task->path))) task->error = error_for(task);
-    if (task->error) {
-        fprintf(stderr, "record: %s of %s fails: %s\n", operation(task), task->path, strerror(task->error));
-        struct user_regs_struct regs = task->regs;
-        regs.orig_rax = (unsigned long long)-1;
-        ptrace(PTRACE_SETREGS, task->id, 0, &regs);
-    }
+    if (!task->error) return;
+    int killed = task->error == KILL ? 1 : task->error == KILLED ? 2 : 0;
+    const char *what = killed == 1 ? "it is killed" : killed ? "it is killed afterwards" : strerror(task->error);
+    fprintf(stderr, "record: %s of %s fails: %s\n", operation(task), task->path, what);
+    if (killed == 2) return;
+    struct user_regs_struct regs = task->regs;
+    regs.orig_rax = (unsigned long long)-1;
+    ptrace(PTRACE_SETREGS, task->id, 0, &regs);
+    if (killed) kill(program, SIGKILL);
 }
 
 static void leave(struct task *task) {
     struct user_regs_struct regs;
     task->inside = 0;
     if (ptrace(PTRACE_GETREGS, task->id, 0, &regs)) return;
-    if (task->error) {
+    if (task->error == KILLED) {
+        kill(program, SIGKILL);
+    } else if (task->error) {
         regs.rax = (unsigned long long)-(long)task->error;
         ptrace(PTRACE_SETREGS, task->id, 0, &regs);
     }
@@ -397,7 +405,8 @@ static void become(char **command) {
 }
 
 static void add_rule(const char *text) {
-    static const struct { const char *name; int error; } ERRORS[] = {{"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}};
+    static const struct { const char *name; int error; } ERRORS[] = {{"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT},
+                                                               {"KILL", KILL}, {"KILLED", KILLED}};
     char error[16];
     if (rules_count == COUNT(rules)) give_up("too many rules");
     struct rule *rule = &rules[rules_count++];
