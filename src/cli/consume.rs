@@ -1,13 +1,15 @@
-//! `semel consume`.
+//! `semel consume`, without a group; `consume_group.rs` has the rest.
 
 use super::CliError;
 use super::connect::ConnectArgs;
+use super::consume_group::{self, CommitChoice};
+use super::group::group_id;
 use super::output::safe_text;
 use super::topic::topic_name;
 use crate::client::{
     Admin, Client, ClientError, ConsumedRecord, Consumer, ConsumerConfig, Isolation, Start, TopicPartition,
 };
-use crate::types::{Offset, PartitionIndex, Timestamp, TopicName};
+use crate::types::{GroupId, Offset, PartitionIndex, Timestamp, TopicName};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
@@ -17,26 +19,39 @@ use std::io::{self, IsTerminal, Write};
 
 /// `semel consume`.
 #[derive(Debug, Args)]
-#[command(after_help = "Reads up to the end as it was at the start, unless --follow is given.")]
+#[command(after_help = AFTER_HELP)]
 pub struct ConsumeArgs {
-    /// The topic
-    #[arg(value_parser = topic_name)]
-    topic: TopicName,
-    /// Where to start: earliest, latest, an offset, or a time such as 2026-05-01T12:00:00Z
+    /// The topic; with --group there may be several
+    #[arg(value_parser = topic_name, required_unless_present = "pattern")]
+    pub(super) topic: Vec<TopicName>,
+    /// Read as a member of this group: what others of it read is not read here, and what was committed is not read again
+    #[arg(long, short = 'g', value_parser = group_id)]
+    pub(super) group: Option<GroupId>,
+    /// With --group: also all topics whose whole names match this regular expression
+    #[arg(long, value_name = "REGEX", requires = "group")]
+    pub(super) pattern: Option<String>,
+    /// With --group: what is committed
+    #[arg(long, value_enum, default_value = "printed", requires = "group")]
+    pub(super) commit: CommitChoice,
+    /// With --group: a name that the member keeps when it is started again, so that its partitions stay with it
+    #[arg(long, value_name = "NAME", requires = "group")]
+    pub(super) instance: Option<String>,
+    /// Where to start: earliest, latest, an offset, or a time such as 2026-05-01T12:00:00Z; with --group, where it has committed
+    /// nothing
     #[arg(long, short = 'f', default_value = "earliest", value_parser = start)]
-    from: Start,
+    pub(super) from: Start,
     /// Only this partition; may be repeated [default: all]
-    #[arg(long, short = 'p', value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, short = 'p', value_parser = clap::value_parser!(i32).range(0..), conflicts_with = "group")]
     partition: Vec<i32>,
     /// Which records: only those of committed transactions and of none, or all
     #[arg(long, value_enum, default_value = "read-committed")]
-    isolation: IsolationChoice,
+    pub(super) isolation: IsolationChoice,
     /// Go on when the end is reached
     #[arg(long, short = 'F')]
-    follow: bool,
+    pub(super) follow: bool,
     /// Stop after so many records
     #[arg(long, short = 'n', value_name = "RECORDS")]
-    count: Option<u64>,
+    pub(super) count: Option<u64>,
     /// How to write records [default: pretty on a terminal, plain in a pipe]
     #[arg(long, short = 'o', value_enum)]
     output: Option<RecordFormat>,
@@ -44,8 +59,16 @@ pub struct ConsumeArgs {
     #[arg(long, short = 'K', value_name = "TEXT")]
     key_separator: Option<String>,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
 }
+
+const AFTER_HELP: &str = "\
+Reads up to the end as it was at the start (with --group: as it was when a partition was assigned), unless --follow is given.
+
+Examples:
+  semel consume payments --from 2026-05-01T00:00:00Z
+  semel consume payments refunds --group audit --follow
+  semel consume --pattern 'orders-.*' --group audit --output json";
 
 /// The isolation levels by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,14 +118,20 @@ fn start(text: &str) -> Result<Start, String> {
 
 pub(super) async fn run(arguments: ConsumeArgs) -> Result<(), CliError> {
     let client = arguments.connect.connect().await?;
-    let read = read(&client, &arguments).await;
+    let read = match (&arguments.group, arguments.topic.as_slice()) {
+        (Some(group), _) => consume_group::read(&client, &arguments, group).await,
+        (None, [topic]) => read(&client, &arguments, topic).await,
+        (None, _) => {
+            Err(CliError::usage("several topics are read by a group", "name one with --group, or one topic"))
+        }
+    };
     client.close().await;
     read
 }
 
-async fn read(client: &Client, arguments: &ConsumeArgs) -> Result<(), CliError> {
+async fn read(client: &Client, arguments: &ConsumeArgs, topic: &TopicName) -> Result<(), CliError> {
     let isolation = arguments.isolation.into();
-    let partitions = chosen_partitions(client, arguments).await?;
+    let partitions = chosen_partitions(client, arguments, topic).await?;
     let ends = if arguments.follow { None } else { Some(ends(client, &partitions, isolation).await?) };
     let starts = starts(client, &partitions, arguments.from, isolation).await?;
     let mut consumer = Consumer::new(client, ConsumerConfig { isolation, ..ConsumerConfig::default() });
@@ -129,15 +158,16 @@ async fn read(client: &Client, arguments: &ConsumeArgs) -> Result<(), CliError> 
 async fn chosen_partitions(
     client: &Client,
     arguments: &ConsumeArgs,
+    topic: &TopicName,
 ) -> Result<Vec<TopicPartition>, CliError> {
-    let metadata = client.metadata_of(std::slice::from_ref(&arguments.topic)).await?;
-    let all = metadata.partitions(&arguments.topic).unwrap_or_default();
+    let metadata = client.metadata_of(std::slice::from_ref(topic)).await?;
+    let all = metadata.partitions(topic).unwrap_or_default();
     if arguments.partition.is_empty() {
         return Ok(all);
     }
     let mut chosen = Vec::new();
     for index in &arguments.partition {
-        let partition = TopicPartition::new(arguments.topic.clone(), PartitionIndex(*index));
+        let partition = TopicPartition::new(topic.clone(), PartitionIndex(*index));
         if !all.contains(&partition) {
             return Err(ClientError::Unknown {
                 what: format!("partition {partition}: {} are there", all.len()),
@@ -149,43 +179,27 @@ async fn chosen_partitions(
     Ok(chosen)
 }
 
-type Offsets = BTreeMap<TopicPartition, Offset>;
-
-async fn find(
-    client: &Client,
-    partitions: &[TopicPartition],
-    start: Start,
-    isolation: Isolation,
-) -> Result<Vec<Result<Offset, ClientError>>, CliError> {
-    let asked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), start)).collect();
-    Ok(Admin::new(client).find_offsets(&asked, isolation).await?)
-}
+pub(super) type Offsets = BTreeMap<TopicPartition, Offset>;
 
 /// Where each partition ends now, for a reader of this isolation.
-async fn ends(
+pub(super) async fn ends(
     client: &Client,
     partitions: &[TopicPartition],
     isolation: Isolation,
 ) -> Result<Offsets, CliError> {
-    let found = find(client, partitions, Start::Latest, isolation).await?;
-    partitions.iter().cloned().zip(found).map(|(partition, end)| Ok((partition, end?))).collect()
+    starts(client, partitions, Start::Latest, isolation).await
 }
 
-/// Where to start in each partition. A time later than every record means the end.
+/// Where to start in each partition.
 async fn starts(
     client: &Client,
     partitions: &[TopicPartition],
     from: Start,
     isolation: Isolation,
 ) -> Result<Offsets, CliError> {
-    let latest = find(client, partitions, Start::Latest, isolation).await?;
-    let found = find(client, partitions, from, isolation).await?;
-    let both = partitions.iter().cloned().zip(found.into_iter().zip(latest));
-    both.map(|(partition, (found, latest))| match found {
-        Err(ClientError::Unknown { .. }) => Ok((partition, latest?)),
-        found => Ok((partition, found?)),
-    })
-    .collect()
+    let asked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), from)).collect();
+    let found = Admin::new(client).find_starts(&asked, isolation).await?;
+    partitions.iter().cloned().zip(found).map(|(partition, found)| Ok((partition, found?))).collect()
 }
 
 fn reached(consumer: &Consumer, ends: &Offsets) -> bool {
@@ -193,21 +207,21 @@ fn reached(consumer: &Consumer, ends: &Offsets) -> bool {
 }
 
 /// Writes records to standard output.
-struct Printer {
+pub(super) struct Printer {
     out: io::BufWriter<io::Stdout>,
     format: RecordFormat,
     key_separator: Option<String>,
 }
 
 impl Printer {
-    fn new(arguments: &ConsumeArgs) -> Printer {
+    pub(super) fn new(arguments: &ConsumeArgs) -> Printer {
         let usual = if io::stdout().is_terminal() { RecordFormat::Pretty } else { RecordFormat::Plain };
         let format = arguments.output.unwrap_or(usual);
         let out = io::BufWriter::new(io::stdout());
         Printer { out, format, key_separator: arguments.key_separator.clone() }
     }
 
-    fn print(&mut self, record: &ConsumedRecord) -> io::Result<()> {
+    pub(super) fn print(&mut self, record: &ConsumedRecord) -> io::Result<()> {
         match self.format {
             RecordFormat::Pretty => writeln!(self.out, "{}", pretty(record)),
             RecordFormat::Json => writeln!(self.out, "{}", json_of(record)),
@@ -222,7 +236,7 @@ impl Printer {
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }

@@ -11,6 +11,7 @@ mod broker;
 mod check;
 mod connect;
 mod consume;
+mod consume_group;
 mod group;
 mod group_offsets;
 mod log;
@@ -67,7 +68,7 @@ pub enum Command {
     Group(group::GroupCommand),
     /// Send lines from standard input as records
     Produce(produce::ProduceArgs),
-    /// Print the records of a topic
+    /// Print the records of a topic, or of several as a member of a group
     Consume(consume::ConsumeArgs),
     /// Have the broker take a backup, while it serves
     Backup(backup::BackupArgs),

@@ -13,6 +13,7 @@ use crate::wire::messages::{
 };
 use crate::wire::{ApiKey, ErrorCode};
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime};
 
 /// The first version of DeleteTopics that names topics in a list that also takes ids.
 const DELETE_BY_STATE: i16 = 6;
@@ -232,6 +233,15 @@ impl Admin {
         self.client.find_offsets(partitions, isolation).await
     }
 
+    /// The same, for who wants to read from there: a time after that of every record means the end.
+    pub async fn find_starts(
+        &self,
+        partitions: &[(TopicPartition, Start)],
+        isolation: Isolation,
+    ) -> Result<Vec<Result<Offset, ClientError>>, ClientError> {
+        self.client.find_starts(partitions, isolation).await
+    }
+
     /// Tries as long as the broker says that it is not the controller, or cannot be reached.
     pub(super) async fn at_controller<T, F>(
         &self,
@@ -290,6 +300,12 @@ fn describe_topic(topic: MetadataResponseTopic) -> Option<TopicDescription> {
     Some(TopicDescription { name, id: topic.topic_id, internal: topic.is_internal, partitions })
 }
 
+/// The time `age` before `now`, as records have it.
+fn time_before(now: SystemTime, age: Duration) -> i64 {
+    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.saturating_sub(age).as_millis()).unwrap_or(i64::MAX)
+}
+
 impl Client {
     /// See [`Admin::find_offsets`].
     pub(super) async fn find_offsets(
@@ -327,6 +343,28 @@ impl Client {
             .collect())
     }
 
+    /// See [`Admin::find_starts`].
+    pub(super) async fn find_starts(
+        &self,
+        partitions: &[(TopicPartition, Start)],
+        isolation: Isolation,
+    ) -> Result<Vec<Result<Offset, ClientError>>, ClientError> {
+        let found = self.find_offsets(partitions, isolation).await?;
+        let beyond = |start: Start, found: &Result<Offset, ClientError>| {
+            start.is_time() && matches!(found, Err(ClientError::Unknown { .. }))
+        };
+        let late = partitions.iter().zip(&found).filter(|((_, start), found)| beyond(*start, found));
+        let late: Vec<_> = late.map(|((partition, _), _)| (partition.clone(), Start::Latest)).collect();
+        if late.is_empty() {
+            return Ok(found);
+        }
+        let mut ends = self.find_offsets(&late, isolation).await?.into_iter();
+        let start_of = |((_, start), found): (&(TopicPartition, Start), Result<Offset, ClientError>)| {
+            if beyond(*start, &found) { ends.next().unwrap_or(found) } else { found }
+        };
+        Ok(partitions.iter().zip(found).map(start_of).collect())
+    }
+
     async fn find_offsets_once(
         &self,
         partitions: &[&(TopicPartition, Start)],
@@ -343,6 +381,7 @@ impl Client {
                 Start::Earliest => EARLIEST,
                 Start::Latest => LATEST,
                 Start::Time(time) => time.0,
+                Start::Ago(age) => time_before(SystemTime::now(), *age),
             };
             match self.leader(partition).await {
                 Ok(leader) => by_leader.entry(leader).or_default().push((partition, timestamp)),

@@ -1,6 +1,7 @@
 //! What can go wrong between a client and its brokers.
 
 use super::config::{Endpoint, InvalidEndpoint};
+use crate::types::GroupId;
 use crate::wire::primitives::{DecodeError, EncodeError};
 use crate::wire::{ApiKey, ErrorCode, VersionRange};
 use std::path::PathBuf;
@@ -111,6 +112,22 @@ pub enum ClientError {
         /// Topic or partition.
         what: String,
     },
+    /// Offsets of partitions that the group has given to others, or is about to: they are not committed.
+    #[error("{partitions}: the group {group} has given this to another member, or may have")]
+    NotOwned {
+        /// The group.
+        group: GroupId,
+        /// The partitions.
+        partitions: String,
+    },
+    /// A member is to read a partition, and nothing says from where.
+    #[error("the group {group} has committed nothing in {partition}, and no reset says where to begin")]
+    NothingCommitted {
+        /// The group.
+        group: GroupId,
+        /// The partition.
+        partition: String,
+    },
     /// The client, or the part of it that was needed, has been closed.
     #[error("{0} has been closed")]
     Closed(&'static str),
@@ -219,6 +236,12 @@ impl ClientError {
             }
             ClientError::Unknown { .. } => {
                 "create it with `semel topic create`, or list topics with `semel topic list`".to_owned()
+            }
+            ClientError::NotOwned { .. } => {
+                "go on: whoever has it now begins at what is committed".to_owned()
+            }
+            ClientError::NothingCommitted { .. } => {
+                "say where to begin: earliest or latest, or set it with `semel group reset`".to_owned()
             }
             ClientError::Closed(_) => "make a new one".to_owned(),
         }

@@ -8,7 +8,8 @@
 //! This room must never report as stored what it does not know to be stored, never send a record a second time under
 //! another sequence number while the first may have been stored, and never hold more than its named limits.
 //!
-//! Start with [`Client::connect`]; then [`Producer`], [`TransactionalProducer`], [`Consumer`] or [`Admin`].
+//! Start with [`Client::connect`]; then [`Producer`], [`TransactionalProducer`], [`Consumer`] (alone, or a member of a group:
+//! [`Consumer::subscribe`]), [`ProcessingSession`] (from topics to topics, exactly once) or [`Admin`].
 
 mod admin;
 mod admin_backup;
@@ -28,6 +29,7 @@ mod offsets;
 mod outcomes;
 mod page;
 mod partitioner;
+mod processing;
 pub mod producer;
 mod transaction;
 mod transaction_admin;
@@ -48,7 +50,10 @@ pub use backoff::{Backoff, BackoffLimits};
 pub use cluster::Client;
 pub use config::{ClientConfig, Endpoint, InvalidEndpoint, Scheme, TlsFiles};
 pub use connection::Connection;
-pub use consumer::{ConsumedRecord, Consumer, ConsumerConfig, Isolation, Start};
+pub use consumer::{
+    Commit, ConsumedRecord, Consumer, ConsumerConfig, GroupConfig, GroupConsumer, GroupEvent, Isolation,
+    Rebalance, Start, Subscription,
+};
 pub use error::ClientError;
 pub use lane::{Lane, Purpose};
 pub use metadata::{Metadata, TopicPartition};
@@ -56,6 +61,11 @@ pub use offsets::{CommittedOffset, GroupMember, OffsetQuery, OffsetToCommit};
 pub use outcomes::{OutcomeQuery, Outcomes, Standing, TransactionOutcome};
 pub use page::{Page, page};
 pub use partitioner::{Partitioner, murmur2};
+pub use processing::{
+    ProcessingConfig, ProcessingError, ProcessingSession, QUARANTINE_ATTEMPTS_HEADER,
+    QUARANTINE_GROUP_HEADER, QUARANTINE_OFFSET_HEADER, QUARANTINE_PARTITION_HEADER, QUARANTINE_REASON_HEADER,
+    QUARANTINE_TOPIC_HEADER,
+};
 pub use producer::{
     AcceptedKey, Delivered, Delivery, IDEMPOTENCY_KEY_HEADER, ProduceError, Producer, ProducerConfig,
     ProducerRecord,

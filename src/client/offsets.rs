@@ -148,16 +148,37 @@ impl Client {
         partitions: &[TopicPartition],
         query: OffsetQuery,
     ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError> {
+        self.fetch_offsets(group, partitions, query, all_told).await
+    }
+
+    /// The same, each with its own reason why it is not known.
+    pub(super) async fn committed_offsets_each(
+        &self,
+        group: &GroupId,
+        partitions: &[TopicPartition],
+        query: OffsetQuery,
+    ) -> Result<EachOffset, ClientError> {
+        self.fetch_offsets(group, partitions, query, Ok).await
+    }
+
+    async fn fetch_offsets<T>(
+        &self,
+        group: &GroupId,
+        partitions: &[TopicPartition],
+        query: OffsetQuery,
+        judge: impl Fn(EachOffset) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
         let names = names_of(partitions);
         let metadata = &self.metadata_of(&names).await?;
-        let (names, coordinated) = (&names, &Coordinated::Group(group.clone()));
+        let (names, judge, coordinated) = (&names, &judge, &Coordinated::Group(group.clone()));
         let timeout = self.config().request_timeout;
         self.at_coordinator(coordinated, "reading committed offsets", |connection| async move {
             let wanted = up_to(if all_have_ids(names, metadata) { i16::MAX } else { OFFSET_FETCH_BY_NAME });
             let version = connection.versions().highest(crate::wire::ApiKey::OffsetFetch, wanted)?;
             let request = fetch_request(group, Some(partitions), query, version, metadata);
             let exactly = VersionRange { min: version, max: version };
-            read_offsets(connection.call_version(&request, exactly, timeout).await?, group, metadata)
+            let answer = connection.call_version(&request, exactly, timeout).await?;
+            judge(read_offsets(answer, group, metadata)?)
         })
         .await
     }
@@ -176,7 +197,8 @@ impl Client {
             let version = connection.versions().highest(crate::wire::ApiKey::OffsetFetch, wanted)?;
             let request = fetch_request(group, None, query, version, metadata);
             let exactly = VersionRange { min: version, max: version };
-            read_offsets(connection.call_version(&request, exactly, timeout).await?, group, metadata)
+            let answer = connection.call_version(&request, exactly, timeout).await?;
+            all_told(read_offsets(answer, group, metadata)?)
         })
         .await
     }
@@ -191,8 +213,14 @@ fn all_have_ids(names: &[TopicName], metadata: &Metadata) -> bool {
 }
 
 fn first_refusal(mut codes: impl Iterator<Item = ErrorCode>, group: &GroupId) -> Result<(), ClientError> {
-    let refused = codes.find(|code| !code.is_none());
-    refused.map_or(Ok(()), |code| Err(ClientError::broker(format!("offsets of group {group:?}"), code, None)))
+    match codes.find(|code| !code.is_none()) {
+        None => Ok(()),
+        // It was there when its id was asked for: it has been deleted since, and asking again does not bring it back.
+        Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) => {
+            Err(ClientError::Unknown { what: format!("topic or partition of an offset of group {group:?}") })
+        }
+        Some(code) => Err(ClientError::broker(format!("offsets of group {group:?}"), code, None)),
+    }
 }
 
 fn commit_request(
@@ -303,6 +331,17 @@ fn fetch_request(
     OffsetFetchRequest { groups: vec![asked], require_stable, ..OffsetFetchRequest::default() }
 }
 
+/// What a group has committed in each partition, or why that is not known.
+pub(super) type EachOffset = BTreeMap<TopicPartition, Result<Option<CommittedOffset>, ClientError>>;
+
+/// The offsets, if none of them is unknown.
+fn all_told(each: EachOffset) -> Result<Offsets, ClientError> {
+    let told = each.into_iter().filter_map(|(partition, offset)| {
+        offset.transpose().map(|offset| offset.map(|offset| (partition, offset)))
+    });
+    told.collect()
+}
+
 /// One partition of an answer, whatever its version: topic, index, offset, metadata, error.
 type FetchedOffset = (Option<TopicName>, i32, i64, Option<String>, ErrorCode);
 
@@ -310,7 +349,7 @@ fn read_offsets(
     answer: OffsetFetchResponse,
     group: &GroupId,
     metadata: &Metadata,
-) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError> {
+) -> Result<EachOffset, ClientError> {
     let refused = |code| ClientError::broker(format!("offsets of group {group:?}"), code, None);
     answer.error_code.ok().map_err(refused)?;
     let mut found: Vec<FetchedOffset> = Vec::new();
@@ -344,12 +383,10 @@ fn read_offsets(
             }));
         }
     }
-    let mut offsets = BTreeMap::new();
-    for (topic, index, offset, metadata, code) in found {
-        code.ok().map_err(refused)?;
-        let Some(topic) = topic.filter(|_| offset >= 0) else { continue };
+    let told = found.into_iter().filter_map(|(topic, index, offset, metadata, code)| {
         let committed = OffsetToCommit { next: Offset(offset), metadata: metadata.unwrap_or_default() };
-        offsets.insert(TopicPartition::new(topic, PartitionIndex(index)), committed);
-    }
-    Ok(offsets)
+        let offset = code.ok().map(|()| Some(committed).filter(|_| offset >= 0)).map_err(refused);
+        Some((TopicPartition::new(topic?, PartitionIndex(index)), offset))
+    });
+    Ok(told.collect())
 }

@@ -242,3 +242,45 @@ fn many_groups_are_measured_and_leave_nothing_behind() {
         }
     }
 }
+
+#[test]
+fn records_are_consumed_as_a_member_of_a_group() {
+    if !Broker::runs_semel() {
+        return;
+    }
+    let broker = Broker::start();
+    let semel = Semel::of(&broker);
+    semel.done(&["topic", "create", "a", "--partitions", "2"], "");
+    semel.done(&["topic", "create", "b"], "");
+    semel.done(&["produce", "a"], "1\n2\n3\n");
+    semel.done(&["produce", "b"], "4\n");
+    let audit = ["--group", "audit"];
+    let consume = |words: &[&str]| {
+        let mut values = semel.done(&[&["consume"], words, &audit].concat(), "");
+        values.sort();
+        values
+    };
+    assert_eq!(consume(&["a"]), ["1", "2", "3"]);
+    assert_eq!(consume(&["a"]), [""; 0], "what was printed is committed");
+    assert_eq!(consume(&["a", "b"]), ["4"]);
+    semel.done(&["produce", "b"], "5\n6\n");
+    let words = ["consume", "--pattern", "[ab]", "--output", "json", "--commit", "never", "--count", "1"];
+    let told = objects(&semel.done(&[&words[..], &audit].concat(), ""));
+    assert_eq!((&told[0]["topic"], &told[0]["value"], told.len()), (&json!("b"), &json!("5"), 1));
+    assert_eq!(consume(&["b", "--count", "1"]), ["5"], "nothing was committed");
+    assert_eq!(consume(&["b", "--commit", "interval", "--instance", "me"]), ["6"]);
+    assert_eq!(consume(&["b", "--instance", "me"]), [""; 0], "it comes back to its partition");
+    let described = objects(&semel.done(&["group", "describe", "audit"], "")).remove(0);
+    let of_b = described["partitions"].as_array().unwrap().iter().find(|one| one["topic"] == "b").unwrap();
+    assert_eq!((&of_b["committed_offset"], &of_b["lag"]), (&json!(3), &json!(0)));
+
+    let usage = |words: &[&str], expected: &str| {
+        let told = semel.run(&[&["consume"], words].concat(), "");
+        assert_eq!(told.status.code(), Some(2), "{words:?}: {}", told.errors);
+        assert!(told.errors.contains(expected), "{words:?}: {}", told.errors);
+    };
+    usage(&["a", "b"], "--group");
+    usage(&["--pattern", "a.*"], "--group");
+    usage(&["a", "--group", "audit", "--partition", "0"], "cannot be used with");
+    refused(&semel, &["consume", "--group", "audit", "--pattern", "(a"], "INVALID_REGULAR_EXPRESSION");
+}

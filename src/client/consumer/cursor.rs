@@ -75,16 +75,18 @@ enum Position {
     Wanted(Start),
     /// The next offset to fetch.
     At(Offset),
-    /// Reported as failed; nothing is fetched until a seek.
-    Failed,
+    /// Stopped, or reported as failed: nothing is fetched until a seek.
+    Stopped,
 }
 
 #[derive(Debug)]
 struct Assigned {
     position: Position,
-    /// Raised by every seek: what was fetched before it is not meant any more.
+    /// A new one after every seek: what was fetched before it is not meant any more.
     generation: u64,
     bytes_max: i32,
+    /// Where readers of this isolation came to an end when it was last fetched.
+    end: Option<Offset>,
 }
 
 /// See the module.
@@ -95,6 +97,9 @@ pub struct Cursor {
     /// What an offset out of range means.
     reset: Option<Start>,
     assigned: BTreeMap<TopicPartition, Assigned>,
+    /// Not to be fetched until they are to be read again.
+    withheld: BTreeSet<TopicPartition>,
+    generations: u64,
     fetching: BTreeSet<NodeId>,
     paused: BTreeMap<NodeId, Instant>,
     stale: BTreeSet<TopicName>,
@@ -112,6 +117,8 @@ impl Cursor {
             isolation,
             reset,
             assigned: BTreeMap::new(),
+            withheld: BTreeSet::new(),
+            generations: 0,
             fetching: BTreeSet::new(),
             paused: BTreeMap::new(),
             stale: BTreeSet::new(),
@@ -126,9 +133,44 @@ impl Cursor {
             Start::Offset(offset) => Position::At(offset),
             other => Position::Wanted(other),
         };
-        let generation = self.assigned.get(&partition).map_or(0, |assigned| assigned.generation + 1);
-        let bytes_max = self.limits.partition_bytes;
-        self.assigned.insert(partition, Assigned { position, generation, bytes_max });
+        self.generations += 1;
+        let (generation, bytes_max) = (self.generations, self.limits.partition_bytes);
+        let end = self.assigned.get(&partition).and_then(|assigned| assigned.end);
+        self.assigned.insert(partition, Assigned { position, generation, bytes_max, end });
+    }
+
+    /// Reads nothing more of `partition` until a seek. What was fetched of it is not returned.
+    pub fn stop(&mut self, partition: &TopicPartition) {
+        self.generations += 1;
+        if let Some(assigned) = self.assigned.get_mut(partition) {
+            (assigned.position, assigned.generation) = (Position::Stopped, self.generations);
+        }
+    }
+
+    /// Forgets `partition`.
+    pub fn remove(&mut self, partition: &TopicPartition) {
+        self.assigned.remove(partition);
+        self.withheld.remove(partition);
+    }
+
+    /// Fetches nothing of `partition` until [`Cursor::resume`]. What was fetched is not returned, so it takes no room from the
+    /// others: reading goes on at `from`, if that is known, or where it would have begun.
+    pub fn pause(&mut self, partition: &TopicPartition, from: Option<Offset>) {
+        self.withheld.insert(partition.clone());
+        if let Some(from) = from.filter(|_| self.assigned.contains_key(partition)) {
+            self.seek(partition.clone(), Start::Offset(from));
+        }
+    }
+
+    /// Goes on reading `partition`.
+    pub fn resume(&mut self, partition: &TopicPartition) {
+        self.withheld.remove(partition);
+    }
+
+    /// Where readers came to an end when the partition was last fetched.
+    #[must_use]
+    pub fn end(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.assigned.get(partition)?.end
     }
 
     /// The partitions whose first offset must be looked up.
@@ -153,7 +195,7 @@ impl Cursor {
     /// A partition cannot be read on; it stays so until a seek.
     pub fn give_up(&mut self, partition: &TopicPartition) {
         if let Some(assigned) = self.assigned.get_mut(partition) {
-            assigned.position = Position::Failed;
+            assigned.position = Position::Stopped;
         }
     }
 
@@ -170,6 +212,9 @@ impl Cursor {
         let mut plan: Option<FetchPlan> = None;
         for (partition, assigned) in &self.assigned {
             let Position::At(offset) = assigned.position else { continue };
+            if self.withheld.contains(partition) {
+                continue;
+            }
             let Some(node) = leader_of(partition) else {
                 self.stale.insert(partition.topic.clone());
                 continue;
@@ -202,7 +247,10 @@ impl Cursor {
             let current = self.assigned.get(&partition).map(|assigned| assigned.generation);
             let Some(asked) = asked.filter(|part| Some(part.generation) == current) else { continue };
             match answer.error_code {
-                ErrorCode::None => fetched.extend(self.take(asked, answer)),
+                ErrorCode::None => {
+                    self.note_end(asked, &answer);
+                    fetched.extend(self.take(asked, answer));
+                }
                 ErrorCode::OffsetOutOfRange => fetched.extend(self.out_of_range(asked)),
                 code if code.retriable() => {
                     trouble = true;
@@ -216,7 +264,7 @@ impl Cursor {
             }
         }
         if trouble {
-            self.pause(now, plan.node);
+            self.back_off(now, plan.node);
         } else {
             self.backoff.succeeded();
         }
@@ -227,12 +275,20 @@ impl Cursor {
     pub fn failed(&mut self, now: Instant, plan: &FetchPlan) {
         self.fetching.remove(&plan.node);
         self.stale.extend(plan.parts.iter().map(|part| part.partition.topic.clone()));
-        self.pause(now, plan.node);
+        self.back_off(now, plan.node);
     }
 
-    fn pause(&mut self, now: Instant, node: NodeId) {
+    fn back_off(&mut self, now: Instant, node: NodeId) {
         let until = now + self.backoff.pause();
         self.paused.insert(node, until);
+    }
+
+    fn note_end(&mut self, asked: &FetchPart, answer: &FetchPartitionResponse) {
+        let stable = Some(answer.last_stable_offset).filter(|_| self.isolation == Isolation::ReadCommitted);
+        let end = stable.filter(|offset| *offset >= 0).unwrap_or(answer.high_watermark);
+        if let Some(assigned) = self.assigned.get_mut(&asked.partition) {
+            assigned.end = Some(Offset(end)).filter(|_| end >= 0);
+        }
     }
 
     fn take(&mut self, asked: &FetchPart, answer: FetchPartitionResponse) -> Option<Fetched> {

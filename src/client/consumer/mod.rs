@@ -1,9 +1,20 @@
-//! Reading assigned partitions. [`Cursor`] decides; [`Consumer`] is its shell.
+//! Reading partitions: those that one chooses, or those that a group's coordinator assigns. [`Cursor`] decides what to fetch
+//! and [`Consumer`] is its shell; [`Membership`] decides about the group and [`GroupConsumer`] is its shell.
 
+mod commits;
 mod cursor;
+mod group;
+mod heart;
+mod locate;
+mod membership;
+#[cfg(test)]
+mod tests;
 mod visible;
 
+pub use commits::Commit;
 pub use cursor::{Cursor, CursorLimits, FetchPart, FetchPlan};
+pub use group::{GroupConfig, GroupConsumer, GroupEvent, Rebalance};
+pub use membership::{Beat, BeatAnswer, Handover, Membership, MembershipConfig, Next, Subscription};
 
 use super::cluster::Client;
 use super::error::ClientError;
@@ -52,10 +63,19 @@ pub enum Start {
     Earliest,
     /// After the newest record that the isolation lets one see.
     Latest,
-    /// At the first record whose time is this or later.
+    /// At the first record whose time is this or later; at the end, if there is none.
     Time(Timestamp),
+    /// At the first record that is at most so old when it is looked for; at the end, if there is none.
+    Ago(Duration),
     /// At an offset.
     Offset(Offset),
+}
+
+impl Start {
+    /// Whether it may be beyond every record: then it means the end.
+    pub(super) fn is_time(self) -> bool {
+        matches!(self, Start::Time(_) | Start::Ago(_))
+    }
 }
 
 /// How a consumer reads.
@@ -193,6 +213,48 @@ impl Consumer {
         }
         self.shared.state().cursor.seek(partition, start);
         self.shared.wake.notify_one();
+    }
+
+    /// Returns nothing more of `partition` until a seek. Its position stays.
+    fn stop(&mut self, partition: &TopicPartition) {
+        self.shared.state().cursor.stop(partition);
+    }
+
+    /// Knows nothing of `partition` any more.
+    fn forget(&mut self, partition: &TopicPartition) {
+        self.shared.state().cursor.remove(partition);
+        self.positions.remove(partition);
+    }
+
+    /// Returns nothing more of `partition`, and fetches nothing more of it, until [`Consumer::resume`].
+    pub fn pause(&mut self, partition: &TopicPartition) {
+        let mut state = self.shared.state();
+        let reading = self.reading.as_ref().map(|reading| &reading.chunk);
+        let ready = state.ready.iter().filter_map(|fetched| match fetched {
+            Fetched::Chunk(chunk) => Some(chunk),
+            Fetched::Failed(_) => None,
+        });
+        // The first that was not returned, of what was fetched since the last seek.
+        let fetched = reading
+            .into_iter()
+            .chain(ready)
+            .find(|chunk| chunk.partition == *partition && state.cursor.is_current(chunk));
+        let from = self.positions.get(partition).copied().or(fetched.map(|chunk| chunk.from));
+        state.cursor.pause(partition, from);
+    }
+
+    /// Goes on with `partition` where it was when it was paused.
+    pub fn resume(&mut self, partition: &TopicPartition) {
+        self.shared.state().cursor.resume(partition);
+        self.shared.wake.notify_one();
+    }
+
+    /// How many offsets lie between the position and the end that readers of this isolation had when the partition was last
+    /// fetched; none if either is not known.
+    #[must_use]
+    pub fn lag(&self, partition: &TopicPartition) -> Option<i64> {
+        let (position, end) = (self.position(partition)?, self.shared.state().cursor.end(partition)?);
+        Some(end.0.saturating_sub(position.0).max(0))
     }
 
     /// The offset of the next record to be returned, where it is known: what to commit.
@@ -421,7 +483,7 @@ impl Shared {
         if wanted.is_empty() {
             return;
         }
-        match self.client.find_offsets(&wanted, self.config.isolation).await {
+        match self.client.find_starts(&wanted, self.config.isolation).await {
             Ok(found) => {
                 for ((partition, start), found) in wanted.iter().zip(found) {
                     match found {
