@@ -2,5 +2,5 @@
 (* A new holder that wants to keep what is prepared gets a new epoch, and the transaction is aborted as for any other (P10). *)
 EXTENDS MC
 
-AsForAnybody(c, tid, recoverable) == WithNewHolder(c, tid, recoverable)
+Never(row, m) == FALSE
 ====

@@ -2,5 +2,5 @@
 (* Whoever was a member may commit, with whichever epoch. *)
 EXTENDS MemberModel
 
-AnyEpoch(g, b) == TRUE
+AnyEpoch(g, commit) == TRUE
 ====
