@@ -76,14 +76,26 @@ fn every_action_of_the_rules_is_in_the_table() {
 fn properties_have_one_name_everywhere() {
     let rules = read(&root().join("spec/transactions.md"));
     let (_, properties) = rules.split_once("## 12. Properties").expect("a section on properties");
-    let defined = read(&root().join("tla/Properties.tla")) + &read(&root().join("tla/IdempotencyKeys.tla"));
+    let modules = ["Properties", "IdempotencyKeys", "Deadlines", "ConsumerGroup"];
+    let defined = modules.map(|module| read(&root().join(format!("tla/{module}.tla")))).concat();
     for name in quoted(properties).filter(|name| name.chars().all(char::is_alphanumeric)) {
         assert!(defines_operator(&defined, name), "tla/ does not define {name} among the properties");
+    }
+    let groups = read(&root().join("spec/groups.md"));
+    let (_, of_groups) = groups.split_once("## 17. Properties").expect("a section on properties");
+    for name in of_groups.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()) {
+        let is_property = name != "name";
+        assert!(
+            !is_property || defines_operator(&defined, name),
+            "tla/ConsumerGroup.tla does not define {name}"
+        );
     }
     for control in files(&root().join("tla/negative"), "expect") {
         let expected = read(&control);
         let property = expected.lines().find_map(|line| line.strip_prefix("violates ")).unwrap_or_default();
-        assert!(properties.contains(&format!("`{property}`")), "{}: {property:?}", control.display());
+        let named =
+            properties.contains(&format!("`{property}`")) || of_groups.contains(&format!("| {property} |"));
+        assert!(named, "{}: {property:?}", control.display());
     }
 }
 
@@ -92,7 +104,8 @@ fn every_situation_is_expected_in_some_model() {
     let expected = read(&root().join("tla/reach/expected.tsv"));
     let expected: BTreeSet<&str> =
         expected.lines().filter_map(|line| line.split_once('\t')).map(|line| line.1).collect();
-    for module in ["tla/reach/Reach.tla", "tla/mc/Idempotence.tla", "tla/mc/KeyModel.tla"] {
+    for module in ["reach/Reach", "mc/Idempotence", "mc/KeyModel", "mc/MemberModel", "mc/DeadlineModel"] {
+        let module = format!("tla/{module}.tla");
         let module = read(&root().join(module));
         let situations: Vec<&str> = module
             .lines()

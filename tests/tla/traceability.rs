@@ -89,7 +89,7 @@ fn properties() -> Vec<String> {
 }
 
 /// The modules that define properties.
-const DEFINITIONS: [&str; 2] = ["tla/Properties.tla", "tla/IdempotencyKeys.tla"];
+const DEFINITIONS: [&str; 3] = ["tla/Properties.tla", "tla/IdempotencyKeys.tla", "tla/Deadlines.tla"];
 
 /// The module that defines a property.
 fn definition(property: &str) -> &'static str {

@@ -13,5 +13,6 @@ OwnTid == [c \in Clients |-> IF c = c1 THEN t1 ELSE t2]
 
 AnyOrder == {"InitProducerId"}       \* everything else in any order, any number of times
 GroupOrdered == {"InitProducerId", "TxnOffsetCommit"}
+Keepers == {None, TRUE, FALSE}
 AllOrdered == {"InitProducerId", "AddPartitionsToTxn", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn"}
 =============================================================================

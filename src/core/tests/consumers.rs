@@ -376,15 +376,15 @@ impl Group {
             | Event::ConsumersLeft { epoch, .. } => *epoch,
             _ => self.epoch,
         };
-        self.findings.holds(epoch >= self.epoch, "EpochMonotone", "a group's epoch never goes back");
+        self.findings.holds(epoch >= self.epoch, "GroupEpochMonotone", "a group's epoch never goes back");
         self.epoch = epoch;
         match event {
             Event::ConsumerReconciled { member, held, .. } => {
                 let before = self.members.insert(member.clone(), held.epoch).unwrap_or_default();
                 let forward = held.epoch >= before || held.epoch == GroupEpoch::AWAY;
-                self.findings.holds(forward, "EpochMonotone", "a member's epoch never goes back");
+                self.findings.holds(forward, "GroupEpochMonotone", "a member's epoch never goes back");
                 let reached = held.epoch <= self.epoch;
-                self.findings.holds(reached, "EpochMonotone", "no member is ahead of its group");
+                self.findings.holds(reached, "GroupEpochMonotone", "no member is ahead of its group");
             }
             Event::ConsumersLeft { members, .. } => {
                 self.members.retain(|member, _| !members.contains(member));
@@ -409,7 +409,7 @@ impl Group {
         }
         let row = self.world.rows.get::<ConsumerGroupRow>(&group());
         let in_order = row.is_none_or(|row| row.target_epoch <= row.epoch && row.epoch >= self.epoch);
-        self.findings.holds(in_order, "EpochMonotone", "the target does not overtake the group");
+        self.findings.holds(in_order, "GroupEpochMonotone", "the target does not overtake the group");
     }
 
     /// Every client does what a client does, until all are members of one stable group.
