@@ -1,16 +1,16 @@
-//! What readers see: one immutable view of the rows, as of one durable block. It is a snapshot of fjall (rows as of
+//! What readers see: one immutable view of the rows, as of one durable block. It is a snapshot of the store (rows as of
 //! *applied*) under layers (the row changes of durable blocks that are not in the snapshot yet).
 
 use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
 use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
 use super::suspicion::Suspicion;
+use super::tables::{Entries, Snapshot, Space};
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::*;
 use crate::types::codec::Codec;
 use crate::types::*;
 use bytes::Bytes;
-use fjall::{Keyspace, Readable, Snapshot};
 use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -92,8 +92,6 @@ impl Layer {
 #[derive(Clone)]
 pub struct ReadView {
     snapshot: Snapshot,
-    rows: Keyspace,
-    index: Keyspace,
     suspicion: Suspicion,
     /// Oldest first.
     layers: Vec<Arc<Layer>>,
@@ -110,13 +108,8 @@ impl std::fmt::Debug for ReadView {
 }
 
 impl ReadView {
-    pub(super) fn new(
-        snapshot: Snapshot,
-        [rows, index]: [Keyspace; 2],
-        suspicion: Suspicion,
-        applied: BlockNumber,
-    ) -> ReadView {
-        ReadView { snapshot, rows, index, suspicion, layers: Vec::new(), durable: applied }
+    pub(super) fn new(snapshot: Snapshot, suspicion: Suspicion, applied: BlockNumber) -> ReadView {
+        ReadView { snapshot, suspicion, layers: Vec::new(), durable: applied }
     }
 
     /// The block up to which everything is in this view.
@@ -163,10 +156,10 @@ impl ReadView {
         self.layers.iter().map(|layer| layer.first).min()
     }
 
-    /// Which of fjall's states the snapshot is: of two, the newer has the higher age.
+    /// Which of the store's states the snapshot is: of two, the newer has the higher age.
     #[must_use]
     pub fn age(&self) -> u64 {
-        self.snapshot.seqno()
+        self.snapshot.age()
     }
 
     /// The same rows, with those up to `applied` taken from the snapshot of `base`; unless the snapshot is newer already:
@@ -182,10 +175,6 @@ impl ReadView {
         view
     }
 
-    fn keyspace(&self, key: &[u8]) -> &Keyspace {
-        if key.first() == Some(&kind::INDEX) { &self.index } else { &self.rows }
-    }
-
     pub(super) fn bytes(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         for layer in self.layers.iter().rev() {
             if let Some(change) = layer.rows.get(key) {
@@ -197,8 +186,7 @@ impl ReadView {
 
     /// What the snapshot has.
     fn stored(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let row = self.snapshot.get(self.keyspace(key), key).map_err(|error| self.suspicion.of(error))?;
-        Ok(row.map(|row| Bytes::copy_from_slice(&row)))
+        self.snapshot.get(space_of(key), key).map_err(|error| self.suspicion.of(error))
     }
 
     /// One row.
@@ -223,7 +211,7 @@ impl ReadView {
             layer.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).peekable()
         });
         let layers = layers.collect();
-        let stored: fjall::Iter = self.snapshot.range(self.keyspace(from), from..to);
+        let stored = self.snapshot.range(space_of(from), from, Bound::Excluded(to));
         Range { layers, stored, suspicion: &self.suspicion, next_stored: None, done: false }
     }
 
@@ -232,10 +220,8 @@ impl ReadView {
         &self,
         from: &[u8],
     ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), StoreError>> + '_ {
-        self.snapshot.range(&self.rows, from.to_vec()..).map(|guard| {
-            let (key, row) = guard.into_inner().map_err(|error| self.suspicion.of(error))?;
-            Ok((key.to_vec(), Bytes::copy_from_slice(&row)))
-        })
+        let rows = self.snapshot.range(Space::Rows, from, Bound::Unbounded);
+        rows.map(|entry| entry.map_err(|error| self.suspicion.of(error)))
     }
 
     /// All rows whose key begins with `prefix`.
@@ -469,6 +455,11 @@ impl ReadView {
     }
 }
 
+/// The keyspace that a key is in.
+pub(super) fn space_of(key: &[u8]) -> Space {
+    if key.first() == Some(&kind::INDEX) { Space::Index } else { Space::Rows }
+}
+
 fn topic_entry(entry: Result<(Vec<u8>, Bytes), StoreError>) -> Result<(TopicId, TopicRow), StoreError> {
     let (key, row) = entry?;
     let id = KeyReader::new(&key).and_then(|mut key| key.topic());
@@ -491,7 +482,7 @@ type LayerRange<'a> = Peekable<btree_map::Range<'a, Vec<u8>, Option<Bytes>>>;
 pub(super) struct Range<'a> {
     /// Newest first.
     layers: Vec<LayerRange<'a>>,
-    stored: fjall::Iter,
+    stored: Entries,
     suspicion: &'a Suspicion,
     next_stored: Option<(Vec<u8>, Bytes)>,
     done: bool,
@@ -501,9 +492,8 @@ impl Range<'_> {
     fn fill_stored(&mut self) -> Result<(), StoreError> {
         if self.next_stored.is_none() && !self.done {
             match self.stored.next() {
-                Some(guard) => {
-                    let (key, row) = guard.into_inner().map_err(|error| self.suspicion.of(error))?;
-                    self.next_stored = Some((key.to_vec(), Bytes::copy_from_slice(&row)));
+                Some(entry) => {
+                    self.next_stored = Some(entry.map_err(|error| self.suspicion.of(error))?);
                 }
                 None => self.done = true,
             }

@@ -26,7 +26,8 @@ use crate::wire::batch::{BatchError, Retained};
 use bytes::Bytes;
 use pass::{Judged, Made, Pass};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// See the module.
 pub(in crate::shard) struct Compact {
