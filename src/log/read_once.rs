@@ -125,14 +125,14 @@ mod tests {
         ) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("file");
-            let bytes: Vec<u8> = (0..length).map(|at| (at * 2_654_435_761 >> 7) as u8).collect();
+            let bytes: Vec<u8> = (0..length).map(|at| ((at * 2_654_435_761) >> 7).to_le_bytes()[0]).collect();
             std::fs::write(&path, &bytes).unwrap();
             let file = RealDisk.open_once(&path).unwrap();
             prop_assert_eq!(file.length().unwrap(), length as u64);
             for (position, wanted) in reads {
                 let mut found = b"before".to_vec();
                 let read = file.read_at(position, wanted, &mut found).unwrap();
-                let begin = bytes.len().min(position as usize);
+                let begin = bytes.len().min(usize::try_from(position).unwrap());
                 let there = &bytes[begin..bytes.len().min(begin + wanted)];
                 prop_assert_eq!(&found[..6], b"before");
                 prop_assert!(&found[6..] == there && read == there.len(), "{} bytes at {}", wanted, position);

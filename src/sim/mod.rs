@@ -18,5 +18,3 @@ mod recorder;
 mod shrink;
 mod tests;
 mod world;
-
-pub(crate) use tests::search_all;

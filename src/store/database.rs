@@ -1,16 +1,18 @@
 //! The row store, as semel uses it: two keyspaces, one writer (the applier), snapshots for readers, checkpoints now and then.
 
+use super::background;
 use super::compaction::CompactionRow;
 use super::index::IndexEntry;
 use super::keys::{KeyReader, encode_key, kind};
 use super::segments::{SegmentUse, SegmentUses};
 use super::stamps::{Stamps, numbers};
-use super::suspicion::Suspicion;
-use super::tables::{Batch, Space, Tables};
-use super::view::{Layer, ReadView, space_of};
+use super::suspicion::{Suspicion, said};
+use super::tables::{Batch, Flush, Space, Tables};
+use super::view::{Layer, ReadView, Reading, space_of};
 use crate::codec;
 use crate::core::{RowKey, RowValue};
 use crate::log::{At, Checkpoint, Place, SegmentNumber};
+use crate::metrics::Counter;
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{BlockNumber, PartitionId, ServedTime};
 use bytes::Bytes;
@@ -47,8 +49,14 @@ pub enum StoreError {
         /// What is there in place of one number.
         found: Stamps,
     },
+    /// A task that fjall does by itself has failed, and fjall takes nothing more.
+    #[error("the row store in {} takes nothing more: a task of its own has failed; the log says above with what", path.display())]
+    Refuses {
+        /// Where it lies.
+        path: PathBuf,
+    },
     /// The store has failed with a panic.
-    #[error("the row store in {} cannot be opened: {panic}", path.display())]
+    #[error("the row store in {} has failed with a panic: {panic}", path.display())]
     Panic {
         /// Where it lies.
         path: PathBuf,
@@ -82,13 +90,11 @@ impl StoreError {
         }
         match self {
             StoreError::Damaged { .. } | StoreError::Lost { .. } | StoreError::Panic { .. } => true,
-            StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => match source {
-                // Poisoned: something was refused before, and said what.
-                fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) | fjall::Error::Poisoned => {
-                    false
-                }
-                _ => true,
-            },
+            StoreError::Refuses { .. } => false,
+            StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => !matches!(
+                source,
+                fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) | fjall::Error::Poisoned
+            ),
         }
     }
 
@@ -178,6 +184,8 @@ pub struct Database {
     /// What the last batch has. Locked while a batch is made, so that what is written of it and what it says agree.
     written: Arc<Mutex<Written>>,
     suspicion: Suspicion,
+    /// Rows that were read.
+    reads: Arc<Counter>,
     /// How far the rows are known to be durable.
     persisted: Arc<Mutex<Applied>>,
     /// Whether memtables are being written out. fjall does that by itself: in a batch that makes one too large it is begun.
@@ -203,13 +211,10 @@ impl Database {
     /// Opens the store in `path`, or makes it. It is whole then, or there is an error that says what is wrong with it; a
     /// damaged part of a table may be found out later, when it is read.
     pub fn open(path: &Path, limits: StoreLimits) -> Result<Database, StoreError> {
+        background::listen();
         // fjall asserts what damage can break.
         let opened = catch_unwind(AssertUnwindSafe(|| Database::open_fjall(path, limits)));
-        opened.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-            Err(StoreError::Panic { path: path.to_owned(), panic: text.to_owned() })
-        })
+        opened.unwrap_or_else(|panic| Err(StoreError::Panic { path: path.to_owned(), panic: said(&*panic) }))
     }
 
     fn open_fjall(path: &Path, limits: StoreLimits) -> Result<Database, StoreError> {
@@ -235,6 +240,7 @@ impl Database {
             tables,
             written: Arc::new(Mutex::new(Written::default())),
             suspicion: Suspicion::about(path),
+            reads: Arc::default(),
             persisted: Arc::new(Mutex::new(Applied::NOTHING)),
             rewriting: Arc::default(),
         };
@@ -282,10 +288,10 @@ impl Database {
         layers: impl IntoIterator<Item = &'l Arc<Layer>>,
         applied: Applied,
     ) -> Result<(), StoreError> {
-        let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
-        for layer in layers {
-            for (key, row) in layer.changes() {
+        self.suspicion.watch(|| {
+            let mut batch = self.tables.batch();
+            for (key, row) in layers.into_iter().flat_map(|layer| layer.changes()) {
                 let space = space_of(key);
                 match row {
                     Some(row) => batch.insert(space, key, row),
@@ -295,9 +301,9 @@ impl Database {
                     written.uses.add(read_entry(key, row)?.place);
                 }
             }
-        }
-        batch.insert(Space::Rows, &[kind::APPLIED], &applied.to_bytes());
-        self.commit(batch, &mut written)
+            batch.insert(Space::Rows, &[kind::APPLIED], &applied.to_bytes());
+            self.commit(batch, &mut written)
+        })
     }
 
     /// Removes index entries, as they were found. Readers of older views still see them.
@@ -410,7 +416,7 @@ impl Database {
         for space in Space::ALL {
             Stamps::put(&mut batch, space, number);
         }
-        batch.commit().map_err(|error| self.suspicion.of(error))?;
+        self.suspicion.watch(|| batch.commit().map_err(|error| self.refused(error)))?;
         written.batch = number;
         self.note_rewriting(written);
         Ok(())
@@ -434,7 +440,8 @@ impl Database {
     }
 
     fn read(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.tables.get(space, key).map_err(|error| self.suspicion.of(error))
+        self.reads.one();
+        self.suspicion.watch(|| self.tables.get(space, key).map_err(|error| self.suspicion.of(error)))
     }
 
     /// Says how far the log is in rows that were made anew, and makes them durable.
@@ -457,7 +464,7 @@ impl Database {
     /// Makes everything applied so far durable: a checkpoint.
     pub fn persist(&self) -> Result<(), StoreError> {
         let applied = self.applied()?;
-        self.tables.persist().map_err(|error| self.suspicion.of(error))?;
+        self.flush(Flush::Durably)?;
         let mut persisted = lock(&self.persisted);
         if applied.checkpoint.block > persisted.checkpoint.block {
             *persisted = applied;
@@ -465,10 +472,41 @@ impl Database {
         Ok(())
     }
 
+    fn flush(&self, how: Flush) -> Result<(), StoreError> {
+        self.suspicion.watch(|| self.tables.flush(how).map_err(|error| self.refused(error)))
+    }
+
+    /// Looks whether the store still takes anything: after a task of its own has failed it does not, and nobody else would
+    /// notice before the next change. Cheap, and waits for no longer than a change of rows takes to be written.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.flush(Flush::Buffers)
+    }
+
+    /// Why a change was refused. Once a task of its own has failed, fjall does not say with what; if it was damage, it shows
+    /// when the tables are read as that task reads them, from end to end and past the cache.
+    fn refused(&self, error: fjall::Error) -> StoreError {
+        match self.suspicion.of(error) {
+            refuses @ StoreError::Refuses { .. } => {
+                let read = self.suspicion.watch(|| {
+                    let mut read = Space::ALL.into_iter().map(|space| self.tables.read_tables(space));
+                    read.try_for_each(|read| read.map_err(|error| self.suspicion.of(error)))
+                });
+                read.err().filter(StoreError::is_damage).unwrap_or(refuses)
+            }
+            error => error,
+        }
+    }
+
     /// How far the rows are known to be durable: the last completed checkpoint.
     #[must_use]
     pub fn persisted(&self) -> Applied {
         *lock(&self.persisted)
+    }
+
+    /// Counts the rows that are read from it, by whoever reads them, from its opening on.
+    #[must_use]
+    pub fn reads(&self) -> Arc<Counter> {
+        Arc::clone(&self.reads)
     }
 
     /// How large it is.
@@ -486,7 +524,8 @@ impl Database {
     /// The rows as they are, for readers. Call it where nothing is being applied, or use [`Database::view_now`].
     #[must_use]
     pub fn view(&self, applied: BlockNumber) -> ReadView {
-        ReadView::new(self.tables.snapshot(), self.suspicion.clone(), applied)
+        let reading = Reading { suspicion: self.suspicion.clone(), reads: Arc::clone(&self.reads) };
+        ReadView::new(self.tables.snapshot(), reading, applied)
     }
 
     /// One row, as of now.

@@ -19,6 +19,15 @@ pub(super) enum Space {
     Index,
 }
 
+/// How far batches are handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// To the system, which does not lose them when the process ends.
+    Buffers,
+    /// To the disk.
+    Durably,
+}
+
 impl Space {
     pub(super) const ALL: [Space; 2] = [Space::Rows, Space::Index];
 }
@@ -132,15 +141,36 @@ impl Tables {
         }
     }
 
-    /// Makes all batches so far durable.
-    pub(super) fn persist(&self) -> fjall::Result<()> {
+    /// Hands all batches so far on.
+    pub(super) fn flush(&self, how: Flush) -> fjall::Result<()> {
         match self {
-            Tables::Fjall(spaces) => spaces.fjall.persist(PersistMode::SyncAll),
+            Tables::Fjall(spaces) => spaces.fjall.persist(match how {
+                Flush::Durably => PersistMode::SyncAll,
+                Flush::Buffers => PersistMode::Buffer,
+            }),
             #[cfg(test)]
             Tables::Model(model) => {
-                model.persist();
+                if how == Flush::Durably {
+                    model.persist();
+                }
                 Ok(())
             }
+        }
+    }
+
+    /// Reads all tables from end to end and past the cache, as fjall's own tasks do.
+    pub(super) fn read_tables(&self, space: Space) -> fjall::Result<()> {
+        match self {
+            Tables::Fjall(spaces) => {
+                for table in spaces.space(space).tree.current_version().iter_tables() {
+                    for row in table.scan().map_err(fjall::Error::Storage)? {
+                        row.map_err(fjall::Error::Storage)?;
+                    }
+                }
+                Ok(())
+            }
+            #[cfg(test)]
+            Tables::Model(_) => Ok(()),
         }
     }
 
@@ -370,7 +400,7 @@ mod tests {
                     batch.commit().unwrap();
                     assert!(store.snapshot().age() > age);
                 }
-                Step::Persist => store.persist().unwrap(),
+                Step::Persist => store.flush(Flush::Durably).unwrap(),
                 Step::Snapshot => taken.push((store.snapshot(), rows.clone())),
                 Step::Reopen => {
                     taken.iter().for_each(|(snapshot, rows)| look(snapshot, rows));
@@ -414,7 +444,7 @@ mod tests {
                 }
                 batch.commit().unwrap();
                 if number + 1 == durable {
-                    tables.persist().unwrap();
+                    tables.flush(Flush::Durably).unwrap();
                 }
             }
             let durable = if durable <= batches { durable } else { 0 };

@@ -8,6 +8,7 @@ use super::suspicion::Suspicion;
 use super::tables::{Entries, Snapshot, Space};
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::*;
+use crate::metrics::Counter;
 use crate::types::codec::Codec;
 use crate::types::*;
 use bytes::Bytes;
@@ -92,10 +93,28 @@ impl Layer {
 #[derive(Clone)]
 pub struct ReadView {
     snapshot: Snapshot,
-    suspicion: Suspicion,
+    reading: Reading,
     /// Oldest first.
     layers: Vec<Arc<Layer>>,
     durable: BlockNumber,
+}
+
+/// Who reads takes note of errors, and counts.
+#[derive(Clone)]
+pub(super) struct Reading {
+    pub(super) suspicion: Suspicion,
+    pub(super) reads: Arc<Counter>,
+}
+
+impl Reading {
+    /// The next row that a snapshot has.
+    fn next(&self, rows: &mut Entries) -> Result<Option<(Vec<u8>, Bytes)>, StoreError> {
+        self.suspicion.watch(|| {
+            let Some(entry) = rows.next() else { return Ok(None) };
+            self.reads.one();
+            entry.map(Some).map_err(|error| self.suspicion.of(error))
+        })
+    }
 }
 
 impl std::fmt::Debug for ReadView {
@@ -108,8 +127,8 @@ impl std::fmt::Debug for ReadView {
 }
 
 impl ReadView {
-    pub(super) fn new(snapshot: Snapshot, suspicion: Suspicion, applied: BlockNumber) -> ReadView {
-        ReadView { snapshot, suspicion, layers: Vec::new(), durable: applied }
+    pub(super) fn new(snapshot: Snapshot, reading: Reading, applied: BlockNumber) -> ReadView {
+        ReadView { snapshot, reading, layers: Vec::new(), durable: applied }
     }
 
     /// The block up to which everything is in this view.
@@ -186,7 +205,9 @@ impl ReadView {
 
     /// What the snapshot has.
     fn stored(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.snapshot.get(space_of(key), key).map_err(|error| self.suspicion.of(error))
+        let suspicion = &self.reading.suspicion;
+        self.reading.reads.one();
+        suspicion.watch(|| self.snapshot.get(space_of(key), key).map_err(|error| suspicion.of(error)))
     }
 
     /// One row.
@@ -212,7 +233,7 @@ impl ReadView {
         });
         let layers = layers.collect();
         let stored = self.snapshot.range(space_of(from), from, Bound::Excluded(to));
-        Range { layers, stored, suspicion: &self.suspicion, next_stored: None, done: false }
+        Range { layers, stored, reading: &self.reading, next_stored: None, done: false }
     }
 
     /// The rows in the snapshot from a key on, without index and layers.
@@ -220,8 +241,8 @@ impl ReadView {
         &self,
         from: &[u8],
     ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), StoreError>> + '_ {
-        let rows = self.snapshot.range(Space::Rows, from, Bound::Unbounded);
-        rows.map(|entry| entry.map_err(|error| self.suspicion.of(error)))
+        let mut rows = self.snapshot.range(Space::Rows, from, Bound::Unbounded);
+        std::iter::from_fn(move || self.reading.next(&mut rows).transpose())
     }
 
     /// All rows whose key begins with `prefix`.
@@ -483,7 +504,7 @@ pub(super) struct Range<'a> {
     /// Newest first.
     layers: Vec<LayerRange<'a>>,
     stored: Entries,
-    suspicion: &'a Suspicion,
+    reading: &'a Reading,
     next_stored: Option<(Vec<u8>, Bytes)>,
     done: bool,
 }
@@ -491,12 +512,8 @@ pub(super) struct Range<'a> {
 impl Range<'_> {
     fn fill_stored(&mut self) -> Result<(), StoreError> {
         if self.next_stored.is_none() && !self.done {
-            match self.stored.next() {
-                Some(entry) => {
-                    self.next_stored = Some(entry.map_err(|error| self.suspicion.of(error))?);
-                }
-                None => self.done = true,
-            }
+            self.next_stored = self.reading.next(&mut self.stored)?;
+            self.done = self.next_stored.is_none();
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::disk::SmallDisk;
 use super::process::{Heard, Process, Said};
 use super::tools::{inner_cargo, lock, target_dir};
 
@@ -32,7 +33,30 @@ pub struct Broker {
     ready_after: Duration,
     options: Vec<String>,
     heard: Arc<Heard>,
-    home: TempDir,
+    home: Home,
+}
+
+/// Where the broker's files are.
+enum Home {
+    Directory(TempDir),
+    Disk(SmallDisk),
+}
+
+impl Home {
+    fn program(&self) -> Command {
+        match self {
+            Home::Directory(_) => Command::new(binary()),
+            Home::Disk(disk) => disk.enter(binary()),
+        }
+    }
+
+    /// The data directory, as the broker has it and as the test has it.
+    fn data_dir(&self) -> (PathBuf, PathBuf) {
+        match self {
+            Home::Directory(home) => (home.path().join("data"), home.path().join("data")),
+            Home::Disk(disk) => (disk.inside().join("data"), disk.outside().join("data")),
+        }
+    }
 }
 
 /// Why a broker did not get ready: how it ended and all it said.
@@ -56,11 +80,20 @@ impl Broker {
 
     /// Starts with further command-line options after `serve`'s own.
     pub fn start_with(options: &[&str]) -> Broker {
-        let home = scratch();
+        Broker::start_at(Home::Directory(scratch()), options)
+    }
+
+    /// Starts on a file system of its own.
+    pub fn start_on(disk: SmallDisk, options: &[&str]) -> Broker {
+        Broker::start_at(Home::Disk(disk), options)
+    }
+
+    fn start_at(home: Home, options: &[&str]) -> Broker {
         let options = options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
         let heard = Arc::new(Heard::default());
-        let (process, address, ready_after) = launch(&data_dir(home.path()), ANY_PORT, &options, &heard)
-            .unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
+        let launched = launch(home.program(), &home.data_dir().0, ANY_PORT, &options, &heard);
+        let (process, address, ready_after) =
+            launched.unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
         Broker { process, address, ready_after, options, heard, home }
     }
 
@@ -74,7 +107,15 @@ impl Broker {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        data_dir(self.home.path())
+        self.home.data_dir().1
+    }
+
+    /// The file system that it was started on.
+    pub fn disk(&self) -> &SmallDisk {
+        match &self.home {
+            Home::Disk(disk) => disk,
+            Home::Directory(_) => panic!("it has none of its own"),
+        }
     }
 
     pub fn tls(&self, file: &str) -> PathBuf {
@@ -106,7 +147,9 @@ impl Broker {
     pub fn try_restart(&mut self) -> Result<(), Refused> {
         assert!(self.process.wait(Duration::ZERO).is_some(), "restart of a broker that still runs");
         let listen = self.address.to_string();
-        let (process, address, ready_after) = launch(&self.data_dir(), &listen, &self.options, &self.heard)?;
+        let (program, (data_dir, _)) = (self.home.program(), self.home.data_dir());
+        let (process, address, ready_after) =
+            launch(program, &data_dir, &listen, &self.options, &self.heard)?;
         assert_eq!(address, self.address, "a restart keeps the port");
         (self.process, self.ready_after) = (process, ready_after);
         Ok(())
@@ -114,7 +157,13 @@ impl Broker {
 
     /// Tries to start one that is expected to refuse.
     pub fn try_start(data_dir: &Path, listen: &str) -> Result<(), Refused> {
-        launch(data_dir, listen, &[], &Arc::new(Heard::default())).map(|_| ())
+        launch(Command::new(binary()), data_dir, listen, &[], &Arc::new(Heard::default())).map(|_| ())
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        let status = self.process.wait(STOP_DEADLINE);
+        status.unwrap_or_else(|| panic!("it has not ended\n{}", self.process.report()))
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -143,19 +192,15 @@ fn scratch() -> TempDir {
     tempfile::Builder::new().prefix("semel-test-").tempdir().unwrap()
 }
 
-fn data_dir(home: &Path) -> PathBuf {
-    home.join("data")
-}
-
 type Launched = (Process, SocketAddr, Duration);
 
 fn launch(
+    mut command: Command,
     data_dir: &Path,
     listen: &str,
     options: &[String],
     heard: &Arc<Heard>,
 ) -> Result<Launched, Refused> {
-    let mut command = Command::new(binary());
     command.arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", listen]).args(options);
     // A stray `semel.toml` or SEMEL_* setting of the machine must not decide a test.
     command.current_dir(env::temp_dir());
