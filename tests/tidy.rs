@@ -19,6 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("history", &[]),
     ("broker", &["types", "wire", "core", "store", "log", "shard", "net", "metrics"]),
     ("console", &["types", "core", "store", "shard", "net", "broker", "metrics"]),
+    ("fuzz", &[]),
+    ("sim", &["types", "wire", "history", "log", "store", "shard", "net", "broker", "fuzz"]),
     ("serve", &["types", "log", "shard", "net", "broker", "console"]),
     ("client", &["types", "wire"]),
     ("cli", &["types", "client", "serve", "wire", "core", "log", "shard", "history"]),

@@ -8,12 +8,11 @@ use super::session::Context;
 use super::{errors, topic_config};
 use crate::core::{Command, NewTopic, TopicConfig};
 use crate::shard::Answer;
-use crate::types::{TopicId, TopicName};
+use crate::types::{TopicId, TopicName, outside};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
 use std::collections::HashSet;
 use std::future::Future;
-use uuid::Uuid;
 
 /// Why one topic of a request is refused before the shard is asked.
 pub(super) struct Refused {
@@ -121,7 +120,7 @@ pub(super) fn automatic(name: TopicName, partitions: u32) -> NewTopic {
 }
 
 fn fresh_topic_id() -> TopicId {
-    TopicId(Uuid::new_v4())
+    TopicId(outside::uuid())
 }
 
 fn partitions_of(topic: &CreatableTopic, default: u32) -> Result<u32, Refused> {

@@ -148,9 +148,12 @@ impl<P: Ports> Engine<P> {
         self.open.is_none() && self.applied == self.decided && !self.waiting.has_ready()
     }
 
-    /// When the next timer is due.
+    /// When the next timer is due. None while a block is open that is older: it gets no more than was due at its time, and
+    /// when it is being written the timer comes next.
     pub(super) fn next_deadline(&self) -> Option<ServedTime> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        let (deadline, _) = self.deadlines.first()?;
+        let is_later = self.open.as_ref().is_some_and(|block| block.now.served < *deadline);
+        (!is_later).then_some(*deadline)
     }
 
     /// Takes a command, behind those of its connection that wait.

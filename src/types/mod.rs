@@ -2,12 +2,13 @@
 //!
 //! Comes in: plain numbers and strings from the wire, the disk and the configuration. Goes out: values that cannot be
 //! mistaken for one another. This room knows nothing of the protocol's bytes, of storage or of time's source; it must
-//! never read a clock, and never fail in any way but by returning an error.
+//! never read a clock but in [`outside`], and never fail in any way but by returning an error.
 
 mod clock;
 pub mod codec;
 mod ids;
 mod names;
+pub mod outside;
 mod producer;
 
 pub use clock::{ServedTime, Timestamp};

@@ -572,7 +572,7 @@ impl Group {
             Event::GroupDowngraded { generation, .. } => generation.0,
             _ => self.epoch,
         };
-        self.findings.holds(epoch >= self.epoch, "EpochMonotone", "epochs and generations never go back");
+        self.findings.holds(epoch >= self.epoch, "GroupEpochMonotone", "epochs and generations never go back");
         self.epoch = epoch;
         match event {
             Event::GroupUpgraded { members, .. } if !members.is_empty() => self.upgrades += 1,

@@ -568,6 +568,28 @@ impl History {
     }
 }
 
+#[test]
+fn a_deadline_waits_for_the_open_block_and_then_comes() {
+    let mut history = History::new(None);
+    history.take(&Step::Init { who: 0, over: false });
+    history.settle();
+    history.take(&Step::Produce { who: 0, partition: 0, records: 1 });
+    history.settle();
+    let deadline = history.engine.next_deadline().expect("an open transaction has a deadline");
+    // One block is being written, and the next one is open.
+    for step in [Step::CommitOffset, Step::Read, Step::Load, Step::Flush, Step::CommitOffset] {
+        history.take(&step);
+    }
+    assert!(history.outside.borrow().writing.is_some());
+    history.take(&Step::Pass { seconds: TIMEOUT.as_secs() + 1 });
+    assert!(history.outside.borrow().now.served > deadline);
+    assert_eq!(history.engine.next_deadline(), None, "nothing can be done about it yet");
+    history.take(&Step::Write);
+    assert_eq!(history.engine.next_deadline(), Some(deadline));
+    history.take(&Step::Pass { seconds: 0 });
+    assert_ne!(history.engine.next_deadline(), Some(deadline));
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step(), 1..250)
 }
