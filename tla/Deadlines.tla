@@ -97,8 +97,7 @@ Ends(t) ==
     {t.began + Timeout} \cup {e[2] + Budget[e[1]] : e \in {x \in t.topics : Budget[x[1]] # None}}
 Least(S) == CHOOSE x \in S : \A y \in S : x <= y
 
-(* A transaction times out when the earliest of its timeout and its topics' budgets is over, not before and not later; a *)
-(* prepared one only by a timeout of its own. *)
+(* A transaction times out when its timeout or a topic's budget is over, at once and not before; a prepared one only by its own. *)
 DeadlineKept ==
     /\ txn.state = "open" => now <= Least(Ends(txn))
     /\ ended = None \/
