@@ -382,12 +382,14 @@ ForgetId(t) ==
 ----------------------------------------------------------------------------
 (* Durability: section 10 *)
 
+ShownWith(state) == view        \* the view moves by itself, later (Publish)
 MakeDurable ==
     /\ up /\ blocks # << >>
     /\ durable' = blocks[1].core
+    /\ view' = ShownWith(blocks[1].core)
     /\ blocks' = Tail(blocks)
     /\ held' = {[h EXCEPT !.at = IF @ = 0 THEN 0 ELSE @ - 1] : h \in held}
-    /\ UNCHANGED <<core, view, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
+    /\ UNCHANGED <<core, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
 
 Publishable == durable
 Publish ==
