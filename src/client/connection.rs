@@ -91,9 +91,18 @@ impl Connection {
         self.ending.asked.notify_one();
     }
 
-    /// Sends a request in the highest common version.
-    pub(super) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
-        self.call_version(request, ANY_VERSION, self.request_timeout).await
+    /// Sends a request in the highest common version, and waits for its answer as long as the client is configured to.
+    pub async fn call<R: Request>(&self, request: &R) -> Result<R::Response, ClientError> {
+        self.call_within(request, self.request_timeout).await
+    }
+
+    /// The same for a request whose answer may take longer, or must not take as long.
+    pub async fn call_within<R: Request>(
+        &self,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Response, ClientError> {
+        self.call_version(request, ANY_VERSION, timeout).await
     }
 
     /// Sends a request in the highest common version among `wanted`, and waits for its answer. A connection whose

@@ -85,6 +85,15 @@ impl Client {
         self.lane(lane).await.inspect_err(|_| self.coordinators().forget(what))
     }
 
+    /// A new lane to a group's coordinator, for whoever speaks for members of groups itself. It ends with the client.
+    pub async fn group_lane(&self, group: &GroupId) -> Result<Arc<Connection>, ClientError> {
+        let owner = self.new_owner();
+        self.retry(&format!("connecting to the coordinator of group {group}"), || async move {
+            self.coordinator(&Coordinated::Group(group.clone()), Purpose::Control, owner).await
+        })
+        .await
+    }
+
     /// Asks the coordinator of `what` on the shared lane, again as long as that may help.
     pub(super) async fn at_coordinator<T, F>(
         &self,

@@ -47,6 +47,7 @@ pub use admin_topics::ConfigEntry;
 pub use backoff::{Backoff, BackoffLimits};
 pub use cluster::Client;
 pub use config::{ClientConfig, Endpoint, InvalidEndpoint, Scheme, TlsFiles};
+pub use connection::Connection;
 pub use consumer::{ConsumedRecord, Consumer, ConsumerConfig, Isolation, Start};
 pub use error::ClientError;
 pub use lane::{Lane, Purpose};

@@ -1,8 +1,8 @@
 //! What consumers tell one another through their coordinator, which passes it on unread (KIP-62): Kafka's
 //! `ConsumerProtocolSubscription` and `ConsumerProtocolAssignment`. Only the fields that all versions have in common are
-//! read: a version, then the topics.
+//! read: a version, then the topics. Written is version 0, which has these and a member's own data.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The protocol type of consumers.
 pub const CONSUMER: &str = "consumer";
@@ -24,6 +24,46 @@ pub fn assigned_partitions(mut assignment: Bytes) -> Option<Vec<(String, Vec<i32
     let _version = assignment.try_get_i16().ok()?;
     let index = |bytes: &mut Bytes| bytes.try_get_i32().ok();
     list(&mut assignment, |bytes| Some((text(bytes)?, list(bytes, index)?)))
+}
+
+/// A subscription to these topics.
+#[must_use]
+pub fn subscription(topics: &[String]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(0);
+    put_count(&mut bytes, topics.len());
+    topics.iter().for_each(|topic| put_text(&mut bytes, topic));
+    bytes.put_i32(NO_USER_DATA);
+    bytes.freeze()
+}
+
+/// An assignment of these partitions, by topic.
+#[must_use]
+pub fn assignment(topics: &[(String, Vec<i32>)]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(0);
+    put_count(&mut bytes, topics.len());
+    for (topic, partitions) in topics {
+        put_text(&mut bytes, topic);
+        put_count(&mut bytes, partitions.len());
+        partitions.iter().for_each(|index| bytes.put_i32(*index));
+    }
+    bytes.put_i32(NO_USER_DATA);
+    bytes.freeze()
+}
+
+/// The length of data that is not there.
+const NO_USER_DATA: i32 = -1;
+
+fn put_count(bytes: &mut BytesMut, count: usize) {
+    // Nothing that fits into a frame counts further.
+    bytes.put_i32(i32::try_from(count).unwrap_or(i32::MAX));
+}
+
+fn put_text(bytes: &mut BytesMut, text: &str) {
+    // Names of topics have at most 249 bytes.
+    bytes.put_i16(i16::try_from(text.len()).unwrap_or(i16::MAX));
+    bytes.put_slice(text.as_bytes());
 }
 
 fn list<T>(bytes: &mut Bytes, item: impl Fn(&mut Bytes) -> Option<T>) -> Option<Vec<T>> {
@@ -72,18 +112,17 @@ mod tests {
     proptest! {
         #[test]
         fn an_assignment_comes_back(topics in proptest::collection::vec(("[a-z]{1,9}", proptest::collection::vec(0..99, 0..9)), 0..5)) {
-            let mut bytes = vec![0, 0];
-            bytes.extend(i32::try_from(topics.len()).unwrap().to_be_bytes());
-            for (topic, partitions) in &topics {
-                bytes.extend(i16::try_from(topic.len()).unwrap().to_be_bytes());
-                bytes.extend(topic.as_bytes());
-                bytes.extend(i32::try_from(partitions.len()).unwrap().to_be_bytes());
-                partitions.iter().for_each(|index: &i32| bytes.extend(index.to_be_bytes()));
+            let bytes = assignment(&topics);
+            // All but the length of the member's own data, which is not read.
+            for end in 1..bytes.len() - 4 {
+                prop_assert_eq!(assigned_partitions(bytes.slice(..end)), None);
             }
-            for end in 1..bytes.len() {
-                prop_assert_eq!(assigned_partitions(Bytes::copy_from_slice(&bytes[..end])), None);
-            }
-            prop_assert_eq!(assigned_partitions(bytes.into()), Some(topics));
+            prop_assert_eq!(assigned_partitions(bytes), Some(topics));
+        }
+
+        #[test]
+        fn a_subscription_comes_back(topics in proptest::collection::vec("[a-z]{1,9}", 0..5)) {
+            prop_assert_eq!(subscribed_topics(subscription(&topics)), Some(topics));
         }
     }
 }

@@ -215,3 +215,30 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
     assert_eq!(partitions(&described, &["committed_offset", "lag"]), [[json!(1), json!(1)]]);
     assert_eq!(described["state"], "Empty");
 }
+
+#[test]
+fn many_groups_are_measured_and_leave_nothing_behind() {
+    if !Broker::runs_semel() {
+        return;
+    }
+    let broker = Broker::start_with(&["--consumer-heartbeat-interval", "100"]);
+    let semel = Semel::of(&broker);
+    let size = ["--groups", "5", "--members", "3", "--partitions", "35", "--duration", "1", "--json"];
+    for (protocol, further) in [
+        ("consumer", &["--members-per-connection", "4"][..]),
+        ("classic", &["--heartbeat-interval-ms", "100"][..]),
+    ] {
+        let words = [&["bench", "groups", "--protocol", protocol][..], &size, further].concat();
+        let found = objects(&semel.done(&words, "")).remove(0);
+        assert_eq!(found["stable"]["count"], 5, "{found}");
+        for counted in ["heartbeat_alone", "heartbeat_beside", "produce_alone", "produce_beside"] {
+            assert!(found[counted]["count"].as_u64().unwrap() > 0, "{counted}: {found}");
+        }
+        assert_eq!(found["rejoined"], 0, "{found}");
+        // The headings alone.
+        for list in ["group", "topic"] {
+            let listed = semel.done(&[list, "list"], "");
+            assert!(listed.iter().all(|line| !line.contains("semel-bench")), "{listed:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 mod compact;
 mod consume;
+mod groups;
 mod log;
 mod measure;
 mod produce;
@@ -40,6 +41,8 @@ pub enum BenchCommand {
     Consume(consume::ConsumeBench),
     /// Transactions: their number, the time of a commit, and the time until a reader has the last record
     Txn(txn::TxnBench),
+    /// Consumer groups: the time to a stable assignment, heartbeats, memory, and what producing feels of them
+    Groups(groups::GroupsBench),
 }
 
 pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
@@ -51,6 +54,7 @@ pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
         BenchCommand::Start(arguments) => start::run(arguments).await,
         BenchCommand::Consume(arguments) => consume::run(arguments).await,
         BenchCommand::Txn(arguments) => txn::run(arguments).await,
+        BenchCommand::Groups(arguments) => groups::run(arguments).await,
     }
 }
 
