@@ -10,6 +10,7 @@
     reason = "a test"
 )]
 
+mod guards;
 mod traceability;
 
 use std::collections::BTreeSet;
