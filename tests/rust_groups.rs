@@ -188,6 +188,7 @@ async fn members_share_a_topic_and_what_is_handed_over_is_read_once(scheme: &str
         usize::try_from(left.sum::<i64>()).unwrap()
     };
     let (for_first, for_second) = (left_of(&first.assigned()), left_of(&revoked));
+    settle(&mut first, 2).await;
     first.assigned().iter().for_each(|partition| first.resume(partition));
     let reading = tokio::spawn(async move {
         let rest = read_some(&mut first, for_first).await;

@@ -217,33 +217,6 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
 }
 
 #[test]
-fn many_groups_are_measured_and_leave_nothing_behind() {
-    if !Broker::runs_semel() {
-        return;
-    }
-    let broker = Broker::start_with(&["--consumer-heartbeat-interval", "100"]);
-    let semel = Semel::of(&broker);
-    let size = ["--groups", "5", "--members", "3", "--partitions", "35", "--duration", "1", "--json"];
-    for (protocol, further) in [
-        ("consumer", &["--members-per-connection", "4"][..]),
-        ("classic", &["--heartbeat-interval-ms", "100"][..]),
-    ] {
-        let words = [&["bench", "groups", "--protocol", protocol][..], &size, further].concat();
-        let found = objects(&semel.done(&words, "")).remove(0);
-        assert_eq!(found["stable"]["count"], 5, "{found}");
-        for counted in ["heartbeat_alone", "heartbeat_beside", "produce_alone", "produce_beside"] {
-            assert!(found[counted]["count"].as_u64().unwrap() > 0, "{counted}: {found}");
-        }
-        assert_eq!(found["rejoined"], 0, "{found}");
-        // The headings alone.
-        for list in ["group", "topic"] {
-            let listed = semel.done(&[list, "list"], "");
-            assert!(listed.iter().all(|line| !line.contains("semel-bench")), "{listed:?}");
-        }
-    }
-}
-
-#[test]
 fn records_are_consumed_as_a_member_of_a_group() {
     if !Broker::runs_semel() {
         return;
@@ -283,4 +256,31 @@ fn records_are_consumed_as_a_member_of_a_group() {
     usage(&["--pattern", "a.*"], "--group");
     usage(&["a", "--group", "audit", "--partition", "0"], "cannot be used with");
     refused(&semel, &["consume", "--group", "audit", "--pattern", "(a"], "INVALID_REGULAR_EXPRESSION");
+}
+
+#[test]
+fn many_groups_are_measured_and_leave_nothing_behind() {
+    if !Broker::runs_semel() {
+        return;
+    }
+    let broker = Broker::start_with(&["--consumer-heartbeat-interval", "100"]);
+    let semel = Semel::of(&broker);
+    let size = ["--groups", "5", "--members", "3", "--partitions", "35", "--duration", "1", "--json"];
+    for (protocol, further) in [
+        ("consumer", &["--members-per-connection", "4"][..]),
+        ("classic", &["--heartbeat-interval-ms", "100"][..]),
+    ] {
+        let words = [&["bench", "groups", "--protocol", protocol][..], &size, further].concat();
+        let found = objects(&semel.done(&words, "")).remove(0);
+        assert_eq!(found["stable"]["count"], 5, "{found}");
+        for counted in ["heartbeat_alone", "heartbeat_beside", "produce_alone", "produce_beside"] {
+            assert!(found[counted]["count"].as_u64().unwrap() > 0, "{counted}: {found}");
+        }
+        assert_eq!(found["rejoined"], 0, "{found}");
+        // The headings alone.
+        for list in ["group", "topic"] {
+            let listed = semel.done(&[list, "list"], "");
+            assert!(listed.iter().all(|line| !line.contains("semel-bench")), "{listed:?}");
+        }
+    }
 }
