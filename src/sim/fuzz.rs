@@ -38,7 +38,7 @@ fn with_broker<F: Future<Output = String>>(
     change(&copy);
     within(1, Arc::default(), async || {
         let (disk, mut tasks): (Arc<dyn Disk>, _) = (Arc::new(copy.disk), JoinSet::new());
-        let pace = Slowness::new(1, Duration::ZERO);
+        let pace = Slowness::of(1, Duration::ZERO);
         let served = serve(&disk, &copy.rows, &copy.limits, &pace, &mut tasks);
         let Serving { shard, stop, mut ended } = match served {
             Ok(served) => served,

@@ -87,7 +87,7 @@ pub(crate) struct Slowness {
 }
 
 impl Slowness {
-    pub(crate) fn new(seed: u64, most: Duration) -> Arc<dyn Pace> {
+    pub(crate) fn of(seed: u64, most: Duration) -> Arc<dyn Pace> {
         Arc::new(Slowness { chance: Mutex::new(Chance::of(seed, "pace")), most })
     }
 }
@@ -117,7 +117,7 @@ impl Node {
             faults,
             recorder,
             limits: plan.limits(),
-            pace: Slowness::new(plan.seed, most),
+            pace: Slowness::of(plan.seed, most),
             dies_in_start: plan.troubles.kills + plan.troubles.power_cuts > 0,
             disk: SimDisk::default(),
             rows: Model::default(),

@@ -96,7 +96,6 @@ impl Peer {
     }
 
     /// The answer to the oldest request that is not answered.
-    #[expect(clippy::needless_pass_by_value, reason = "it is answered once")]
     pub(crate) async fn receive<R: Request>(&mut self, sent: Sent<R>) -> Result<R::Response, Lost> {
         // Mostly as long as it takes; now and then too short.
         let patience = match self.chance.once_in(8) {

@@ -199,11 +199,14 @@ fn flip(world: &World, chance: &mut Chance) {
     });
 }
 
+/// Something that is done to a world.
+type Strike = fn(&World, &mut Chance);
+
 /// Does to the world what its plan has.
 async fn torment(world: World) {
     let troubles = world.plan.troubles.clone();
     let mut tasks = JoinSet::new();
-    let often: [(&str, u64, fn(&World, &mut Chance)); 6] = [
+    let often: [(&str, u64, Strike); 6] = [
         ("kills", troubles.kills, |world, chance| {
             let later = chance.between(1, 40);
             world.node.strike(if chance.once_in(2) { Blow::Kill } else { Blow::KillInCall(later) });
