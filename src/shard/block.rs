@@ -10,7 +10,7 @@ use crate::types::codec::Codec;
 use crate::types::{BlockNumber, LeaderEpoch, PartitionId};
 use crate::wire::batch::BatchError;
 use bytes::Bytes;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -43,7 +43,7 @@ pub(super) struct OpenBlock {
     pub(super) number: BlockNumber,
     pub(super) now: Now,
     builder: BlockBuilder,
-    changed: HashSet<RowKey>,
+    changed: BTreeSet<RowKey>,
     /// Events with batches, and where in the block these lie.
     batches: Vec<(Event, PlaceInBlock)>,
     /// Who gets a reply once the block is durable.
@@ -59,7 +59,7 @@ struct Frame<'d> {
 
 impl OpenBlock {
     pub(super) fn new(number: BlockNumber, now: Now, builder: BlockBuilder) -> OpenBlock {
-        OpenBlock { number, now, builder, changed: HashSet::new(), batches: Vec::new(), replies: Vec::new() }
+        OpenBlock { number, now, builder, changed: BTreeSet::new(), batches: Vec::new(), replies: Vec::new() }
     }
 
     /// Puts a decision into the block, all of it or nothing. `batches` are the command's, by index.

@@ -78,7 +78,7 @@ pub(super) struct Engine<P> {
     /// Replies to commands that changed nothing, by the newest block among the rows they speak of.
     held: BTreeMap<BlockNumber, Vec<HeldReply>>,
     /// Requests that a later decision answers. Bounded by `core`: each belongs to a member of a group.
-    awaited: HashMap<RequestId, oneshot::Sender<Reply>>,
+    awaited: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     view: Arc<ReadView>,
     /// Row changes of blocks that are being written or applied, oldest first.
     backlog: Vec<(BlockNumber, usize)>,
@@ -117,7 +117,7 @@ impl<P: Ports> Engine<P> {
             durable: last,
             applied: last,
             held: BTreeMap::new(),
-            awaited: HashMap::new(),
+            awaited: BTreeMap::new(),
             view,
             backlog: Vec::new(),
             deadlines: deadlines.iter().map(|(timer, deadline)| (*deadline, timer.clone())).collect(),
