@@ -132,6 +132,16 @@ impl Broker {
         self.process.kill();
     }
 
+    /// SIGSTOP: it does nothing any more, and keeps everything.
+    pub fn freeze(&mut self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) {
+        self.process.signal(Signal::CONT);
+    }
+
     /// SIGTERM, and the wait for a clean end.
     pub fn stop(&mut self) -> ExitStatus {
         self.process.signal(Signal::TERM);
