@@ -14,6 +14,7 @@ mod admin;
 mod admin_backup;
 mod admin_groups;
 mod admin_topics;
+mod append;
 mod backoff;
 mod cluster;
 mod config;

@@ -25,7 +25,8 @@ const JOBS_MAX: usize = 64;
 
 enum Job {
     Prepare(SegmentNumber),
-    Recycle(SegmentNumber),
+    /// Takes a segment back, and keeps so many spares if the options say no more.
+    Recycle(SegmentNumber, usize),
     Release,
 }
 
@@ -47,12 +48,13 @@ impl fmt::Debug for Recycler {
 }
 
 impl Recycler {
-    /// Takes a segment out of the log and keeps its file for later use, or removes it. All of its blocks must lie below the
+    /// Takes a segment out of the log and keeps its file for later use, or removes it if there are `spares` of those
+    /// already, and as many as the options say. All of its blocks must lie below the
     /// last completed checkpoint, nothing may point into it any more, and the reader must have let go of it
     /// ([`super::Reader::retire`]), which the token proves.
     #[expect(clippy::needless_pass_by_value, reason = "the token is spent")]
-    pub fn recycle(&self, retired: Retired) -> Result<(), DiskError> {
-        self.job(Job::Recycle(retired.segment()))
+    pub fn recycle(&self, retired: Retired, spares: usize) -> Result<(), DiskError> {
+        self.job(Job::Recycle(retired.segment(), spares))
     }
 
     /// Removes the files that are kept for later use.
@@ -74,8 +76,8 @@ impl Recycler {
 
 fn take_back(supply: &mut Supply, job: &Job) -> Result<(), DiskError> {
     match job {
-        Job::Recycle(segment) if segment.is_moved() => supply.remove(*segment),
-        Job::Recycle(segment) => supply.recycle(*segment),
+        Job::Recycle(segment, _) if segment.is_moved() => supply.remove(*segment),
+        Job::Recycle(segment, spares) => supply.recycle(*segment, *spares),
         Job::Release => supply.release(),
         Job::Prepare(_) => Ok(()),
     }

@@ -20,6 +20,11 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// Opens a file that exists for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Opens a file that is read once, from its beginning on: nobody needs to remember what it holds.
+    fn open_once(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.open(path)
+    }
+
     /// Gives a file another name, in one step; a file that had that name is gone.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 

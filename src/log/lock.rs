@@ -10,7 +10,16 @@ use thiserror::Error;
 /// Holds a data directory for this process, until it is dropped or the process ends in whatever way.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DirectoryLock {
+    /// Closing the file is not enough: a process that is being made at this moment has the open file too until it executes
+    /// another program, and the lock with it.
+    fn drop(&mut self) {
+        // Closing it follows in any case.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 /// Why the data directory is not ours.
@@ -64,7 +73,7 @@ impl DirectoryLock {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "process {}", std::process::id())?;
-        Ok(Ok(DirectoryLock { _file: file }))
+        Ok(Ok(DirectoryLock { file }))
     }
 }
 
@@ -80,6 +89,16 @@ mod tests {
         let LockError::Held { holder, .. } = &refused else { panic!("{refused}") };
         assert_eq!(*holder, format!("process {}", std::process::id()));
         drop(first);
+        DirectoryLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn what_a_process_in_the_making_has_of_it_does_not_hold_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirectoryLock::take(dir.path()).unwrap();
+        // As a fork has it: another descriptor of the same open file.
+        let _forked = lock.file.try_clone().unwrap();
+        drop(lock);
         DirectoryLock::take(dir.path()).unwrap();
     }
 

@@ -23,6 +23,7 @@ mod mark;
 mod moved;
 mod options;
 mod place;
+mod read_once;
 mod reader;
 mod real_disk;
 mod recover;

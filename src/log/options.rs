@@ -31,7 +31,7 @@ pub struct LogOptions {
     /// Length of new segment files in bytes: a multiple of 4 KiB from [`SEGMENT_LENGTH_MIN`] to
     /// [`SEGMENT_LENGTH_MAX`].
     pub segment_length: u32,
-    /// Freed segment files kept for reuse.
+    /// Freed segment files kept for reuse, however short the log is; for a long one the recycler may be asked for more.
     pub spares_max: usize,
     /// Who prepares segment files.
     pub preparation: Preparation,

@@ -2,6 +2,7 @@
 
 use super::disk::{Disk, DiskFile};
 use super::format::PAGE;
+use super::read_once::ReadOnce;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, OFlags, fallocate, fdatasync, statvfs};
 use rustix::io::{Errno, ReadWriteFlags, pread, pwritev2};
@@ -34,6 +35,15 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(RealFile::new(OpenOptions::new().read(true).write(true).open(path)?)))
+    }
+
+    fn open_once(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        match ReadOnce::open(path) {
+            Ok(file) => Ok(Box::new(file)),
+            // A file system that has no such thing.
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => self.open(path),
+            Err(error) => Err(error),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -204,7 +204,7 @@ impl Recovery {
         // The highest first: a crash in between leaves no gap.
         while let Some(file) = self.walk.unused.pop_back() {
             if file.number > current.segment {
-                supply.recycle(file.number)?;
+                supply.recycle(file.number, 0)?;
             }
         }
         if self.mark != MarkRead::Absent {

@@ -10,7 +10,7 @@ use super::place::{At, Place, SegmentNumber};
 use super::segment::{FileKind, segment_path};
 use crate::types::BlockNumber;
 use bytes::Bytes;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -97,8 +97,9 @@ impl Segments {
         segment: SegmentNumber,
         before: Option<BlockNumber>,
     ) -> Result<Option<Scan>, DiskError> {
-        let Some((header, file)) = self.open(segment)? else { return Ok(None) };
         let path = segment_path(&self.dir, segment);
+        let file = self.disk.open_once(&path).tried("open", &path)?;
+        let Some((header, file)) = self.in_use(segment, &path, file)? else { return Ok(None) };
         let length = file.length().tried("measure", &path)?;
         let length = u32::try_from(length).unwrap_or(u32::MAX).min(header.length);
         let (identity, expected) = (self.identity, header.first_block);
@@ -111,10 +112,20 @@ impl Segments {
         MovedWriter::begin(self, segment, length_max)
     }
 
+    /// Opens a segment; none if the file is not in use.
     pub(super) fn open(&self, segment: SegmentNumber) -> Result<Option<InUse>, DiskError> {
         let path = segment_path(&self.dir, segment);
         let file = self.disk.open(&path).tried("open", &path)?;
-        match look::file_header(&*file, &path)? {
+        self.in_use(segment, &path, file)
+    }
+
+    fn in_use(
+        &self,
+        segment: SegmentNumber,
+        path: &Path,
+        file: Box<dyn DiskFile>,
+    ) -> Result<Option<InUse>, DiskError> {
+        match look::file_header(&*file, path)? {
             FileHeaderRead::Valid(header)
                 if header.segment == segment && header.identity == self.identity =>
             {
@@ -128,7 +139,7 @@ impl Segments {
 /// A file that is in use, and its header.
 pub(super) type InUse = (FileHeader, Box<dyn DiskFile>);
 
-fn list(disk: &dyn Disk, dir: &std::path::Path) -> Result<Vec<SegmentNumber>, DiskError> {
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentNumber>, DiskError> {
     let names = disk.list(dir).tried("list", dir)?;
     let mut segments: Vec<SegmentNumber> = names
         .iter()

@@ -95,7 +95,7 @@ pub(super) struct Supply {
     dir: PathBuf,
     segment_length: u32,
     spares_max: usize,
-    /// Numbers of the spares there are, oldest first; at most `spares_max`.
+    /// Numbers of the spares there are, oldest first.
     spares: Vec<u64>,
     spare_next: u64,
     /// Whether new files are written full of zeroes once.
@@ -152,12 +152,13 @@ impl Supply {
         Ok(Prepared { segment, path, file })
     }
 
-    /// Takes a segment out of the log: it becomes a spare, or is removed if there are enough. What a backup has a name of is
+    /// Takes a segment out of the log: it becomes a spare, or is removed if there are `spares` and as many
+    /// as the options say. What a backup has a name of is
     /// never a spare: that would be written to.
-    pub(super) fn recycle(&mut self, segment: SegmentNumber) -> Result<(), DiskError> {
+    pub(super) fn recycle(&mut self, segment: SegmentNumber, spares: usize) -> Result<(), DiskError> {
         let path = segment_path(&self.dir, segment);
         let is_ours = self.disk.names(&path).tried("look at", &path)? == 1;
-        if is_ours && self.spares.len() < self.spares_max {
+        if is_ours && self.spares.len() < self.spares_max.max(spares) {
             let spare = self.spare_next;
             self.disk.rename(&path, &spare_path(&self.dir, spare)).tried("rename", &path)?;
             self.spares.push(spare);

@@ -7,6 +7,7 @@ use crate::core::{
 };
 use crate::metrics::{COUNTS, Counter, Exposition, Family, Gauge, Histogram, SIZES, TIMES, Unit};
 use crate::types::{BlockNumber, Sequence};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ pub(super) struct RowMetrics {
     pub(super) since_checkpoint_bytes: Gauge,
     pub(super) since_checkpoint_rows: Gauge,
     pub(super) loaded: Counter,
+    /// The store's own.
+    read: Arc<Counter>,
 }
 
 #[derive(Debug, Default)]
@@ -170,6 +173,7 @@ impl Default for ShardMetrics {
                 since_checkpoint_bytes: Gauge::default(),
                 since_checkpoint_rows: Gauge::default(),
                 loaded: Counter::default(),
+                read: Arc::default(),
             },
             space: SpaceMetrics::default(),
             marks: MarkMetrics::default(),
@@ -248,6 +252,19 @@ fn count<const N: usize>(counters: &[Counter; N], place: usize) {
 }
 
 impl ShardMetrics {
+    /// Of a shard whose store counts what is read from it.
+    pub(super) fn with_reads(reads: Arc<Counter>) -> ShardMetrics {
+        let mut metrics = ShardMetrics::default();
+        metrics.rows.read = reads;
+        metrics
+    }
+
+    /// Rows read from the store, for whatever reason, since the start began.
+    #[must_use]
+    pub fn rows_read(&self) -> u64 {
+        self.rows.read.get()
+    }
+
     /// Where the shard stands now.
     pub(super) fn mark(&self, marks: Marks) {
         self.marks.applied.set(marks.applied.0);
@@ -453,12 +470,18 @@ impl ShardMetrics {
             Unit::None,
             "Rows read from the row store because a decision needed them and they were not in memory.",
         );
+        static READ: Family = Family::counter(
+            "semel_store_read_rows",
+            Unit::None,
+            "Rows read from the row store, for whatever reason, since the start began.",
+        );
         out.histogram(&APPLY, &self.rows.apply);
         out.counter(&APPLIED, &self.rows.applied);
         out.histogram(&CHECKPOINT, &self.rows.checkpoint);
         out.gauge(&BYTES, &self.rows.since_checkpoint_bytes);
         out.gauge(&ROWS, &self.rows.since_checkpoint_rows);
         out.counter(&LOADED, &self.rows.loaded);
+        out.counter(&READ, &self.rows.read);
     }
 
     fn write_produce(&self, out: &mut Exposition) {

@@ -129,6 +129,12 @@ impl StopReason {
                 "see what the system's log says of the disk, and start semel again once it can be relied on"
             }
             (StopReason::Panic, None) => "start semel again, and report it",
+            (StopReason::Store(StoreError::Refuses { .. }), None) => {
+                "if the disk is full, make room on the file system of the data directory; then start semel again"
+            }
+            (StopReason::Store(error), None) if error.is_damage() => {
+                "start semel again: it makes the rows anew from the last snapshot and the log"
+            }
             _ => "start semel again; if it comes back, the lines above in the log say more",
         }
     }
@@ -378,7 +384,7 @@ fn run(
     let (asks, ask_queue) = mpsc::channel(limits.queue);
     let (signals, signal_queue) = mpsc::unbounded_channel();
     let backups = Backups::new(limits.backup_dir.clone());
-    let metrics = Arc::new(ShardMetrics::default());
+    let metrics = Arc::new(ShardMetrics::with_reads(store.reads()));
     let shard = Shard {
         asks,
         view: Arc::clone(&view),
@@ -491,7 +497,9 @@ pub(super) fn timers(view: &ReadView, ids_from: ProducerId) -> Result<Vec<(Timer
     let mut timers = Vec::new();
     for deadline in view.deadlines().filter(|_| !forgotten) {
         let (timer, mut deadline) = deadline?;
-        if let Timer::Transaction(id) = &timer
+        // Without a restore no row needs to be read for that.
+        if ids_from > ProducerId(0)
+            && let Timer::Transaction(id) = &timer
             && view.get::<TransactionRow>(id)?.is_some_and(|row| is_abandoned(&row, ids_from))
         {
             deadline = ServedTime::default();
@@ -530,6 +538,7 @@ impl Space {
         let files = start.segments.list()?;
         let ground = Ground::new(start, &files, self.snapshot)?;
         let watch = WatchSpace::new(ground.clone(), self.disk, self.dir);
+        watch.look();
         Ok(vec![
             Box::new(watch),
             Box::new(SurveySpace::new(ground.clone())),

@@ -9,6 +9,7 @@ mod history;
 mod mutants;
 mod power;
 mod space;
+mod store_fails;
 pub(crate) mod traces;
 mod workload;
 

@@ -1,15 +1,17 @@
 //! fjall, as semel uses it: two keyspaces, one writer (the applier), snapshots for readers, checkpoints now and then.
 
+use super::background;
 use super::compaction::CompactionRow;
 use super::index::IndexEntry;
 use super::keys::{KeyReader, encode_key, kind};
 use super::segments::{SegmentUse, SegmentUses};
 use super::stamps::{Stamps, numbers};
-use super::suspicion::Suspicion;
-use super::view::{Layer, ReadView};
+use super::suspicion::{Suspicion, said};
+use super::view::{Layer, ReadView, Reading};
 use crate::codec;
 use crate::core::{Now, RowKey, RowValue};
 use crate::log::{At, Checkpoint, Place, SegmentNumber};
+use crate::metrics::Counter;
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{BlockNumber, PartitionId, ServedTime};
 use bytes::Bytes;
@@ -48,8 +50,14 @@ pub enum StoreError {
         /// What is there in place of one number.
         found: Stamps,
     },
+    /// A task that fjall does by itself has failed, and fjall takes nothing more.
+    #[error("the row store in {} takes nothing more: a task of its own has failed; the log says above with what", path.display())]
+    Refuses {
+        /// Where it lies.
+        path: PathBuf,
+    },
     /// The store has failed with a panic.
-    #[error("the row store in {} cannot be opened: {panic}", path.display())]
+    #[error("the row store in {} has failed with a panic: {panic}", path.display())]
     Panic {
         /// Where it lies.
         path: PathBuf,
@@ -83,13 +91,11 @@ impl StoreError {
         }
         match self {
             StoreError::Damaged { .. } | StoreError::Lost { .. } | StoreError::Panic { .. } => true,
-            StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => match source {
-                // Poisoned: something was refused before, and said what.
-                fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) | fjall::Error::Poisoned => {
-                    false
-                }
-                _ => true,
-            },
+            StoreError::Refuses { .. } => false,
+            StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => !matches!(
+                source,
+                fjall::Error::Locked | fjall::Error::InvalidVersion(Some(_)) | fjall::Error::Poisoned
+            ),
         }
     }
 
@@ -192,6 +198,8 @@ pub struct Database {
     /// What the last batch has. Locked while a batch is made, so that what is written of it and what it says agree.
     written: Arc<Mutex<Written>>,
     suspicion: Suspicion,
+    /// Rows that were read.
+    reads: Arc<Counter>,
     /// How far the rows are known to be durable.
     persisted: Arc<Mutex<Applied>>,
     /// Whether memtables are being written out. fjall does that by itself: in a batch that makes one too large it is begun.
@@ -218,13 +226,10 @@ impl Database {
     /// Opens the store in `path`, or makes it. It is whole then, or there is an error that says what is wrong with it; a
     /// damaged part of a table may be found out later, when it is read.
     pub fn open(path: &Path, limits: StoreLimits) -> Result<Database, StoreError> {
+        background::listen();
         // fjall asserts what damage can break.
         let opened = catch_unwind(AssertUnwindSafe(|| Database::open_fjall(path, limits)));
-        opened.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-            Err(StoreError::Panic { path: path.to_owned(), panic: text.to_owned() })
-        })
+        opened.unwrap_or_else(|panic| Err(StoreError::Panic { path: path.to_owned(), panic: said(&*panic) }))
     }
 
     fn open_fjall(path: &Path, limits: StoreLimits) -> Result<Database, StoreError> {
@@ -245,8 +250,18 @@ impl Database {
             let written = Arc::new(Mutex::new(Written::default()));
             let persisted = Arc::new(Mutex::new(Applied::NOTHING));
             let suspicion = Suspicion::about(path);
-            let (rewriting, memtable_bytes) = (Arc::default(), limits.memtable_bytes);
-            Ok(Database { fjall, rows, index, written, suspicion, persisted, rewriting, memtable_bytes })
+            let (reads, rewriting, memtable_bytes) = (Arc::default(), Arc::default(), limits.memtable_bytes);
+            Ok(Database {
+                fjall,
+                rows,
+                index,
+                written,
+                suspicion,
+                reads,
+                persisted,
+                rewriting,
+                memtable_bytes,
+            })
         };
         let database = open().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let batch = database.last_batch(path, is_new)?;
@@ -297,21 +312,23 @@ impl Database {
         // Of a row that several blocks have changed, only the last change counts, and a key comes once in a batch.
         let mut changes: BTreeMap<&[u8], Option<&Bytes>> = BTreeMap::new();
         layers.into_iter().for_each(|layer| changes.extend(layer.changes()));
-        let mut batch = self.fjall.batch();
         let mut written = lock(&self.written);
-        for (key, row) in changes {
-            let is_index = key.first() == Some(&kind::INDEX);
-            let keyspace = self.keyspace(is_index);
-            match row {
-                Some(row) => batch.insert(keyspace, key, &row[..]),
-                None => batch.remove(keyspace, key),
+        self.suspicion.watch(|| {
+            let mut batch = self.fjall.batch();
+            for (key, row) in changes {
+                let is_index = key.first() == Some(&kind::INDEX);
+                let keyspace = self.keyspace(is_index);
+                match row {
+                    Some(row) => batch.insert(keyspace, key, &row[..]),
+                    None => batch.remove(keyspace, key),
+                }
+                if let (true, Some(row)) = (is_index, row) {
+                    written.uses.add(read_entry(key, row)?.place);
+                }
             }
-            if let (true, Some(row)) = (is_index, row) {
-                written.uses.add(read_entry(key, row)?.place);
-            }
-        }
-        batch.insert(&self.rows, [kind::APPLIED], applied.to_bytes());
-        self.commit(batch, &mut written)
+            batch.insert(&self.rows, [kind::APPLIED], applied.to_bytes());
+            self.commit(batch, &mut written)
+        })
     }
 
     /// Removes index entries, as they were found. Readers of older views still see them.
@@ -441,7 +458,7 @@ impl Database {
         for keyspace in [&self.rows, &self.index] {
             Stamps::put(&mut batch, keyspace, number);
         }
-        batch.commit().map_err(|error| self.suspicion.of(error))?;
+        self.suspicion.watch(|| batch.commit().map_err(|error| self.refused(error)))?;
         written.batch = number;
         self.note_rewriting(written);
         Ok(())
@@ -473,7 +490,8 @@ impl Database {
     }
 
     fn read(&self, keyspace: &fjall::Keyspace, key: &[u8]) -> Result<Option<fjall::Slice>, StoreError> {
-        keyspace.get(key).map_err(|error| self.suspicion.of(error))
+        self.reads.one();
+        self.suspicion.watch(|| keyspace.get(key).map_err(|error| self.suspicion.of(error)))
     }
 
     /// Says how far the log is in rows that were made anew, and makes them durable.
@@ -496,10 +514,44 @@ impl Database {
     /// Makes everything applied so far durable: a checkpoint.
     pub fn persist(&self) -> Result<(), StoreError> {
         let applied = self.applied()?;
-        self.fjall.persist(PersistMode::SyncAll).map_err(|error| self.suspicion.of(error))?;
+        self.flush(PersistMode::SyncAll)?;
         let mut persisted = lock(&self.persisted);
         if applied.checkpoint.block > persisted.checkpoint.block {
             *persisted = applied;
+        }
+        Ok(())
+    }
+
+    fn flush(&self, mode: PersistMode) -> Result<(), StoreError> {
+        self.suspicion.watch(|| self.fjall.persist(mode).map_err(|error| self.refused(error)))
+    }
+
+    /// Looks whether the store still takes anything: after a task of its own has failed it does not, and nobody else would
+    /// notice before the next change. Cheap, and waits for no longer than a change of rows takes to be written.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.flush(PersistMode::Buffer)
+    }
+
+    /// Why a change was refused. Once a task of its own has failed, fjall does not say with what; if it was damage, it shows
+    /// when the tables are read as that task reads them, from end to end and past the cache.
+    fn refused(&self, error: fjall::Error) -> StoreError {
+        match self.suspicion.of(error) {
+            refuses @ StoreError::Refuses { .. } => {
+                let read = self.suspicion.watch(|| {
+                    [&self.rows, &self.index].into_iter().try_for_each(|keyspace| self.read_tables(keyspace))
+                });
+                read.err().filter(StoreError::is_damage).unwrap_or(refuses)
+            }
+            error => error,
+        }
+    }
+
+    fn read_tables(&self, keyspace: &fjall::Keyspace) -> Result<(), StoreError> {
+        let failed = |error| self.suspicion.of(fjall::Error::Storage(error));
+        for table in keyspace.tree.current_version().iter_tables() {
+            for row in table.scan().map_err(failed)? {
+                row.map_err(failed)?;
+            }
         }
         Ok(())
     }
@@ -508,6 +560,12 @@ impl Database {
     #[must_use]
     pub fn persisted(&self) -> Applied {
         *lock(&self.persisted)
+    }
+
+    /// Counts the rows that are read from it, by whoever reads them, from its opening on.
+    #[must_use]
+    pub fn reads(&self) -> Arc<Counter> {
+        Arc::clone(&self.reads)
     }
 
     /// How large it is.
@@ -535,7 +593,8 @@ impl Database {
     #[must_use]
     pub fn view(&self, applied: BlockNumber) -> ReadView {
         let keyspaces = [self.rows.clone(), self.index.clone()];
-        ReadView::new(self.fjall.snapshot(), keyspaces, self.suspicion.clone(), applied)
+        let reading = Reading { suspicion: self.suspicion.clone(), reads: Arc::clone(&self.reads) };
+        ReadView::new(self.fjall.snapshot(), keyspaces, reading, applied)
     }
 
     /// One row, as of now.

@@ -6,6 +6,7 @@
 //! that is not durable in the log. Formats: `spec/rows.md`.
 
 mod aborted;
+mod background;
 mod compaction;
 mod compare;
 mod database;

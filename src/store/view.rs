@@ -7,6 +7,7 @@ use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
 use super::suspicion::Suspicion;
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::*;
+use crate::metrics::Counter;
 use crate::types::codec::Codec;
 use crate::types::*;
 use bytes::Bytes;
@@ -99,10 +100,29 @@ pub struct ReadView {
     snapshot: Snapshot,
     rows: Keyspace,
     index: Keyspace,
-    suspicion: Suspicion,
+    reading: Reading,
     /// Oldest first.
     layers: Vec<Arc<Layer>>,
     durable: BlockNumber,
+}
+
+/// Who reads takes note of errors, and counts.
+#[derive(Clone)]
+pub(super) struct Reading {
+    pub(super) suspicion: Suspicion,
+    pub(super) reads: Arc<Counter>,
+}
+
+impl Reading {
+    /// The next row that a snapshot has.
+    fn next(&self, rows: &mut fjall::Iter) -> Result<Option<(Vec<u8>, Bytes)>, StoreError> {
+        self.suspicion.watch(|| {
+            let Some(guard) = rows.next() else { return Ok(None) };
+            self.reads.one();
+            let (key, row) = guard.into_inner().map_err(|error| self.suspicion.of(error))?;
+            Ok(Some((key.to_vec(), Bytes::copy_from_slice(&row))))
+        })
+    }
 }
 
 impl std::fmt::Debug for ReadView {
@@ -118,10 +138,10 @@ impl ReadView {
     pub(super) fn new(
         snapshot: Snapshot,
         [rows, index]: [Keyspace; 2],
-        suspicion: Suspicion,
+        reading: Reading,
         applied: BlockNumber,
     ) -> ReadView {
-        ReadView { snapshot, rows, index, suspicion, layers: Vec::new(), durable: applied }
+        ReadView { snapshot, rows, index, reading, layers: Vec::new(), durable: applied }
     }
 
     /// The block up to which everything is in this view.
@@ -204,7 +224,10 @@ impl ReadView {
 
     /// What the snapshot has.
     fn stored(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let row = self.snapshot.get(self.keyspace(key), key).map_err(|error| self.suspicion.of(error))?;
+        let suspicion = &self.reading.suspicion;
+        self.reading.reads.one();
+        let read = || self.snapshot.get(self.keyspace(key), key).map_err(|error| suspicion.of(error));
+        let row = suspicion.watch(read)?;
         Ok(row.map(|row| Bytes::copy_from_slice(&row)))
     }
 
@@ -235,7 +258,7 @@ impl ReadView {
         let layers = self.layers.iter().rev().map(|layer| {
             layer.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).peekable()
         });
-        Range { layers: layers.collect(), stored: None, suspicion: &self.suspicion, next_stored: None }
+        Range { layers: layers.collect(), stored: None, reading: &self.reading, next_stored: None }
     }
 
     /// The rows in the snapshot from a key on, without index and layers.
@@ -243,10 +266,8 @@ impl ReadView {
         &self,
         from: &[u8],
     ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), StoreError>> + '_ {
-        self.snapshot.range(&self.rows, from.to_vec()..).map(|guard| {
-            let (key, row) = guard.into_inner().map_err(|error| self.suspicion.of(error))?;
-            Ok((key.to_vec(), Bytes::copy_from_slice(&row)))
-        })
+        let mut rows = self.snapshot.range(&self.rows, from.to_vec()..);
+        std::iter::from_fn(move || self.reading.next(&mut rows).transpose())
     }
 
     /// All rows whose key begins with `prefix`.
@@ -506,7 +527,7 @@ pub(super) struct Range<'a> {
     layers: Vec<LayerRange<'a>>,
     /// What is left of the snapshot's part, if there is anything.
     stored: Option<fjall::Iter>,
-    suspicion: &'a Suspicion,
+    reading: &'a Reading,
     next_stored: Option<(Vec<u8>, Bytes)>,
 }
 
@@ -524,12 +545,9 @@ impl Range<'_> {
         if self.next_stored.is_none()
             && let Some(stored) = &mut self.stored
         {
-            match stored.next() {
-                Some(guard) => {
-                    let (key, row) = guard.into_inner().map_err(|error| self.suspicion.of(error))?;
-                    self.next_stored = Some((key.to_vec(), Bytes::copy_from_slice(&row)));
-                }
-                None => self.stored = None,
+            self.next_stored = self.reading.next(stored)?;
+            if self.next_stored.is_none() {
+                self.stored = None;
             }
         }
         Ok(())

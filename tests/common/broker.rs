@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::disk::SmallDisk;
 use super::process::{Heard, Process, Said};
 use super::tools::{inner_cargo, lock, target_dir};
 
@@ -34,7 +35,37 @@ pub struct Broker {
     environment: Environment,
     under: Under,
     heard: Arc<Heard>,
-    home: TempDir,
+    home: Home,
+}
+
+/// Where the broker's files are.
+enum Home {
+    Directory(TempDir),
+    Disk(SmallDisk),
+}
+
+impl Home {
+    fn program(&self, under: &[std::ffi::OsString], environment: &Environment) -> Command {
+        let mut command = match (self, under) {
+            (Home::Directory(_), []) => Command::new(binary()),
+            (Home::Directory(_), [program, words @ ..]) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(binary());
+                command
+            }
+            (Home::Disk(disk), _) => disk.enter(binary()),
+        };
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// The data directory, as the broker has it and as the test has it.
+    fn data_dir(&self) -> (PathBuf, PathBuf) {
+        match self {
+            Home::Directory(home) => (home.path().join("data"), home.path().join("data")),
+            Home::Disk(disk) => (disk.inside().join("data"), disk.outside().join("data")),
+        }
+    }
 }
 
 /// A program that runs the broker, and what it wants to know before that.
@@ -69,14 +100,22 @@ impl Broker {
 
     /// Starts, now and after each end, with further variables in its environment.
     pub fn start_in(options: &[&str], environment: &[(&str, &Path)]) -> Broker {
-        let home = scratch();
+        Broker::start_at(Home::Directory(scratch()), options, environment)
+    }
+
+    /// Starts on a file system of its own.
+    pub fn start_on(disk: SmallDisk, options: &[&str]) -> Broker {
+        Broker::start_at(Home::Disk(disk), options, &[])
+    }
+
+    fn start_at(home: Home, options: &[&str], environment: &[(&str, &Path)]) -> Broker {
         let options = options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
         let variable = |(name, value): &(&str, &Path)| ((*name).to_owned(), value.to_path_buf());
         let environment = environment.iter().map(variable).collect::<Vec<_>>();
         let heard = Arc::new(Heard::default());
+        let launched = launch(home.program(&[], &environment), &home.data_dir().0, ANY_PORT, &options, &heard);
         let (process, address, ready_after) =
-            launch(&data_dir(home.path()), ANY_PORT, (&options, &environment, &[]), &heard)
-                .unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
+            launched.unwrap_or_else(|refused| panic!("the broker did not start: {refused:?}"));
         Broker { process, address, ready_after, options, environment, under: Under::new(), heard, home }
     }
 
@@ -95,7 +134,15 @@ impl Broker {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        data_dir(self.home.path())
+        self.home.data_dir().1
+    }
+
+    /// The file system that it was started on.
+    pub fn disk(&self) -> &SmallDisk {
+        match &self.home {
+            Home::Disk(disk) => disk,
+            Home::Directory(_) => panic!("it has none of its own"),
+        }
     }
 
     pub fn tls(&self, file: &str) -> PathBuf {
@@ -127,8 +174,9 @@ impl Broker {
     pub fn try_restart(&mut self) -> Result<(), Refused> {
         assert!(self.process.wait(Duration::ZERO).is_some(), "restart of a broker that still runs");
         let listen = self.address.to_string();
+        let (program, (data_dir, _)) = (self.home.program(&self.under, &self.environment), self.home.data_dir());
         let (process, address, ready_after) =
-            launch(&self.data_dir(), &listen, (&self.options, &self.environment, &self.under), &self.heard)?;
+            launch(program, &data_dir, &listen, &self.options, &self.heard)?;
         assert_eq!(address, self.address, "a restart keeps the port");
         (self.process, self.ready_after) = (process, ready_after);
         Ok(())
@@ -136,7 +184,13 @@ impl Broker {
 
     /// Tries to start one that is expected to refuse.
     pub fn try_start(data_dir: &Path, listen: &str) -> Result<(), Refused> {
-        launch(data_dir, listen, (&[], &Environment::new(), &[]), &Arc::new(Heard::default())).map(|_| ())
+        launch(Command::new(binary()), data_dir, listen, &[], &Arc::new(Heard::default())).map(|_| ())
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        let status = self.process.wait(STOP_DEADLINE);
+        status.unwrap_or_else(|| panic!("it has not ended\n{}", self.process.report()))
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -165,21 +219,16 @@ fn scratch() -> TempDir {
     tempfile::Builder::new().prefix("semel-test-").tempdir().unwrap()
 }
 
-fn data_dir(home: &Path) -> PathBuf {
-    home.join("data")
-}
-
 type Launched = (Process, SocketAddr, Duration);
 
 fn launch(
+    mut command: Command,
     data_dir: &Path,
     listen: &str,
-    (options, environment, under): (&[String], &Environment, &[std::ffi::OsString]),
+    options: &[String],
     heard: &Arc<Heard>,
 ) -> Result<Launched, Refused> {
-    let mut words = under.iter().map(std::ffi::OsString::as_os_str).chain([binary().as_os_str()]);
-    let mut command = Command::new(words.next().unwrap());
-    command.args(words).arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", listen]).args(options);
+    command.arg("serve").arg("--data-dir").arg(data_dir).args(["--listen", listen]).args(options);
     // A stray `semel.toml` or SEMEL_* setting of the machine must not decide a test.
     command.current_dir(env::temp_dir());
     for (name, _) in
@@ -187,7 +236,6 @@ fn launch(
     {
         command.env_remove(name);
     }
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let started = Instant::now();
     let mut process = Process::spawn("the broker", command, heard);
     let mut said = String::new();

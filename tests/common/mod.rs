@@ -6,6 +6,7 @@
 pub mod actor;
 pub mod behind_splice;
 pub mod broker;
+pub mod disk;
 pub mod frames;
 pub mod process;
 pub mod splice;

@@ -8,6 +8,7 @@ mod measure;
 mod produce;
 mod report;
 mod retention;
+mod start;
 mod txn;
 
 use super::CliError;
@@ -33,6 +34,8 @@ pub enum BenchCommand {
     Retention(retention::RetentionBench),
     /// Compaction: the time until superseded records are gone
     Compact(compact::CompactBench),
+    /// A start with as much stored as one likes: time, memory, and the cost of what is not in memory
+    Start(start::StartBench),
     /// Reading: throughput
     Consume(consume::ConsumeBench),
     /// Transactions: their number, the time of a commit, and the time until a reader has the last record
@@ -45,6 +48,7 @@ pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
         BenchCommand::Log(arguments) => log::run(arguments).await,
         BenchCommand::Retention(arguments) => retention::run(arguments).await,
         BenchCommand::Compact(arguments) => compact::run(arguments).await,
+        BenchCommand::Start(arguments) => start::run(arguments).await,
         BenchCommand::Consume(arguments) => consume::run(arguments).await,
         BenchCommand::Txn(arguments) => txn::run(arguments).await,
     }

@@ -166,7 +166,7 @@ impl World {
         self.checkpoints.drain(..self.checkpoints.len() - 1);
         (floor..self.checkpoints[0].at.segment.0).all(|segment| {
             let retired = log.reader.retire(SegmentNumber(segment));
-            log.writer.recycler().recycle(retired).is_ok()
+            log.writer.recycler().recycle(retired, 0).is_ok()
         })
     }
 }

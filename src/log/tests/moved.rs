@@ -48,7 +48,7 @@ fn moved_frames_are_read_by_their_new_places_and_keep_their_origin() {
     assert_eq!(log.segments.list().unwrap().last(), Some(&file));
 
     // Freed, it is gone for those who still hold a place in it.
-    log.writer.recycler().recycle(log.reader.retire(file)).unwrap();
+    log.writer.recycler().recycle(log.reader.retire(file), 0).unwrap();
     assert!(matches!(log.reader.read(after[0].1), Err(ReadError::Gone { .. })));
     assert!(!log.segments.list().unwrap().contains(&file));
 }

@@ -53,9 +53,9 @@ fn a_freed_segment_is_used_again_and_not_read_by_mistake() {
     let freed = written[0].at.segment;
     assert!(payloads(&log.reader, &written[0]).iter().all(Result::is_ok));
     let retired = log.reader.retire(freed);
-    log.writer.recycler().recycle(retired).unwrap();
+    log.writer.recycler().recycle(retired, 0).unwrap();
     let retired = log.reader.retire(freed.next());
-    log.writer.recycler().recycle(retired).unwrap();
+    log.writer.recycler().recycle(retired, 0).unwrap();
     assert!(
         payloads(&log.reader, &written[0]).iter().all(|read| matches!(read, Err(ReadError::Gone { .. })))
     );

@@ -11,6 +11,9 @@ use crate::log::SegmentNumber;
 use crate::store::{Applied, ReadView, StoreError};
 use std::time::Duration;
 
+/// A spare is kept for so many files: segments come free in bursts, and a new one is written twice, first full of zeroes.
+const FILES_PER_SPARE: usize = 4;
+
 /// See the module.
 pub(in crate::shard) struct FreeSegments {
     ground: Ground,
@@ -36,9 +39,10 @@ impl FreeSegments {
     fn free(&self, doomed: &[SegmentNumber]) -> Result<(), StoreError> {
         let parts = self.ground.parts();
         parts.store.persist()?;
+        let spares = self.ground.files()?.len() / FILES_PER_SPARE;
         for segment in doomed {
             let retired = parts.reader.retire(*segment);
-            if let Err(error) = parts.recycler.recycle(retired) {
+            if let Err(error) = parts.recycler.recycle(retired, spares) {
                 tracing::warn!(%segment, %error, "a freed log segment could not be taken back");
             }
             self.ground.forget(*segment);

@@ -10,7 +10,7 @@ use crate::shard::payload::frame_entry;
 use crate::store::{IndexEntry, ReadView, StoreError, encode_index_key};
 use crate::types::ServedTime;
 use crate::types::codec::CodecError;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// See the module.
@@ -18,10 +18,16 @@ pub(in crate::shard) struct MoveLive {
     ground: Ground,
     state: State,
     not_before: ServedTime,
-    /// Dead bytes of the segments that are to be moved out of, as of a moment.
+    /// Segments that are mostly dead, as of a moment: how much was live in each, and since when it has been so much.
+    seen: BTreeMap<SegmentNumber, (u64, ServedTime)>,
+    /// Dead bytes in them.
     debt: u64,
-    debt_at: ServedTime,
+    looked_at: ServedTime,
 }
+
+/// A segment whose data die is left alone for so many rests after the last that did: where all data have one retention it
+/// is soon dead as a whole, and costs nothing.
+const SETTLED_AFTER_RESTS: u32 = 20;
 
 /// A segment that is mostly dead.
 struct Candidate {
@@ -62,7 +68,14 @@ enum MoveError {
 impl MoveLive {
     pub(in crate::shard) fn new(ground: Ground) -> MoveLive {
         let start = ServedTime(0);
-        MoveLive { ground, state: State::Idle, not_before: start, debt: 0, debt_at: start }
+        MoveLive {
+            ground,
+            state: State::Idle,
+            not_before: start,
+            seen: BTreeMap::new(),
+            debt: 0,
+            looked_at: start,
+        }
     }
 
     /// Segments that are mostly dead, and not wholly: those are freed as they are.
@@ -81,10 +94,17 @@ impl MoveLive {
         Ok(chosen)
     }
 
-    /// The emptiest of them first, as many as fit into one file.
-    fn choose(&self) -> Result<Vec<SegmentNumber>, StoreError> {
+    /// The emptiest of those that have settled first, as many as fit into one file; of all, if too much is dead.
+    fn choose(&self, now: ServedTime) -> Result<Vec<SegmentNumber>, StoreError> {
         let parts = self.ground.parts();
         let mut chosen = self.candidates()?;
+        if self.debt_percent() < 100 && !parts.pressure.is_short() {
+            let settled = |live: u64, file| {
+                let since = self.seen.get(&file).filter(|(seen, _)| *seen == live);
+                since.is_some_and(|(_, since)| now >= since.plus(parts.limits.rest * SETTLED_AFTER_RESTS))
+            };
+            chosen.retain(|candidate| settled(candidate.live, candidate.file));
+        }
         chosen.sort_unstable_by_key(|candidate| (candidate.percent, candidate.file));
         let mut room = u64::from(parts.segment_length);
         chosen.retain(|candidate| {
@@ -97,27 +117,39 @@ impl MoveLive {
         Ok(chosen.into_iter().rev().map(|candidate| candidate.file).collect())
     }
 
-    /// Looks now and then at how much waits.
-    fn look_at_debt(&mut self, now: ServedTime) -> Result<(), StoreError> {
-        if now >= self.debt_at.plus(self.ground.parts().limits.rest * 10) {
-            self.debt = self.candidates()?.iter().map(|candidate| candidate.dead).sum();
-            self.debt_at = now;
+    /// Looks now and then at what waits.
+    fn look(&mut self, now: ServedTime) -> Result<(), StoreError> {
+        if now < self.looked_at.plus(self.ground.parts().limits.rest * 10) {
+            return Ok(());
         }
+        let candidates = self.candidates()?;
+        self.debt = candidates.iter().map(|candidate| candidate.dead).sum();
+        self.looked_at = now;
+        let before = std::mem::take(&mut self.seen);
+        let since = |Candidate { live, file, .. }: Candidate| {
+            let same = before.get(&file).filter(|(seen, _)| *seen == live);
+            (file, (live, same.map_or(now, |(_, since)| *since)))
+        };
+        self.seen = candidates.into_iter().map(since).collect();
         Ok(())
+    }
+
+    /// How much waits, in percent of what may.
+    fn debt_percent(&self) -> u64 {
+        let parts = self.ground.parts();
+        let segment = u64::from(parts.segment_length).max(1);
+        (self.debt / (segment * parts.limits.move_debt_segments.max(1) / 100).max(1)).min(100)
     }
 
     /// How long to rest between two turns: less, the more waits.
     fn rest(&self) -> Duration {
-        let limits = &self.ground.parts().limits;
-        let segment = u64::from(self.ground.parts().segment_length).max(1);
-        let percent = (self.debt / (segment * limits.move_debt_segments.max(1) / 100).max(1)).min(100);
-        limits.rest * u32::try_from(100 - percent).unwrap_or(0) / 100
+        self.ground.parts().limits.rest * u32::try_from(100 - self.debt_percent()).unwrap_or(0) / 100
     }
 
-    fn advance(&mut self) -> Result<bool, MoveError> {
+    fn advance(&mut self, now: ServedTime) -> Result<bool, MoveError> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => {
-                let left = self.choose()?;
+                let left = self.choose(now)?;
                 if left.is_empty() {
                     return Ok(false);
                 }
@@ -253,8 +285,8 @@ impl Duty for MoveLive {
             return Ok(Turn::default());
         }
         let rest = now.served.plus(self.ground.parts().limits.rest * 10);
-        self.look_at_debt(now.served)?;
-        match self.advance() {
+        self.look(now.served)?;
+        match self.advance(now.served) {
             Ok(true) => {}
             Ok(false) => self.not_before = rest,
             Err(MoveError::Store(error)) => return Err(error),

@@ -57,9 +57,19 @@ impl Duty for WatchSpace {
     }
 
     fn turn(&mut self, _view: &ReadView, _now: Now) -> Result<Turn, StoreError> {
-        let parts = self.ground.parts();
+        let store = &self.ground.parts().store;
+        store.check()?;
         // When nobody writes any more, nobody else notices that the store is done.
-        parts.store.look_for_rewriting();
+        store.look_for_rewriting();
+        self.look();
+        Ok(Turn::default())
+    }
+}
+
+impl WatchSpace {
+    /// Looks how much is free, and says so: once before anybody is served, then now and then.
+    pub(in crate::shard) fn look(&self) {
+        let parts = self.ground.parts();
         let was = parts.pressure.is_short();
         let reserve = parts.limits.reserve_bytes;
         // An eighth more before it counts as enough again, so that it does not go to and fro.
@@ -82,6 +92,5 @@ impl Duty for WatchSpace {
             Err(error) => tracing::warn!(%error, "the free space of the disk is not known"),
         }
         parts.metrics.space.short.set(u64::from(parts.pressure.is_short()));
-        Ok(Turn::default())
     }
 }
