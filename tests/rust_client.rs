@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+#[macro_use]
 mod common;
 
 use common::broker::Broker;
@@ -26,23 +27,6 @@ use std::time::Duration;
 
 const TOPIC: &str = "t";
 const PARTITIONS: i32 = 3;
-
-/// A test over both transports.
-macro_rules! over_both {
-    ($($name:ident)*) => {$(
-        mod $name {
-            #[tokio::test(flavor = "multi_thread")]
-            async fn quic() {
-                super::$name("quic").await;
-            }
-
-            #[tokio::test(flavor = "multi_thread")]
-            async fn tls() {
-                super::$name("tls").await;
-            }
-        }
-    )*};
-}
 
 over_both! {
     committed_transactions_are_seen_whole_and_others_never

@@ -9,6 +9,7 @@
     clippy::print_stderr
 )]
 
+#[macro_use]
 mod common;
 
 use common::broker::Broker;
@@ -30,23 +31,6 @@ const PARTITIONS: i32 = 4;
 const GROUP: &str = "g";
 /// Nothing that should happen takes longer.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A test over both transports.
-macro_rules! over_both {
-    ($($name:ident)*) => {$(
-        mod $name {
-            #[tokio::test(flavor = "multi_thread")]
-            async fn quic() {
-                super::$name("quic").await;
-            }
-
-            #[tokio::test(flavor = "multi_thread")]
-            async fn tls() {
-                super::$name("tls").await;
-            }
-        }
-    )*};
-}
 
 over_both! {
     members_share_a_topic_and_what_is_handed_over_is_read_once

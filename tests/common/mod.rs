@@ -3,6 +3,24 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+/// A test over both transports.
+#[allow(unused_macros, reason = "not every test has both")]
+macro_rules! over_both {
+    ($($name:ident)*) => {$(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn quic() {
+                super::$name("quic").await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn tls() {
+                super::$name("tls").await;
+            }
+        }
+    )*};
+}
+
 pub mod actor;
 pub mod behind_splice;
 pub mod broker;
