@@ -548,7 +548,8 @@ async fn groups_are_administered(scheme: &str) {
     hasty.call_timeout = Duration::from_millis(500);
     let hasty = Admin::new(&Client::connect(hasty).await.unwrap());
     let unstable = hasty.group_offsets(&group, OffsetQuery::Stable).await.unwrap_err();
-    assert_eq!(unstable.code(), Some(ErrorCode::UnstableOffsetCommit), "{unstable}");
+    // Also where the last of its attempts was still under way.
+    assert!(unstable.to_string().contains("UNSTABLE_OFFSET_COMMIT"), "{unstable}");
     transaction.abort().await.unwrap();
 
     let asked = [partition(0), partition(PARTITIONS)];

@@ -251,18 +251,19 @@ impl Client {
     {
         let deadline = Instant::now() + timeout;
         let mut backoff = Backoff::unseeded(self.inner.config.backoff);
+        let mut last = None;
         loop {
-            let timed_out = || ClientError::Timeout { what: what.to_owned(), after: timeout };
             let error = match tokio::time::timeout_at(deadline, attempt()).await {
                 Ok(Err(error)) if error.retriable() => error,
                 Ok(done) => return done,
-                Err(_) => return Err(timed_out()),
+                Err(_) => return Err(ClientError::Timeout { what: what.to_owned(), after: timeout, last }),
             };
             let next = Instant::now() + backoff.pause();
             if next >= deadline {
                 return Err(error);
             }
             tracing::debug!(what, %error, "trying again");
+            last = Some(Box::new(error));
             tokio::time::sleep_until(next).await;
         }
     }

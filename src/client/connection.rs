@@ -125,7 +125,8 @@ impl Connection {
             Ok(answer) => answer.unwrap_or_else(|_| Err(self.ended())),
             Err(_) => {
                 self.kill(&format!("{} got no answer within {}", R::API, seconds(timeout)));
-                Err(ClientError::Timeout { what: format!("{} at {}", R::API, self.endpoint), after: timeout })
+                let what = format!("{} at {}", R::API, self.endpoint);
+                Err(ClientError::Timeout { what, after: timeout, last: None })
             }
         };
         self.decode::<R>(version, answer?)

@@ -50,12 +50,14 @@ pub enum ClientError {
         reason: String,
     },
     /// No answer in time. Whether the broker acted on the request is not known.
-    #[error("{what} was not done within {}", seconds(*.after))]
+    #[error("{what} was not done within {}{}", seconds(*.after), last_said(.last.as_deref()))]
     Timeout {
         /// What was waited for.
         what: String,
         /// How long.
         after: Duration,
+        /// What an earlier attempt came to, where there was one. The last one got no answer.
+        last: Option<Box<ClientError>>,
     },
     /// Client and broker have no version of an api in common.
     #[error("{api}: this client needs version {needed}, the broker at {endpoint} {}", said(.served))]
@@ -135,6 +137,10 @@ pub enum ClientError {
 
 fn said(range: &Option<VersionRange>) -> String {
     range.map_or_else(|| "does not have it".to_owned(), |range| format!("has {range}"))
+}
+
+fn last_said(last: Option<&ClientError>) -> String {
+    last.map_or_else(String::new, |last| format!("; before that: {last}"))
 }
 
 /// A duration as a person says it.

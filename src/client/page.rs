@@ -26,8 +26,8 @@ pub async fn page(config: &ClientConfig, path: &str) -> Result<Page, ClientError
     let mut last = None;
     for endpoint in &config.bootstrap {
         let asked = tokio::time::timeout(config.call_timeout, ask(&dialer, endpoint, path)).await;
-        let late =
-            || ClientError::Timeout { what: format!("{path} of {endpoint}"), after: config.call_timeout };
+        let what = format!("{path} of {endpoint}");
+        let late = || ClientError::Timeout { what, after: config.call_timeout, last: None };
         match asked.unwrap_or_else(|_| Err(late())) {
             Ok(page) => return Ok(page),
             Err(error) => last = Some(error),

@@ -8,6 +8,7 @@ use super::view::ReadView;
 use crate::core::{AbortedKey, PartitionRow, ProducerKey, TopicKey, TopicRow};
 use crate::types::{Offset, PartitionId, ProducerId, TopicId};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// A kind of row whose key begins with a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub struct DeadRows {
     /// Where the next look begins; none after the last row of the kind.
     pub next: Option<Vec<u8>>,
 }
+
+/// Offsets below which a partition has no more rows of a kind. A range over rows that were removed lately costs as much as
+/// one over rows that are there: so a look goes past them.
+pub type Removed = BTreeMap<PartitionId, Offset>;
 
 /// What may be dead in one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,15 +68,30 @@ impl Swept {
 
 impl ReadView {
     /// Looks at up to `looks_max` rows of a kind from `from` on (where an earlier look ended; empty for the first), and
-    /// returns those that are dead.
-    pub fn dead_rows(&self, swept: Swept, from: &[u8], looks_max: usize) -> Result<DeadRows, StoreError> {
-        let end = [swept.kind() + 1];
+    /// returns those that are dead. It does not look for those that were `removed`.
+    pub fn dead_rows(
+        &self,
+        swept: Swept,
+        from: &[u8],
+        looks_max: usize,
+        removed: &Removed,
+    ) -> Result<DeadRows, StoreError> {
+        let end = vec![swept.kind() + 1];
+        let key = |partition, offset: Offset| {
+            KeyBytes::new(swept.kind()).partition(partition).number(offset.0).done()
+        };
+        let mut gaps = removed
+            .iter()
+            .map(|(partition, end)| (key(*partition, Offset::ZERO), key(*partition, *end)))
+            .peekable();
         let mut dead = DeadRows::default();
         let mut at = if from.is_empty() { vec![swept.kind()] } else { from.to_vec() };
         let mut judged: Option<(PartitionId, Dead)> = None;
         let mut looks = 0;
         'seek: loop {
-            for entry in self.range(&at, &end) {
+            while gaps.next_if(|(_, gap_end)| *gap_end <= at).is_some() {}
+            let gap = gaps.peek();
+            for entry in self.range(&at, gap.map_or(&end, |(gap, _)| gap).max(&at)) {
                 let (key, row) = entry?;
                 if looks >= looks_max {
                     dead.next = Some(key);
@@ -97,7 +117,13 @@ impl ReadView {
                     }
                 }
             }
-            return Ok(dead);
+            let Some((_, gap_end)) = gap else { return Ok(dead) };
+            at.clone_from(gap_end);
+            if looks >= looks_max {
+                dead.next = Some(at);
+                return Ok(dead);
+            }
+            looks += 1;
         }
     }
 }
@@ -149,6 +175,16 @@ impl ReadView {
 }
 
 impl DeadRows {
+    /// Where partitions have no more such rows when these are removed.
+    pub fn removed(&self) -> Result<Removed, StoreError> {
+        let end = |(key, _): &(Vec<u8>, Bytes)| {
+            let partition = KeyReader::new(key).and_then(|mut key| key.partition());
+            let end = Swept::offset(key).map(Offset::next);
+            partition.zip(end).ok_or_else(|| StoreError::damaged_key(key))
+        };
+        self.rows.iter().map(end).collect()
+    }
+
     /// The keys, as those of producers' rows.
     pub fn producers(&self) -> Result<Vec<ProducerKey>, StoreError> {
         self.keys(|key| {
@@ -224,9 +260,18 @@ mod tests {
 
     /// All that is dead of a kind, found `looks_max` rows at a time.
     fn all_dead(store: &Database, swept: Swept, looks_max: usize) -> Vec<(PartitionId, i64)> {
+        all_dead_but(store, swept, looks_max, &Removed::new())
+    }
+
+    fn all_dead_but(
+        store: &Database,
+        swept: Swept,
+        looks_max: usize,
+        removed: &Removed,
+    ) -> Vec<(PartitionId, i64)> {
         let (mut found, mut from) = (Vec::new(), Vec::new());
         loop {
-            let dead = store.view_now().unwrap().dead_rows(swept, &from, looks_max).unwrap();
+            let dead = store.view_now().unwrap().dead_rows(swept, &from, looks_max, removed).unwrap();
             for (key, _) in &dead.rows {
                 let partition = KeyReader::new(key).and_then(|mut key| key.partition()).unwrap();
                 found.push((partition, Swept::offset(key).unwrap().0));
@@ -263,8 +308,20 @@ mod tests {
             assert_eq!(all_dead(&store, Swept::Producers, looks_max), [(deleted, 7)]);
         }
 
+        // What is said to be removed is not looked for, and nothing else is passed over.
+        for until in 0..=entries.len() {
+            let (removed, left) = entries.split_at(until);
+            let removed = removed.iter().map(|(partition, last)| (*partition, Offset(last + 1))).collect();
+            for looks_max in [1, 3, 1000] {
+                assert_eq!(all_dead_but(&store, Swept::Index, looks_max, &removed), left);
+            }
+        }
+
         // Trimmed, the segments have only what is left, also after the store is opened again.
-        let dead = store.view_now().unwrap().dead_rows(Swept::Index, &[], 1000).unwrap();
+        let dead = store.view_now().unwrap().dead_rows(Swept::Index, &[], 1000, &Removed::new()).unwrap();
+        let ends =
+            [(deleted, 100), (cut, 30), (emptied, 100)].map(|(partition, end)| (partition, Offset(end)));
+        assert_eq!(dead.removed().unwrap(), ends.into());
         store.remove_index(&dead.rows).unwrap();
         let left = |entries: u64| SegmentUse { entries, bytes: entries * (100 + 128) };
         let expected = [(SegmentNumber(1), left(10)), (SegmentNumber(2), left(7))].into();

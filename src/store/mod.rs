@@ -24,7 +24,7 @@ mod view;
 pub use aborted::{AbortedOutlook, AbortedRanges};
 pub use compaction::{CompactionRow, Overlay};
 pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes};
-pub use dead::{DeadKeys, DeadRows, Swept};
+pub use dead::{DeadKeys, DeadRows, Removed, Swept};
 pub use index::{Cleaned, IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};
 pub use segments::SegmentUse;

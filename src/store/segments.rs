@@ -99,7 +99,7 @@ impl SegmentUses {
 pub(crate) mod tests {
     use super::*;
     use crate::store::keys::is_of_places;
-    use crate::store::{Database, Swept};
+    use crate::store::{Database, Removed, Swept};
 
     /// Rows, and keys of index entries.
     pub(crate) type Dump = (Vec<(Vec<u8>, bytes::Bytes)>, Vec<Vec<u8>>);
@@ -112,8 +112,12 @@ pub(crate) mod tests {
         assert_eq!(store.segment_uses(), SegmentUses::count(&view).unwrap().uses);
         let rows =
             view.snapshot_rows(&[0]).map(Result::unwrap).filter(|(key, _)| !is_of_places(key)).collect();
-        let dead: BTreeSet<_> =
-            view.dead_rows(Swept::Index, &[], usize::MAX).unwrap().rows.into_iter().collect();
+        let dead: BTreeSet<_> = view
+            .dead_rows(Swept::Index, &[], usize::MAX, &Removed::new())
+            .unwrap()
+            .rows
+            .into_iter()
+            .collect();
         let index = view.range(&[kind::INDEX], &[kind::INDEX + 1]).map(Result::unwrap);
         (rows, index.filter(|row| !dead.contains(row)).map(|(key, _)| key).collect())
     }

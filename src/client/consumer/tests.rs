@@ -139,7 +139,7 @@ fn by_name() -> Subscription {
 }
 
 fn lost() -> ClientError {
-    ClientError::Timeout { what: "a heartbeat".to_owned(), after: Duration::from_secs(1) }
+    ClientError::Timeout { what: "a heartbeat".to_owned(), after: Duration::from_secs(1), last: None }
 }
 
 impl Cluster {

@@ -78,8 +78,8 @@ impl CommitUnknown {
             };
             let next = Instant::now() + backoff.pause();
             if next >= deadline {
-                let late =
-                    ClientError::Timeout { what: "the outcome of a commit".to_owned(), after: timeout };
+                let what = "the outcome of a commit".to_owned();
+                let late = ClientError::Timeout { what, after: timeout, last: None };
                 return Err(lost.unwrap_or(late).into());
             }
             if lost.is_some() {

@@ -4,7 +4,7 @@
 use super::{Duty, Turn};
 use crate::core::limits::SWEPT_ROWS_MAX;
 use crate::core::{Command, Now, Sweep};
-use crate::store::{DeadRows, ReadView, StoreError, Swept};
+use crate::store::{DeadRows, ReadView, Removed, StoreError, Swept};
 use crate::types::BlockNumber;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(in crate::shard) struct SweepRows {
 impl SweepRows {
     fn look(&mut self, view: &ReadView) -> Result<Sweep, StoreError> {
         let swept = if self.aborted { Swept::Aborted } else { Swept::Producers };
-        let dead: DeadRows = view.dead_rows(swept, &self.from, SWEPT_ROWS_MAX)?;
+        let dead: DeadRows = view.dead_rows(swept, &self.from, SWEPT_ROWS_MAX, &Removed::new())?;
         let sweep = match swept {
             Swept::Aborted => Sweep { aborted: dead.aborted()?, ..Sweep::default() },
             _ => Sweep { producers: dead.producers()?, ..Sweep::default() },

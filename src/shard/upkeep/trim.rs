@@ -6,8 +6,8 @@
 use super::ground::Ground;
 use super::{Duty, Turn};
 use crate::core::Now;
-use crate::store::{ReadView, StoreError, Swept};
-use crate::types::BlockNumber;
+use crate::store::{ReadView, Removed, StoreError, Swept};
+use crate::types::{BlockNumber, ServedTime};
 use std::time::Duration;
 
 /// See the module.
@@ -19,11 +19,26 @@ pub(in crate::shard) struct TrimIndex {
     began: BlockNumber,
     trimmed: Option<BlockNumber>,
     found: bool,
+    /// What was removed since a moment.
+    removed: Removed,
+    removed_since: ServedTime,
 }
+
+/// After so long everything is looked at again: deleted partitions are then forgotten here, and so are entries missed that
+/// moving or compaction had put back below the log start.
+const LOOK_AT_ALL: Duration = Duration::from_mins(10);
 
 impl TrimIndex {
     pub(in crate::shard) fn new(ground: Ground) -> TrimIndex {
-        TrimIndex { ground, from: Vec::new(), began: BlockNumber::ZERO, trimmed: None, found: false }
+        TrimIndex {
+            ground,
+            from: Vec::new(),
+            began: BlockNumber::ZERO,
+            trimmed: None,
+            found: false,
+            removed: Removed::new(),
+            removed_since: ServedTime(0),
+        }
     }
 }
 
@@ -37,20 +52,25 @@ impl Duty for TrimIndex {
         self.ground.parts().limits.rest * 10
     }
 
-    fn turn(&mut self, _view: &ReadView, _now: Now) -> Result<Turn, StoreError> {
+    fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
         let parts = self.ground.parts();
         let view = parts.store.view_now()?;
         if self.from.is_empty() {
+            if now.served >= self.removed_since.plus(LOOK_AT_ALL) {
+                self.removed.clear();
+                (self.removed_since, self.trimmed) = (now.served, None);
+            }
             if self.trimmed == Some(view.durable()) {
                 return Ok(Turn::default());
             }
             self.began = view.durable();
             self.found = false;
         }
-        let dead = view.dead_rows(Swept::Index, &self.from, parts.limits.trim_entries)?;
+        let dead = view.dead_rows(Swept::Index, &self.from, parts.limits.trim_entries, &self.removed)?;
         let found = !dead.rows.is_empty();
         if found {
             parts.store.remove_index(&dead.rows)?;
+            self.removed.extend(dead.removed()?);
         }
         self.found |= found;
         self.from = dead.next.unwrap_or_default();

@@ -273,7 +273,7 @@ async fn until_stable(arguments: &GroupsBench, layout: &Layout, ledger: &Ledger)
     let patience = Duration::from_secs(arguments.patience);
     tokio::time::timeout(patience, ledger.until_all_stable()).await.map_err(|_| {
         let what = format!("{} of {} groups to become stable", ledger.stable(), layout.groups.len());
-        ClientError::Timeout { what, after: patience }.into()
+        ClientError::Timeout { what, after: patience, last: None }.into()
     })
 }
 
