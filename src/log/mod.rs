@@ -51,7 +51,7 @@ pub use place::{At, BlockTooLong, Checkpoint, Cursor, Place, PlaceInBlock, Segme
 pub use reader::{Finding, ReadError, Reader, Retired};
 pub use real_disk::RealDisk;
 pub use recover::{Left, Log, Recovery, recover};
-pub use scan::{Scan, ScanError, ScannedFrame, Segments};
+pub use scan::{Pick, Scan, ScanError, ScannedFrame, Segments};
 pub use space::Space;
 pub use writer::{StopError, WriteError, Writer};
 

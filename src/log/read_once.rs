@@ -11,7 +11,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes read from the disk at once.
+/// Bytes read from the disk at once, at most: where one read follows the other. Of a file that is only picked from, little
+/// more is read than was asked for.
 const WINDOW: usize = 1 << 20;
 
 /// See the module. It cannot be written to.
@@ -40,12 +41,19 @@ impl Window {
         self.room.get(begin..)?.get(..self.length)?.get(skipped..).filter(|rest| !rest.is_empty())
     }
 
-    /// Reads what lies around a position.
-    fn read(&mut self, file: &File, position: u64) -> io::Result<()> {
+    /// Reads `wanted` bytes from a position on, or as many as there is room for; twice as many as the last time if they
+    /// follow what was read then.
+    fn read(&mut self, file: &File, position: u64, wanted: usize) -> io::Result<()> {
         self.room.resize(WINDOW + PAGE as usize, 0);
+        let skipped = position % u64::from(PAGE);
+        let page = position - skipped;
+        let follows = page == self.position + self.length as u64;
+        let ahead = if follows { self.length.saturating_mul(2) } else { 0 };
+        let pages = wanted.saturating_add(PAGE as usize).max(ahead).next_multiple_of(PAGE as usize);
         let begin = self.room.as_ptr().align_offset(PAGE as usize);
-        let room = self.room.get_mut(begin..).and_then(|room| room.get_mut(..WINDOW)).unwrap_or_default();
-        (self.position, self.length) = (position - position % u64::from(PAGE), 0);
+        let room =
+            self.room.get_mut(begin..).and_then(|room| room.get_mut(..pages.min(WINDOW))).unwrap_or_default();
+        (self.position, self.length) = (page, 0);
         self.length = loop {
             match pread(file, &mut *room, self.position) {
                 Err(Errno::INTR) => {}
@@ -93,7 +101,7 @@ impl DiskFile for ReadOnce {
             }
             let at = position + done as u64;
             if window.at(at).is_none() {
-                window.read(&self.file, at)?;
+                window.read(&self.file, at, length - done)?;
             }
             let Some(found) = window.at(at) else { break };
             into.extend_from_slice(found.get(..length - done).unwrap_or(found));
@@ -122,6 +130,7 @@ mod tests {
         #[test]
         fn it_reads_what_is_there(
             length in 0_usize..(5 << 20), reads in proptest::collection::vec((0_u64..(5 << 20), 0_usize..(3 << 20)), 1..6),
+            step in 1_000_usize..100_000,
         ) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("file");
@@ -137,6 +146,9 @@ mod tests {
                 prop_assert_eq!(&found[..6], b"before");
                 prop_assert!(&found[6..] == there && read == there.len(), "{} bytes at {}", wanted, position);
             }
+            let mut found = Vec::new();
+            while file.read_at(found.len() as u64, step, &mut found).unwrap() > 0 {}
+            prop_assert!(found == bytes, "in steps of {} bytes", step);
         }
     }
 }

@@ -30,8 +30,7 @@ pub type ScannedFrame = (Frame, Place);
 pub enum ScanError {
     /// Something in it is not as it was written.
     #[error(
-        "{} is damaged at byte {position}, and holds intact data behind it: restore the file from a copy, or export \
-         what is intact",
+        "{} is damaged at byte {position}: restore the file from a copy, or export what is intact",
         path.display()
     )]
     Damaged {
@@ -107,6 +106,13 @@ impl Segments {
         Ok(Some(Scan { file, path, identity, at, length, expected, before }))
     }
 
+    /// Opens a segment to pick frames from it whose places are known; none if the file is not in use.
+    pub fn pick(&self, segment: SegmentNumber) -> Result<Option<Pick>, DiskError> {
+        let path = segment_path(&self.dir, segment);
+        let file = self.disk.open_once(&path).tried("open", &path)?;
+        Ok(self.in_use(segment, &path, file)?.map(|(_, file)| Pick { file, path }))
+    }
+
     /// Begins a file of moved frames, of at most `length_max` bytes.
     pub fn begin_moved(&self, segment: SegmentNumber, length_max: u32) -> Result<MovedWriter, DiskError> {
         MovedWriter::begin(self, segment, length_max)
@@ -154,6 +160,42 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<SegmentNumber>, DiskError> {
 
 /// Bytes of moved frames read at once, if no frame is longer.
 const READ_AT_ONCE: usize = 1 << 20;
+
+/// A segment that frames are picked from. What lies between them is not looked at.
+#[derive(Debug)]
+pub struct Pick {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+}
+
+/// Bytes that an event rarely exceeds, read together with its payload.
+const EVENT_GUESS: usize = 256;
+
+impl Pick {
+    /// The frame that lies at `place`, which is in this segment.
+    pub fn frame(&self, place: Place) -> Result<ScannedFrame, ScanError> {
+        let damaged = || ScanError::Damaged { path: self.path.clone(), position: place.position };
+        let least = FRAME_HEADER_LENGTH as usize + place.length as usize;
+        let mut bytes = Vec::new();
+        let read = |from: usize, length, bytes: &mut Vec<u8>| {
+            let position = u64::from(place.position) + from as u64;
+            self.file.read_at(position, length, bytes).tried("read", &self.path)
+        };
+        read(0, least + EVENT_GUESS, &mut bytes)?;
+        let header = FrameHeader::decode(&bytes).ok_or_else(damaged)?;
+        if header.place(0).at(At { segment: place.segment, position: place.position }) != place {
+            return Err(damaged());
+        }
+        let length = header.frame_length().ok_or_else(damaged)? as usize;
+        if length > bytes.len() {
+            read(bytes.len(), length - bytes.len(), &mut bytes)?;
+        }
+        bytes.truncate(length);
+        let whole = Some(Bytes::from(bytes)).filter(|bytes| bytes.len() == length);
+        let frame = whole.and_then(|bytes| Frame::checked(header, &bytes)).ok_or_else(damaged)?;
+        Ok((frame, place))
+    }
+}
 
 /// A segment that is being read.
 #[derive(Debug)]

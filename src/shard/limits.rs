@@ -74,6 +74,9 @@ pub struct SpaceLimits {
     pub move_debt_segments: u64,
     /// Segments that are moved into one file: a crash repeats the work of so many.
     pub move_segments: usize,
+    /// Index entries that are looked at in the time in which a mebibyte of a segment is read: what is live in segments is
+    /// found in the index or by reading them, whatever is less work.
+    pub move_looks_per_mib: u64,
     /// Index entries removed at once: fjall's other writer waits for no longer than that.
     pub trim_entries: usize,
     /// Segments freed in one turn.
@@ -96,6 +99,7 @@ impl Default for SpaceLimits {
             move_turn_bytes: 4 << 20,
             move_debt_segments: 8,
             move_segments: 16,
+            move_looks_per_mib: 1_000,
             trim_entries: 2_000,
             free_segments: 16,
             compaction: CompactionLimits::default(),

@@ -27,7 +27,7 @@ pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes};
 pub use dead::{DeadKeys, DeadRows, Removed, Swept};
 pub use index::{Cleaned, IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};
-pub use segments::SegmentUse;
+pub use segments::{Places, SegmentUse};
 pub use snapshot::{Snapshot, SnapshotError, SnapshotHeader, SnapshotWriter, Snapshots};
 pub use stamps::Stamps;
 pub use suspicion::suspect;

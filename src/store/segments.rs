@@ -20,6 +20,41 @@ pub struct SegmentUse {
 }
 codec!(SegmentUse { entries, bytes });
 
+/// Where in some segments the index points to, and where to go on looking.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// The places, in the order of the index.
+    pub places: Vec<Place>,
+    /// Where the next look begins; none after the last entry.
+    pub next: Option<Vec<u8>>,
+}
+
+impl ReadView {
+    /// Looks at up to `looks_max` entries of the index from `from` on (where an earlier look ended; empty for the first),
+    /// and returns the places of those that point into one of `segments`.
+    pub fn places_in(
+        &self,
+        segments: &BTreeSet<SegmentNumber>,
+        from: &[u8],
+        looks_max: usize,
+    ) -> Result<Places, StoreError> {
+        let from = if from.is_empty() { &[kind::INDEX] } else { from };
+        let mut found = Places::default();
+        for (looks, row) in self.range(from, &[kind::INDEX + 1]).enumerate() {
+            let (key, row) = row?;
+            if looks >= looks_max {
+                found.next = Some(key);
+                break;
+            }
+            let entry = IndexEntry::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
+            if segments.contains(&entry.place.segment) {
+                found.places.push(entry.place);
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// What a frame takes besides its payload, rather too much than too little: so a file of nothing but live frames never
 /// looks half dead, however small they are.
 const FRAME_BYTES: u64 = 128;
@@ -109,7 +144,17 @@ pub(crate) mod tests {
     pub(crate) fn dump(store: &Database) -> Dump {
         let view = store.view_now().unwrap();
         assert_eq!(SegmentUses::load(&view).unwrap().uses, SegmentUses::count(&view).unwrap().uses);
-        assert_eq!(store.segment_uses(), SegmentUses::count(&view).unwrap().uses);
+        let uses = SegmentUses::count(&view).unwrap().uses;
+        assert_eq!(store.segment_uses(), uses);
+        // Every second segment's places, as they are found a few entries at a time.
+        let wanted: BTreeSet<_> = uses.keys().step_by(2).copied().collect();
+        let (mut found, mut from) = (SegmentUses::default(), Some(Vec::new()));
+        while let Some(at) = from {
+            let some = view.places_in(&wanted, &at, 7).unwrap();
+            some.places.into_iter().for_each(|place| found.add(place));
+            from = some.next;
+        }
+        assert_eq!(found.uses, uses.into_iter().filter(|(file, _)| wanted.contains(file)).collect());
         let rows =
             view.snapshot_rows(&[0]).map(Result::unwrap).filter(|(key, _)| !is_of_places(key)).collect();
         let dead: BTreeSet<_> = view

@@ -109,6 +109,18 @@ fn known(running: &Running, partition: PartitionId) -> (PartitionRow, Vec<(Produ
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_space_of_a_deleted_topic_comes_back_and_what_shared_its_segments_stays() {
+    space_comes_back(small()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_it_does_where_the_segments_are_read_to_find_what_is_live() {
+    let mut limits = small();
+    limits.space.move_looks_per_mib = 0;
+    space_comes_back(limits).await;
+}
+
+async fn space_comes_back(limits: ShardLimits) {
+    let open_small = |dir: &Path| start(dir, Arc::new(RealDisk), &limits).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let running = open_small(dir.path());
     let [short, long] = topics(&running).await;
@@ -143,7 +155,7 @@ async fn the_space_of_a_deleted_topic_comes_back_and_what_shared_its_segments_st
         let before = dump_rows(dir.path());
         spoil(dir.path());
         // Started with nothing to do, so that the rows stay as they are made.
-        let mut idle = small();
+        let mut idle = limits.clone();
         idle.space.rest = std::time::Duration::from_secs(3600);
         start(dir.path(), Arc::new(RealDisk), &idle).unwrap().stop().await.unwrap();
         assert!(dump_rows(dir.path()) == before, "the rows that were made anew are others");

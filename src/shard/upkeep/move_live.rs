@@ -1,11 +1,14 @@
 //! Moves what is live out of segments that are mostly dead, so that these can be freed: data of short and of long retention
 //! share segments. First the frames are copied into a file of their own, which is made durable; then the index is pointed
 //! to it, a slice at a time. A crash in between leaves both, and every entry points to one of them.
+//!
+//! What is live is found by going through the index, which costs as much as there is data, or by reading the segments, which
+//! costs as much as is dead: whatever is less.
 
 use super::ground::Ground;
 use super::{Duty, Turn};
 use crate::core::Now;
-use crate::log::{DiskError, MovedWriter, Place, Scan, ScanError, ScannedFrame, SegmentNumber};
+use crate::log::{DiskError, MovedWriter, Pick, Place, Scan, ScanError, ScannedFrame, SegmentNumber};
 use crate::shard::payload::frame_entry;
 use crate::store::{IndexEntry, ReadView, StoreError, encode_index_key};
 use crate::types::ServedTime;
@@ -29,27 +32,57 @@ pub(in crate::shard) struct MoveLive {
 /// is soon dead as a whole, and costs nothing.
 const SETTLED_AFTER_RESTS: u32 = 20;
 
+/// Index entries that are looked at in one turn.
+const LOOKS_PER_TURN: usize = 10_000;
+
+/// Places that are remembered at once, in 6 MiB of memory. Where there are more, the segments are read.
+const PLACES_MAX: u64 = 1 << 18;
+
 /// A segment that is mostly dead.
 struct Candidate {
     percent: u64,
     live: u64,
+    entries: u64,
     dead: u64,
     file: SegmentNumber,
 }
 
 enum State {
     Idle,
-    /// Frames are being copied out of `from`; `left` are still to come.
+    /// What is live in some segments is looked for in the index, from `at` on.
+    Finding {
+        wanted: BTreeSet<SegmentNumber>,
+        at: Vec<u8>,
+        found: Vec<Place>,
+    },
+    /// Frames are being copied.
     Copying {
         writer: MovedWriter,
-        from: Option<(SegmentNumber, Scan)>,
-        left: Vec<SegmentNumber>,
+        source: Source,
     },
     /// The file is durable; the index is being pointed to it.
     Pointing {
         file: SegmentNumber,
         scan: Scan,
     },
+}
+
+/// Where the frames to copy come from.
+enum Source {
+    /// Segments that are read from end to end. The last is the next.
+    Whole { from: Option<(SegmentNumber, Scan)>, left: Vec<SegmentNumber> },
+    /// Places that the index points to. The last is the next.
+    Picked { from: Option<(SegmentNumber, Pick)>, left: Vec<Place> },
+}
+
+impl Source {
+    /// Goes on with the next segment.
+    fn leave(&mut self, segment: SegmentNumber) {
+        match self {
+            Source::Whole { from, .. } => *from = None,
+            Source::Picked { left, .. } => left.retain(|place| place.segment != segment),
+        }
+    }
 }
 
 /// Why moving does not go on.
@@ -88,14 +121,14 @@ impl MoveLive {
             let Some(percent) = self.ground.live_percent(file, used.bytes) else { continue };
             if percent < parts.limits.move_live_percent {
                 let (live, dead) = (used.bytes, self.ground.length(file).saturating_sub(used.bytes));
-                chosen.push(Candidate { percent, live, dead, file });
+                chosen.push(Candidate { percent, live, entries: used.entries, dead, file });
             }
         }
         Ok(chosen)
     }
 
     /// The emptiest of those that have settled first, as many as fit into one file; of all, if too much is dead.
-    fn choose(&self, now: ServedTime) -> Result<Vec<SegmentNumber>, StoreError> {
+    fn choose(&self, now: ServedTime) -> Result<Vec<Candidate>, StoreError> {
         let parts = self.ground.parts();
         let mut chosen = self.candidates()?;
         if self.debt_percent() < 100 && !parts.pressure.is_short() {
@@ -113,8 +146,22 @@ impl MoveLive {
             fits
         });
         chosen.truncate(parts.limits.move_segments);
-        // The last is the next.
-        Ok(chosen.into_iter().rev().map(|candidate| candidate.file).collect())
+        Ok(chosen)
+    }
+
+    /// Whether it is less work to go through the index than to read the chosen segments.
+    fn better_by_index(&self, chosen: &[Candidate]) -> bool {
+        let parts = self.ground.parts();
+        let looks: u64 = parts.store.segment_uses().values().map(|used| used.entries).sum();
+        let places: u64 = chosen.iter().map(|candidate| candidate.entries).sum();
+        let bytes: u64 = chosen.iter().map(|candidate| self.ground.length(candidate.file)).sum();
+        places <= PLACES_MAX && looks < (bytes >> 20).max(1).saturating_mul(parts.limits.move_looks_per_mib)
+    }
+
+    fn begin_copying(&self, source: Source) -> Result<State, MoveError> {
+        let parts = self.ground.parts();
+        let writer = parts.segments.begin_moved(self.ground.next_moved(), parts.segment_length)?;
+        Ok(State::Copying { writer, source })
     }
 
     /// Looks now and then at what waits.
@@ -149,24 +196,38 @@ impl MoveLive {
     fn advance(&mut self, now: ServedTime) -> Result<bool, MoveError> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => {
-                let left = self.choose(now)?;
-                if left.is_empty() {
+                let chosen = self.choose(now)?;
+                if chosen.is_empty() {
                     return Ok(false);
                 }
-                let parts = self.ground.parts();
-                let writer = parts.segments.begin_moved(self.ground.next_moved(), parts.segment_length)?;
-                self.state = State::Copying { writer, from: None, left };
+                let files = chosen.iter().map(|candidate| candidate.file);
+                self.state = if self.better_by_index(&chosen) {
+                    State::Finding { wanted: files.collect(), at: Vec::new(), found: Vec::new() }
+                } else {
+                    self.begin_copying(Source::Whole { from: None, left: files.rev().collect() })?
+                };
             }
-            State::Copying { mut writer, mut from, mut left } => {
-                match self.copy(&mut writer, &mut from, &mut left) {
-                    Ok(None) => self.state = State::Copying { writer, from, left },
-                    Ok(Some(next)) => self.state = next,
-                    Err(error) => {
-                        let _ = writer.abandon();
-                        return Err(error);
+            State::Finding { wanted, at, mut found } => {
+                let view = self.ground.parts().store.view_now()?;
+                let more = view.places_in(&wanted, &at, LOOKS_PER_TURN)?;
+                found.extend(more.places);
+                self.state = match more.next {
+                    Some(at) => State::Finding { wanted, at, found },
+                    None => {
+                        // As they lie in the segments.
+                        found.sort_unstable_by(|a, b| b.cmp(a));
+                        self.begin_copying(Source::Picked { from: None, left: found })?
                     }
-                }
+                };
             }
+            State::Copying { mut writer, mut source } => match self.copy(&mut writer, &mut source) {
+                Ok(None) => self.state = State::Copying { writer, source },
+                Ok(Some(next)) => self.state = next,
+                Err(error) => {
+                    let _ = writer.abandon();
+                    return Err(error);
+                }
+            },
             State::Pointing { file, mut scan } => match self.point(file, &mut scan) {
                 Ok(true) => self.state = State::Pointing { file, scan },
                 // Only now it may be freed when nothing points to it.
@@ -182,39 +243,68 @@ impl MoveLive {
     }
 
     /// Copies live frames for one turn. Returns what comes next, if not more of this.
-    fn copy(
-        &self,
-        writer: &mut MovedWriter,
-        from: &mut Option<(SegmentNumber, Scan)>,
-        left: &mut Vec<SegmentNumber>,
-    ) -> Result<Option<State>, MoveError> {
-        let parts = self.ground.parts();
+    fn copy(&self, writer: &mut MovedWriter, source: &mut Source) -> Result<Option<State>, MoveError> {
         let mut bytes = 0;
-        while bytes < parts.limits.move_turn_bytes {
-            let Some((segment, scan)) = from else {
-                match left.pop() {
-                    Some(next) => *from = parts.segments.scan(next, None)?.map(|scan| (next, scan)),
-                    None => return self.finish(writer).map(Some),
-                }
-                continue;
-            };
-            match scan.next_frames() {
-                Ok(Some(frames)) => {
-                    bytes += frames.iter().map(|(frame, _)| frame.payload.len() as u64 + 64).sum::<u64>();
-                    if !self.copy_live(writer, &frames)? {
-                        return self.finish(writer).map(Some);
-                    }
-                }
-                Ok(None) => *from = None,
-                Err(ScanError::Disk(error)) => return Err(error.into()),
-                Err(error) => {
+        while bytes < self.ground.parts().limits.move_turn_bytes {
+            let frames = match self.next_frames(source) {
+                Ok(Some(frames)) => frames,
+                Ok(None) => return self.finish(writer).map(Some),
+                Err((_, ScanError::Disk(error))) => return Err(error.into()),
+                Err((segment, error)) => {
                     tracing::error!(%segment, %error, "what is live in a segment cannot be moved out of it");
-                    self.ground.mark_damaged(*segment);
-                    *from = None;
+                    self.ground.mark_damaged(segment);
+                    source.leave(segment);
+                    continue;
                 }
+            };
+            bytes += frames.iter().map(|(frame, _)| frame.payload.len() as u64 + 64).sum::<u64>();
+            if !self.copy_live(writer, &frames)? {
+                return self.finish(writer).map(Some);
             }
         }
         Ok(None)
+    }
+
+    /// A segment in which all has died since may be freed already.
+    fn has_live(&self, segment: SegmentNumber) -> bool {
+        self.ground.parts().store.segment_uses().contains_key(&segment)
+    }
+
+    /// The next frames of a source, live or not; none at its end. An error names the segment that it is about.
+    fn next_frames(
+        &self,
+        source: &mut Source,
+    ) -> Result<Option<Vec<ScannedFrame>>, (SegmentNumber, ScanError)> {
+        let segments = &self.ground.parts().segments;
+        match source {
+            Source::Whole { from, left } => loop {
+                if let Some((segment, scan)) = from {
+                    if let Some(frames) = scan.next_frames().map_err(|error| (*segment, error))? {
+                        return Ok(Some(frames));
+                    }
+                    *from = None;
+                }
+                let Some(next) = left.pop() else { return Ok(None) };
+                if !self.has_live(next) {
+                    continue;
+                }
+                let scan = segments.scan(next, None).map_err(|error| (next, error.into()))?;
+                *from = scan.map(|scan| (next, scan));
+            },
+            Source::Picked { from, left } => loop {
+                let Some(place) = left.pop() else { return Ok(None) };
+                if from.as_ref().is_none_or(|(segment, _)| *segment != place.segment) {
+                    *from = None;
+                    if self.has_live(place.segment) {
+                        let pick =
+                            segments.pick(place.segment).map_err(|error| (place.segment, error.into()))?;
+                        *from = pick.map(|pick| (place.segment, pick));
+                    }
+                }
+                let Some((segment, pick)) = from else { continue };
+                return pick.frame(place).map(|frame| Some(vec![frame])).map_err(|error| (*segment, error));
+            },
+        }
     }
 
     /// False if the file has no room for a frame: what was copied before is enough.

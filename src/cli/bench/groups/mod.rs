@@ -33,6 +33,8 @@ const OPENED_AT_ONCE: usize = 32;
 /// others.
 const SPREADING_INTERVALS: u32 = 2;
 const RECORD_BYTES: usize = 1024;
+/// How long a broker may take to know a topic that it has made.
+const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The protocol of the groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -168,7 +170,16 @@ impl Layout {
         for topic in &self.topics {
             admin.create_topic(&NewTopic::new(topic.clone(), self.partitions)).await?;
         }
-        admin.create_topic(&NewTopic::new(self.written.clone(), 1)).await.map(|_| ())
+        admin.create_topic(&NewTopic::new(self.written.clone(), 1)).await?;
+        // Not every broker knows at once what it has made.
+        let deadline = Instant::now() + KNOWN_WITHIN;
+        while let Err(error) = admin.describe_topic(&self.written).await {
+            if Instant::now() >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// Groups whose members have not left stay until those are missed: they hold nothing but their names.
