@@ -61,6 +61,10 @@ fn a_transaction_with_a_known_key_is_aborted_and_frees_its_others(client: &Actor
     assert_eq!(outcomes[21].as_ref().unwrap_err().error, refusal, "{:?}", outcomes[21]);
     assert!(producer.try_commit().is_err(), "a record is missing");
     producer.abort();
+    // If nothing was in flight behind the refused batch, librdkafka leaves its sequence number out, and its next transaction
+    // fails, too (`spec/transactions.md`, 7a).
+    let anew = (client.name() == "librdkafka").then(|| client.producer_singly(Some(&topic)));
+    let producer = anew.unwrap_or(producer);
     producer.begin();
     let outcomes = producer.send_keyed(&topic, &records(|_| false));
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
