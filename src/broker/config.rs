@@ -37,6 +37,8 @@ pub struct BrokerConfig {
     pub consumer_session_timeout: Duration,
     /// How often such a member is to be heard of (Kafka's `group.consumer.heartbeat.interval.ms`).
     pub consumer_heartbeat_interval: Duration,
+    /// What one decision about a group may take of the log, in bytes: a block's length, as no decision is split.
+    pub decision_bytes_max: usize,
     /// The oldest version of the transaction protocol that is served: in version 1 nothing in a request tells a delayed one
     /// from a new one (`spec/transactions.md`, E10).
     pub transactions_min: Protocol,
@@ -59,6 +61,7 @@ impl BrokerConfig {
             group_initial_rebalance_delay: Duration::from_millis(100),
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
+            decision_bytes_max: 1 << 20,
             transactions_min: Protocol::V1,
             two_phase_commit: false,
         }

@@ -35,6 +35,7 @@ pub(super) fn code(refusal: Refusal, api: ApiKey, version: i16) -> Result<ErrorC
         Refusal::RebalanceInProgress => ErrorCode::RebalanceInProgress,
         Refusal::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
         Refusal::FencedInstance => ErrorCode::FencedInstanceId,
+        Refusal::GroupRebalances => ErrorCode::CoordinatorLoadInProgress,
         Refusal::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
         Refusal::StaleMemberEpoch => stale_member_epoch(api, version),
         Refusal::UnreleasedInstance => ErrorCode::UnreleasedInstanceId,

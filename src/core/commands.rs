@@ -527,6 +527,9 @@ pub enum Refusal {
     /// There is no such group.
     #[error("there is no such group")]
     GroupNotFound,
+    /// The group's classic members are rebalancing.
+    #[error("the group's members of the classic protocol are rebalancing: ask again")]
+    GroupRebalances,
     /// The member's epoch is not what the group knows of it.
     #[error("the member's epoch is not the one known: it is to give up everything and join again")]
     FencedMemberEpoch,

@@ -5,6 +5,7 @@ use super::events::Event;
 use super::evolve::evolve;
 use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
+use crate::types::codec::Codec;
 use crate::types::{BlockNumber, RequestId, ServedTime};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -152,6 +153,20 @@ impl<'v> Draft<'v> {
             change(row);
         }
         Ok(())
+    }
+
+    /// Takes everything back: nothing has been decided.
+    pub fn take_back(&mut self) {
+        self.changes.clear();
+        self.events.clear();
+        self.batches.clear();
+        self.answered.clear();
+    }
+
+    /// What has been stated so far, in bytes.
+    #[must_use]
+    pub fn event_bytes(&self) -> usize {
+        self.events.iter().map(|event| event.to_bytes().len()).sum()
     }
 
     /// What the decision has come to.

@@ -78,12 +78,28 @@ pub const SUBSCRIPTION_BYTES_MAX: usize = 64 << 10;
 /// Bytes that all members of such a group say of themselves: they are in memory while a target is made.
 pub const SUBSCRIPTIONS_BYTES_MAX: usize = 4 << 20;
 
-/// Partitions that such a group may be assigned. A target is one decision, at 20 bytes each, and the smallest block that can
-/// be configured has 1 MiB.
+/// Partitions that such a group may be assigned; fewer where blocks are small ([`group_partitions_max`]).
 pub const GROUP_PARTITIONS_MAX: usize = 20_000;
+
+/// Bytes of a block for each partition of a group: one that is assigned is written in the target and in what its member
+/// holds, at 20 bytes each, and as the topic that a pattern matches, at 16. As much again is for what members say and for
+/// their ids.
+const DECISION_BYTES_PER_PARTITION: usize = 128;
+
+/// Partitions that a group may be assigned where a decision may take so many bytes.
+#[must_use]
+pub fn group_partitions_max(decision_bytes_max: usize) -> usize {
+    GROUP_PARTITIONS_MAX.min(decision_bytes_max / DECISION_BYTES_PER_PARTITION)
+}
+
+/// What a block has of its own, and frames have of theirs, in a decision about a group: a few frames.
+pub const DECISION_OVERHEAD_BYTES: usize = 8 << 10;
 
 /// Regular expressions that the members of one group subscribe with: what each matches is looked for whenever topics come.
 pub const GROUP_PATTERNS_MAX: usize = 100;
+
+/// Bytes of these expressions: what they match is one decision together with a target.
+pub const GROUP_PATTERNS_BYTES_MAX: usize = 64 << 10;
 
 /// The longest member id or instance id of a member of such a group, in bytes: with them a target still fits into a block.
 /// Clients draw ids of 36 bytes or less.

@@ -22,8 +22,8 @@ pub mod topic_settings;
 pub(crate) mod tests;
 
 pub use commands::{
-    AnyGroup, ConsumerGroupDescription, ConsumerGroupStatus, ConsumerHeartbeat, ConsumerTold,
-    ResolvedPatterns,
+    AnyGroup, ConsumerGroupDescription, ConsumerGroupStatus, ConsumerHeartbeat, ConsumerTold, ReadMember,
+    ReadMembers, ResolvedPatterns, UnreadMember,
 };
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndByOperator, EndTxn, Enrol, ExpireProducer,
@@ -32,8 +32,8 @@ pub use commands::{
     StageOffsets, Sweep, TransactionalProducer, TwoPhase,
 };
 pub use commands::{
-    GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined, JoinedMember, LeavingMember, SyncGroup,
-    Synced,
+    Assignment, ConsumerMetadata, GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined,
+    JoinedMember, LeavingMember, NamedPartitions, SyncGroup, Synced,
 };
 pub use decide::{Decided, GroupUse, clock_stepped, consumer_group_status, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};

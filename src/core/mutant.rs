@@ -99,6 +99,8 @@ mutants! {
     OldMemberEpochGoesOn: "a member goes on whatever epoch it says that it is in (C3)",
     OldMemberEpochCommits: "a member commits with another epoch than its own (G9)",
     GroupEpochGoesBack: "epochs begin anew when a group of the consumer protocol is empty",
+    UpgradeHoldsNothing: "a group changes to the consumer protocol, and what its members have is free (U3)",
+    ClassicMemberNotAsked: "a member of the classic protocol is not asked to join again when it has a step to take (U7)",
     LeaverNotAnswered: "who waits for a generation and leaves is never answered",
 }
 

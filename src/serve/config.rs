@@ -195,7 +195,7 @@ impl Reader<'_> {
         };
         // One request is decided whole, and a decision fits into one block, which is a quarter of a segment at most.
         let frame: usize = self.number("frame-bytes", 0)?;
-        let block = shard.block_bytes.min(shard.segment_bytes / 4);
+        let block = block_bytes(&shard);
         if frame > usize::try_from(block / 2).unwrap_or(usize::MAX) {
             return Err(
                 self.error("frame-bytes", format!("at most {}, half of a block of the log", block / 2))
@@ -205,10 +205,16 @@ impl Reader<'_> {
     }
 }
 
+/// The most that one decision may write.
+fn block_bytes(shard: &ShardLimits) -> u32 {
+    shard.block_bytes.min(shard.segment_bytes / 4)
+}
+
 impl Config {
     /// What `settings` mean.
     pub fn of(settings: &Settings) -> Result<Config, ConfigError> {
         let reader = Reader(settings);
+        let shard = reader.shard()?;
         let listen = reader.listen()?;
         let advertised = reader.advertised()?;
         let here = Endpoint { host: listen.ip().to_string(), port: listen.port() };
@@ -234,8 +240,8 @@ impl Config {
             admins: reader.principals("admins")?,
             metrics_readers: reader.principals("metrics-readers")?,
             net: reader.net()?,
-            shard: reader.shard()?,
             broker: BrokerConfig {
+                decision_bytes_max: usize::try_from(block_bytes(&shard)).unwrap_or(usize::MAX),
                 auto_create_topics: reader
                     .choice("auto-create-topics", &[("true", true), ("false", false)])?,
                 partitions_default: reader.number("default-partitions", 1)?,
@@ -250,6 +256,7 @@ impl Config {
                 group_initial_rebalance_delay: reader.millis("group-initial-rebalance-delay")?,
                 ..BrokerConfig::new(advertised.clone().unwrap_or(here))
             },
+            shard,
             advertised,
             log: settings.value("log").to_owned(),
             log_json: reader.choice("log-format", &[("text", false), ("json", true)])?,

@@ -9,9 +9,51 @@ pub const CONSUMER: &str = "consumer";
 
 /// The topics that a member subscribes to; none if it says so in a form unknown here.
 #[must_use]
-pub fn subscribed_topics(mut subscription: Bytes) -> Option<Vec<String>> {
-    let _version = subscription.try_get_i16().ok()?;
-    list(&mut subscription, text)
+pub fn subscribed_topics(subscription: Bytes) -> Option<Vec<String>> {
+    Some(read_subscription(subscription, false)?.topics)
+}
+
+/// What a member tells its leader.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscription {
+    /// The topics that it subscribes to.
+    pub topics: Vec<String>,
+    /// The partitions that it owns when it joins, by topic. A member that gives up everything before it joins says none; so
+    /// do those of version 0, all of which do.
+    pub owned: Vec<(String, Vec<i32>)>,
+}
+
+impl Subscription {
+    /// None if it is said in a form unknown here.
+    #[must_use]
+    pub fn read(subscription: Bytes) -> Option<Subscription> {
+        read_subscription(subscription, true)
+    }
+}
+
+/// The first version that names what a member owns.
+const NAMES_OWNED: i16 = 1;
+
+fn read_subscription(mut bytes: Bytes, with_owned: bool) -> Option<Subscription> {
+    let version = bytes.try_get_i16().ok()?;
+    let topics = list(&mut bytes, text)?;
+    let owned = match with_owned && version >= NAMES_OWNED {
+        true => {
+            let own_data = usize::try_from(bytes.try_get_i32().ok()?).unwrap_or(0);
+            if own_data > bytes.len() {
+                return None;
+            }
+            bytes.advance(own_data);
+            partitions(&mut bytes)?
+        }
+        false => Vec::new(),
+    };
+    Some(Subscription { topics, owned })
+}
+
+fn partitions(bytes: &mut Bytes) -> Option<Vec<(String, Vec<i32>)>> {
+    let index = |bytes: &mut Bytes| bytes.try_get_i32().ok();
+    list(bytes, |bytes| Some((text(bytes)?, list(bytes, index)?)))
 }
 
 /// The partitions that a member is assigned, by topic; none if that is said in a form unknown here. A member that is
@@ -22,8 +64,7 @@ pub fn assigned_partitions(mut assignment: Bytes) -> Option<Vec<(String, Vec<i32
         return Some(Vec::new());
     }
     let _version = assignment.try_get_i16().ok()?;
-    let index = |bytes: &mut Bytes| bytes.try_get_i32().ok();
-    list(&mut assignment, |bytes| Some((text(bytes)?, list(bytes, index)?)))
+    partitions(&mut assignment)
 }
 
 /// A subscription to these topics.
@@ -96,6 +137,24 @@ mod tests {
         assert_eq!(bytes(b"\0\x01\x7f\xff\xff\xff"), None, "more than there is");
         assert_eq!(bytes(b"\0\x01\0\0\0\x01\0\x09a"), None);
         assert_eq!(bytes(b""), None);
+    }
+
+    #[test]
+    fn what_a_member_owns_is_read_behind_its_own_data() {
+        let read = |bytes: &'static [u8]| Subscription::read(Bytes::from_static(bytes));
+        let owns =
+            |owned: Vec<(String, Vec<i32>)>| Some(Subscription { topics: vec!["a".to_owned()], owned });
+        let one = vec![("a".to_owned(), vec![7])];
+        let owned = b"\0\0\0\x01\0\x01a\0\0\0\x01\0\0\0\x07";
+        let of = |version: u8, own_data: &[u8]| {
+            let head = [b"\0".as_slice(), &[version], b"\0\0\0\x01\0\x01a", own_data, owned].concat();
+            Subscription::read(head.into())
+        };
+        assert_eq!(of(1, b"\xff\xff\xff\xff"), owns(one.clone()));
+        assert_eq!(of(3, b"\0\0\0\x02xy"), owns(one), "what newer versions add is not read");
+        assert_eq!(of(0, b"\xff\xff\xff\xff"), owns(Vec::new()));
+        assert_eq!(of(1, b"\x7f\xff\xff\xff"), None, "more than there is");
+        assert_eq!(read(b"\0\x01\0\0\0\x01\0\x01a"), None, "cut off");
     }
 
     #[test]

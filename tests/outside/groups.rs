@@ -22,6 +22,8 @@ struct Member<'a> {
     rebalances: u64,
     /// What it has read, by partition and offset.
     rows: BTreeMap<(i64, i64), String>,
+    /// How often it has read something once more.
+    read_again: usize,
 }
 
 struct Subscription<'s> {
@@ -46,7 +48,7 @@ impl<'s> Subscription<'s> {
         actor
             .ask(&request)
             .unwrap_or_else(|failure| panic!("{}: {failure:?}\n{}", actor.name(), actor.log()));
-        Member { actor, id, assigned: Vec::new(), rebalances: 0, rows: BTreeMap::new() }
+        Member { actor, id, assigned: Vec::new(), rebalances: 0, rows: BTreeMap::new(), read_again: 0 }
     }
 }
 
@@ -65,7 +67,8 @@ impl Member<'_> {
         self.rebalances = answer["rebalances"].as_u64().unwrap();
         for row in answer["rows"].as_array().unwrap() {
             let place = (row[0].as_i64().unwrap(), row[1].as_i64().unwrap());
-            self.rows.insert(place, row[2].as_str().unwrap().to_owned());
+            let before = self.rows.insert(place, row[2].as_str().unwrap().to_owned());
+            self.read_again += usize::from(before.is_some());
         }
     }
 
@@ -279,6 +282,63 @@ fn a_pattern_follows_the_topics(client: &Actor) {
     send(2);
     until(&mut [&mut member], "read the second", |members| read_by(members).contains("in 2"));
     member.leave();
+}
+
+/// Members are restarted with the other protocol, one by one, and back: all is read, nothing that was committed is read again,
+/// and no two have a partition.
+fn a_group_goes_over_and_back(client: &Actor, classic: &str) {
+    const MEMBERS: usize = 3;
+    let topic = format!("migrated-{}-{classic}", client.name());
+    client.create_topic(&topic, PARTITIONS);
+    let open = |assignor: &str, id| Subscription::new(&topic, assignor).open(client, id, None);
+    let mut members: Vec<Member<'_>> = (60..).take(MEMBERS).map(|id| open(classic, id)).collect();
+    for round in 0..=2 * MEMBERS {
+        if let Some(restarted) = round.checked_sub(1) {
+            let assignor = if restarted < MEMBERS { "consumer:uniform" } else { classic };
+            members.remove(restarted % MEMBERS).leave();
+            members.insert(restarted % MEMBERS, open(assignor, 70 + restarted as u64));
+        }
+        let mut all: Vec<&mut Member<'_>> = members.iter_mut().collect();
+        until(&mut all, &format!("shared in round {round}"), is_shared);
+        let values: BTreeSet<String> = (0..PARTITIONS).map(|index| format!("{round} in {index}")).collect();
+        let producer = client.producer("none");
+        for (index, value) in (0..PARTITIONS).zip(&values) {
+            producer.send(&topic, &[(index, None, value)]);
+        }
+        producer.close();
+        until(&mut all, &format!("read in round {round}"), |all| values.is_subset(&read_by(all)));
+        all.iter().for_each(|member| drop(member.ask("commit_read")));
+        for index in 0..PARTITIONS {
+            let committed = client.group_offset(&topic, &topic, index);
+            assert_eq!(committed, i64::try_from(round + 1).ok(), "{round} in {index}\n{}", client.log());
+        }
+        if let Some(restarted) = round.checked_sub(1) {
+            let newest = &members[restarted % MEMBERS];
+            let fresh = newest.rows.values().all(|value| values.contains(value));
+            assert!(fresh, "read what was committed: {:?}\n{}", newest.rows, client.log());
+        }
+        let again: usize = members.iter().map(|member| member.read_again).sum();
+        assert_eq!(again, 0, "{}", client.log());
+    }
+    members.into_iter().for_each(Member::leave);
+}
+
+#[test]
+fn javas_members_go_over_to_the_consumer_protocol_and_back() {
+    let broker = with_short_sessions();
+    let Some(client) = Actor::java(&broker) else { return };
+    for classic in ["range", "cooperative-sticky"] {
+        a_group_goes_over_and_back(&client, classic);
+    }
+}
+
+#[test]
+fn librdkafkas_members_go_over_to_the_consumer_protocol_and_back() {
+    let broker = with_short_sessions();
+    let Some(client) = Actor::librdkafka(&broker) else { return };
+    for classic in ["range", "cooperative-sticky"] {
+        a_group_goes_over_and_back(&client, classic);
+    }
 }
 
 /// A broker whose members of the consumer protocol need not be waited for.

@@ -1,5 +1,6 @@
 //! ConsumerGroupHeartbeat: members of groups of the consumer protocol join, go on and leave (KIP-848).
 
+use super::subscription;
 use crate::broker::errors;
 use crate::broker::failure::{Failure, expect};
 use crate::broker::limits::RESOLUTIONS_MAX;
@@ -7,7 +8,9 @@ use crate::broker::patterns;
 use crate::broker::service::reply_to;
 use crate::broker::session::Context;
 use crate::core::limits::GROUP_PARTITIONS_MAX;
-use crate::core::{Assignor, Command, ConsumerHeartbeat, ConsumerTold, Refusal, ResolvedPatterns};
+use crate::core::{
+    Assignor, Command, ConsumerHeartbeat, ConsumerTold, ReadMembers, Refusal, ResolvedPatterns, UnreadMember,
+};
 use crate::shard::Answer;
 use crate::store::ReadView;
 use crate::types::{GroupEpoch, GroupId, InstanceId, MemberId, PartitionId, PartitionIndex, TopicId};
@@ -74,19 +77,25 @@ pub(in crate::broker) async fn accept(
 
 type Told = Result<(GroupEpoch, Option<BTreeSet<PartitionId>>), ErrorCode>;
 
-/// What the member is told, once the patterns that the decision asks for have been looked at.
+/// What the member is told, once what the decision asks for has been looked at: patterns, and what classic members say.
 async fn told(cx: &Context, mut beat: ConsumerHeartbeat, mut answer: Answer) -> Result<Told, Failure> {
     for _ in 0..RESOLUTIONS_MAX {
-        let (version, patterns) = match expect::consumer(reply_to(answer).await?)? {
+        match expect::consumer(reply_to(answer).await?)? {
             Ok(ConsumerTold::Epoch { epoch, assigned }) => return Ok(Ok((epoch, assigned))),
-            Ok(ConsumerTold::Resolve { version, patterns }) => (version, patterns),
+            Ok(ConsumerTold::Resolve { version, patterns }) => {
+                let topics = cx.node.scan(move |view| resolve(&view, patterns)).await?;
+                beat.resolved = Some(ResolvedPatterns { version, topics });
+            }
+            Ok(ConsumerTold::Read { generation, members }) => {
+                let read = |unread: UnreadMember| (unread.member.clone(), subscription::read(unread));
+                beat.read =
+                    Some(ReadMembers { generation, members: members.into_iter().map(read).collect() });
+            }
             Err(refusal) => return Ok(Err(code(cx, refusal)?)),
-        };
-        let topics = cx.node.scan(move |view| resolve(&view, patterns)).await?;
-        beat.resolved = Some(ResolvedPatterns { version, topics });
+        }
         answer = cx.ask(Command::ConsumerHeartbeat(Box::new(beat.clone()))).await?;
     }
-    // Others have come with new patterns each time.
+    // Others have come with new patterns each time, or the classic group has gone on.
     Ok(Err(ErrorCode::CoordinatorLoadInProgress))
 }
 
@@ -150,7 +159,9 @@ fn heartbeat_of(cx: &Context, request: ConsumerGroupHeartbeatRequest) -> Result<
         client_id: cx.client_id.to_string(),
         client_host: format!("/{}", cx.caller.connection.peer.ip()),
         session_timeout: cx.node.config.consumer_session_timeout,
+        decision_bytes_max: cx.node.config.decision_bytes_max,
         resolved: None,
+        read: None,
     })
 }
 

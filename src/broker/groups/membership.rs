@@ -1,16 +1,18 @@
 //! What members ask: to join, for their assignment, to be kept, to go.
 
 use super::member;
+use super::subscription::{by_index, named};
 use crate::broker::errors;
 use crate::broker::failure::{Failure, expect};
 use crate::broker::service::reply_to;
 use crate::broker::session::Context;
 use crate::core::{
-    Command, JoinGroup, Joined, JoinedMember, LeavingMember, Member, MemberProtocol, Refusal, SyncGroup,
-    Synced,
+    Assignment, Command, ConsumerMetadata, JoinGroup, Joined, JoinedMember, LeavingMember, Member,
+    MemberProtocol, Refusal, SyncGroup, Synced,
 };
 use crate::types::{GroupId, InstanceId, MemberId};
 use crate::wire::ErrorCode;
+use crate::wire::consumer_protocol::{self, CONSUMER, Subscription};
 use crate::wire::messages::*;
 use bytes::Bytes;
 use std::future::Future;
@@ -91,6 +93,8 @@ fn join_of(cx: &Context, request: JoinGroupRequest, fresh: &str) -> JoinGroup {
         requires_known_member: cx.version >= KNOWN_MEMBERS && request.group_instance_id.is_none(),
         can_skip_assignment: cx.version >= SKIPS_ASSIGNMENT,
         initial_delay: cx.node.config.group_initial_rebalance_delay,
+        decision_bytes_max: cx.node.config.decision_bytes_max,
+        consumes: consumes(&request),
         protocol_type: request.protocol_type,
         joiner: Member {
             instance: request.group_instance_id.as_deref().map(InstanceId::new),
@@ -102,6 +106,13 @@ fn join_of(cx: &Context, request: JoinGroupRequest, fresh: &str) -> JoinGroup {
             assignment: Bytes::new(),
         },
     }
+}
+
+/// What a consumer says of itself. It says the same in all protocols that it can use.
+fn consumes(request: &JoinGroupRequest) -> Option<ConsumerMetadata> {
+    let first = request.protocols.first().filter(|_| request.protocol_type == CONSUMER)?;
+    let Subscription { topics, owned } = Subscription::read(first.metadata.clone())?;
+    Some(ConsumerMetadata { topics: topics.into_iter().collect(), owned: named(owned) })
 }
 
 /// What is kept longer than the request must not keep the request's memory.
@@ -159,7 +170,10 @@ pub(in crate::broker) async fn accept_sync(
             Ok(Synced { protocol_type, protocol, assignment }) => SyncGroupResponse {
                 protocol_type: Some(protocol_type),
                 protocol_name: Some(protocol),
-                assignment,
+                assignment: match assignment {
+                    Assignment::ByLeader(bytes) => bytes,
+                    Assignment::ByBroker(topics) => consumer_protocol::assignment(&by_index(topics)),
+                },
                 ..Default::default()
             },
             Err(refusal) => SyncGroupResponse {

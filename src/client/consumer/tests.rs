@@ -186,7 +186,9 @@ impl Cluster {
             client_id: String::new(),
             client_host: String::new(),
             session_timeout: SESSION,
+            decision_bytes_max: 1 << 20,
             resolved: None,
+            read: None,
         };
         loop {
             match self.world.ask(Command::ConsumerHeartbeat(Box::new(asked.clone()))) {

@@ -2,7 +2,9 @@
 //! to 16).
 
 use super::super::rows::{Assignor, ConsumerRow};
+use super::NamedPartitions;
 use crate::types::*;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -35,8 +37,12 @@ pub struct ConsumerHeartbeat {
     pub client_host: String,
     /// How long a member may be silent. Configured: the state machine has no settings.
     pub session_timeout: Duration,
+    /// What a decision may take of the log, in bytes. Configured, likewise.
+    pub decision_bytes_max: usize,
     /// What was found of the patterns that were asked for ([`ConsumerTold::Resolve`]).
     pub resolved: Option<ResolvedPatterns>,
+    /// What was read of the classic members that were asked about ([`ConsumerTold::Read`]).
+    pub read: Option<ReadMembers>,
 }
 
 impl ConsumerHeartbeat {
@@ -58,6 +64,38 @@ pub struct ResolvedPatterns {
     pub topics: BTreeMap<String, BTreeSet<TopicId>>,
 }
 
+/// What the members of a classic group say of themselves, and what their leader has assigned to them. Read outside, as it is
+/// between them and their leader.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ReadMembers {
+    /// In which generation.
+    pub generation: Generation,
+    /// Of each member; none if it is said in a form unknown there.
+    pub members: BTreeMap<MemberId, Option<ReadMember>>,
+}
+
+/// What a member of a classic group says of itself, and what it has.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ReadMember {
+    /// The topics that it subscribes to.
+    pub topics: BTreeSet<String>,
+    /// What is assigned to it.
+    pub assigned: Vec<NamedPartitions>,
+    /// What it owned when it joined: it may not have given up yet what is not assigned to it any more.
+    pub owned: Vec<NamedPartitions>,
+}
+
+/// A member of a classic group, of which something is to be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnreadMember {
+    /// The member.
+    pub member: MemberId,
+    /// What it says of itself.
+    pub metadata: Bytes,
+    /// What its leader has assigned to it.
+    pub assignment: Bytes,
+}
+
 /// What a member is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConsumerTold {
@@ -74,6 +112,13 @@ pub enum ConsumerTold {
         version: u64,
         /// The expressions.
         patterns: BTreeSet<String>,
+    },
+    /// Nothing has been decided: ask again, with what these members of the classic group say of themselves.
+    Read {
+        /// The generation.
+        generation: Generation,
+        /// The members.
+        members: Vec<UnreadMember>,
     },
 }
 

@@ -4,6 +4,7 @@ use super::super::rows::{Member, MemberProtocol};
 use super::ConsumerGroupDescription;
 use crate::types::*;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A request to join a group. What is configured travels with it: the state machine has no settings.
@@ -27,7 +28,24 @@ pub struct JoinGroup {
     pub can_skip_assignment: bool,
     /// How long the first generation of an empty group waits for more members.
     pub initial_delay: Duration,
+    /// What a decision may take of the log, in bytes.
+    pub decision_bytes_max: usize,
+    /// What it says of itself, if its protocol type is that of consumers and it says so in a known form. Read outside: it is
+    /// between the members and their leader what they say.
+    pub consumes: Option<ConsumerMetadata>,
 }
+
+/// What a consumer of the classic protocol says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ConsumerMetadata {
+    /// Names of topics that it subscribes to.
+    pub topics: BTreeSet<String>,
+    /// What it owns when it joins, by name of topic.
+    pub owned: Vec<NamedPartitions>,
+}
+
+/// Partitions of a topic.
+pub type NamedPartitions = (String, Vec<PartitionIndex>);
 
 /// Who speaks as a member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +130,16 @@ pub struct Synced {
     /// The assignment protocol.
     pub protocol: String,
     /// The assignment.
-    pub assignment: Bytes,
+    pub assignment: Assignment,
+}
+
+/// What a member of the classic protocol is assigned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Assignment {
+    /// Between the members and their leader.
+    ByLeader(Bytes),
+    /// By the broker: in the form that consumers know.
+    ByBroker(Vec<NamedPartitions>),
 }
 
 /// A group's state (`spec/groups.md`, "States"), under the name it has in the protocol.

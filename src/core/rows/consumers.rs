@@ -135,6 +135,24 @@ impl Subscription {
         texts.sum::<usize>() + topics.sum::<usize>() + protocols + instance + clients
     }
 
+    /// Whether it is a member of the classic protocol that says so.
+    #[must_use]
+    pub fn is_classic(&self) -> bool {
+        matches!(self.speaks, Speaks::Classic { .. })
+    }
+
+    /// Bytes that a member of the classic protocol says of itself in that protocol; 0 for others.
+    #[must_use]
+    pub fn classic_weight(&self) -> usize {
+        match &self.speaks {
+            Speaks::Consumer => 0,
+            Speaks::Classic { protocols } => {
+                let protocols: usize = protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
+                protocols + self.client_id.len() + self.client_host.len()
+            }
+        }
+    }
+
     /// Whether both lead to the same target.
     #[must_use]
     pub fn subscribes_like(&self, other: &Subscription) -> bool {

@@ -5,6 +5,7 @@
 use super::findings::{Broken, Findings};
 use super::world::World;
 use crate::core::*;
+use crate::types::codec::Codec;
 use crate::types::*;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -177,14 +178,17 @@ impl Group {
             client_id: format!("client {who}"),
             client_host: "/127.0.0.1".to_owned(),
             session_timeout: SESSION,
+            decision_bytes_max: 32 << 20,
             resolved: None,
+            read: None,
         }
     }
 
     /// Topics whose names match, as somebody outside would find them.
     fn resolve(&self, version: u64, patterns: &BTreeSet<String>) -> ResolvedPatterns {
         let matching = |pattern: &String| {
-            let matches = |name: &str| if pattern == "t.*" { name.starts_with('t') } else { name == pattern };
+            let matches =
+                |name: &str| if pattern.starts_with("t.*") { name.starts_with('t') } else { name == pattern };
             let of = |(key, row): (&RowKey, &RowValue)| match (key, row) {
                 (RowKey::Topic(id), RowValue::Topic(row)) if matches(row.name.as_str()) => Some(*id),
                 _ => None,
@@ -598,6 +602,41 @@ fn what_grows_beyond_the_limit_is_refused_to_newcomers_and_cut_for_the_others() 
 }
 
 #[test]
+fn no_decision_is_larger_than_the_smallest_block() {
+    const BLOCK: usize = 1 << 20;
+    let mut group = Group::new();
+    let partitions = u32::try_from(limits::group_partitions_max(BLOCK)).unwrap() - PARTITIONS;
+    let topic = NewTopic {
+        id: TopicId(Uuid::from_u128(1_000)),
+        name: TopicName::new("t5").unwrap(),
+        partitions,
+        config: TopicConfig::new(),
+    };
+    group.world.ask(Command::CreateTopic { topic, validate_only: false });
+    let names: BTreeSet<String> = (0..600).map(|number| format!("{number:0>90}")).collect();
+    let mut largest = 0;
+    for number in 0..limits::GROUP_PATTERNS_MAX {
+        let logged = group.world.log.len();
+        let beat = ConsumerHeartbeat {
+            member: MemberId::new(&format!("{number:0>256}")),
+            topics: Some(if number < 60 { names.clone() } else { BTreeSet::new() }),
+            pattern: Some(format!("t.*|{number:0>600}")),
+            decision_bytes_max: BLOCK,
+            ..group.beat_of(1, GroupEpoch::JOIN)
+        };
+        group.ask(&beat).unwrap();
+        let bytes = group.world.log[logged..].iter().map(|(_, event)| event.to_bytes().len()).sum::<usize>();
+        largest = largest.max(bytes);
+    }
+    assert!(largest < BLOCK - limits::DECISION_OVERHEAD_BYTES && largest > BLOCK / 3, "{largest}");
+    let beat = ConsumerHeartbeat {
+        pattern: Some("t.*|one too many".to_owned()),
+        ..group.beat_of(1, GroupEpoch::JOIN)
+    };
+    assert_eq!(group.ask(&beat), Err(Refusal::GroupFull));
+}
+
+#[test]
 fn an_empty_group_goes_from_one_protocol_to_the_other_and_its_epochs_go_on() {
     let mut group = settled();
     for who in 0..MEMBERS {
@@ -623,6 +662,8 @@ fn an_empty_group_goes_from_one_protocol_to_the_other_and_its_epochs_go_on() {
         requires_known_member: false,
         can_skip_assignment: true,
         initial_delay: Duration::ZERO,
+        decision_bytes_max: 32 << 20,
+        consumes: None,
     };
     assert_eq!(group.world.ask_waiting(Command::JoinGroup(Box::new(join.clone()))), None);
     let answered = std::mem::take(&mut group.world.answered);
@@ -630,7 +671,7 @@ fn an_empty_group_goes_from_one_protocol_to_the_other_and_its_epochs_go_on() {
     assert!(joined.generation.0 > epoch.0);
     assert!(group.world.rows.get::<ConsumerGroupRow>(&self::group()).is_none());
     let beat = group.beat_of(1, GroupEpoch::JOIN);
-    assert_eq!(group.ask(&beat), Err(Refusal::GroupNotFound), "it has a classic member");
+    assert_eq!(group.ask(&beat), Err(Refusal::GroupRebalances), "it has a classic member");
     let leaving = LeavingMember { member: MemberId::new("classic"), instance: None };
     group.world.ask(Command::LeaveGroup { group: self::group(), members: vec![leaving] });
     let (again, _) = group.ask(&beat).unwrap();

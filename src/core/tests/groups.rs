@@ -171,7 +171,8 @@ impl Group {
                     // Who has forgotten itself does not know any more that it has asked.
                     let Some(own) = client.id.as_ref().map(MemberId::as_str) else { continue };
                     client.synced = true;
-                    let told = String::from_utf8(synced.assignment.to_vec()).unwrap();
+                    let Assignment::ByLeader(told) = synced.assignment else { panic!("nobody leads") };
+                    let told = String::from_utf8(told.to_vec()).unwrap();
                     // A static member's successor gets what was assigned to the former id.
                     let own = told.is_empty() || who == 0 || told == own;
                     self.judge.findings.holds(own, "EveryMemberAnswered", "each with its own assignment");
@@ -222,6 +223,8 @@ impl Group {
             requires_known_member: who != 0 && who != 2,
             can_skip_assignment: true,
             initial_delay: Duration::from_secs(1),
+            decision_bytes_max: 32 << 20,
+            consumes: None,
         };
         self.ask(who, request, Command::JoinGroup(Box::new(join)));
     }

@@ -6,6 +6,7 @@ pub(crate) mod groups;
 mod history;
 pub(crate) mod judge;
 mod keys;
+pub(crate) mod migration;
 mod prepared;
 pub(crate) mod properties;
 pub(crate) mod restores;

@@ -4,7 +4,7 @@ use super::traces::{self, Source};
 use super::{compaction, history};
 use crate::core::mutant::{Mutant, with_mutant};
 use crate::core::tests::findings::Broken;
-use crate::core::tests::{consumers, groups, properties, restores};
+use crate::core::tests::{consumers, groups, migration, properties, restores};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::fmt::Write as _;
 
@@ -26,6 +26,8 @@ const RESTORES: Kind =
 const GROUPS: Kind = Kind { judge_one: groups::judge_one, histories: 300, source: Some(Source::Groups) };
 const CONSUMERS: Kind =
     Kind { judge_one: consumers::judge_one, histories: 300, source: Some(Source::Groups) };
+/// Only the events of the other two kinds are held against the specification.
+const MIGRATION: Kind = Kind { judge_one: migration::judge_one, histories: 300, source: None };
 /// Each has a store of its own.
 const SHARD: Kind = Kind { judge_one: history::judge_one, histories: 300, source: Some(Source::Shard) };
 
@@ -47,6 +49,7 @@ fn kind(mutant: Mutant) -> Kind {
         | Mutant::OldMemberEpochGoesOn
         | Mutant::OldMemberEpochCommits
         | Mutant::GroupEpochGoesBack => CONSUMERS,
+        Mutant::UpgradeHoldsNothing | Mutant::ClassicMemberNotAsked => MIGRATION,
         Mutant::ReplyBeforeFsync
         | Mutant::RefusalDoesNotWait
         | Mutant::WatermarkBeforeFsync
@@ -95,7 +98,7 @@ fn search(mutant: Option<Mutant>, kind: Kind) -> Option<Caught> {
 
 #[test]
 fn without_a_mutant_the_same_histories_pass() {
-    for kind in [TRANSACTIONS, RESTORES, GROUPS, CONSUMERS, SHARD, COMPACTION] {
+    for kind in [TRANSACTIONS, RESTORES, GROUPS, CONSUMERS, MIGRATION, SHARD, COMPACTION] {
         if let Some(Caught { broken, history, .. }) = search(None, kind) {
             panic!("{broken}, in history {history}");
         }

@@ -111,6 +111,8 @@ pub(super) async fn join(running: &Running, group: &str) {
         requires_known_member: false,
         can_skip_assignment: true,
         initial_delay: Duration::ZERO,
+        decision_bytes_max: 1 << 20,
+        consumes: None,
     };
     let Reply::Joined(Ok(joined)) = ask(running, Command::JoinGroup(Box::new(join)), vec![]).await else {
         panic!("the group is joined")

@@ -15,11 +15,9 @@ pub(in crate::core::decide) fn join(
     join: &JoinGroup,
 ) -> Result<Option<Reply>, Need> {
     require_rows_of(rows, &join.group)?;
-    let members = rows.get::<ConsumerGroupRow>(&join.group)?.map(|row| row.members);
-    match members {
-        None => {}
-        Some(0) => consumer::downgrade_empty(rows, now, &join.group)?,
-        Some(_) => return Ok(Some(Reply::Joined(Err(Refusal::InconsistentProtocol)))),
+    consumer::downgrade_for(rows, now, join)?;
+    if rows.get::<ConsumerGroupRow>(&join.group)?.is_some() {
+        return consumer::classic_join(rows, now, join).map(|joined| Some(Reply::Joined(joined)));
     }
     let mut group = Group::new(rows, now, &join.group)?;
     Ok(settled(group.join(join))?.transpose().map(Reply::Joined))

@@ -15,6 +15,9 @@ pub(in crate::core::decide) fn leave(
     id: &GroupId,
     members: &[LeavingMember],
 ) -> Result<Vec<Result<(), Refusal>>, Need> {
+    if let Some(answers) = consumer::leave(rows, now, id, members)? {
+        return Ok(answers);
+    }
     let mut group = Group::new(rows, now, id)?;
     let mut gone = Vec::new();
     let mut answers = Vec::with_capacity(members.len());

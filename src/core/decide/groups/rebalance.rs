@@ -206,7 +206,7 @@ impl Group<'_, '_> {
     }
 }
 
-fn select_protocol(members: &[&Member]) -> Option<String> {
+pub(super) fn select_protocol(members: &[&Member]) -> Option<String> {
     let all_know = |name: &str| members.iter().all(|m| m.protocols.iter().any(|p| p.name == name));
     let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
     for member in members {

@@ -1,7 +1,7 @@
 //! `SyncGroup` and `Heartbeat`: members get their assignment, and stay alive.
 
-use super::{Group, Stop, settled};
-use crate::core::commands::{GroupMember, GroupStatus, Now, Refusal, Reply, SyncGroup, Synced};
+use super::{Group, Stop, consumer, settled};
+use crate::core::commands::{Assignment, GroupMember, GroupStatus, Now, Refusal, Reply, SyncGroup, Synced};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::limits::GROUP_ASSIGNMENT_BYTES_MAX;
@@ -16,6 +16,9 @@ pub(in crate::core::decide) fn sync(
     now: Now,
     sync: &SyncGroup,
 ) -> Result<Option<Reply>, Need> {
+    if let Some(synced) = consumer::sync(rows, now, sync)? {
+        return Ok(Some(Reply::Synced(synced)));
+    }
     let mut group = Group::new(rows, now, &sync.member.group)?;
     Ok(settled(group.sync(sync))?.transpose().map(Reply::Synced))
 }
@@ -26,7 +29,10 @@ pub(in crate::core::decide) fn heartbeat(
     now: Now,
     member: &GroupMember,
 ) -> Result<Result<(), Refusal>, Need> {
-    settled(Group::new(rows, now, &member.group)?.heartbeat(member))
+    match consumer::classic_heartbeat(rows, now, member)? {
+        Some(answer) => Ok(answer),
+        None => settled(Group::new(rows, now, &member.group)?.heartbeat(member)),
+    }
 }
 
 impl Group<'_, '_> {
@@ -94,7 +100,7 @@ impl Group<'_, '_> {
         Ok(Synced {
             protocol_type: self.protocol_type()?,
             protocol: members.map_or_else(String::new, |row| row.protocol.clone()),
-            assignment: assignment.unwrap_or_default(),
+            assignment: Assignment::ByLeader(assignment.unwrap_or_default()),
         })
     }
 

@@ -7,8 +7,8 @@ use crate::core::decide::groups::check_name;
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::limits::{
-    GROUP_MEMBERS_MAX, GROUP_PATTERNS_MAX, MEMBER_ID_BYTES_MAX, SUBSCRIPTION_BYTES_MAX,
-    SUBSCRIPTIONS_BYTES_MAX,
+    DECISION_OVERHEAD_BYTES, GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, GROUP_PATTERNS_BYTES_MAX,
+    GROUP_PATTERNS_MAX, MEMBER_ID_BYTES_MAX, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_BYTES_MAX,
 };
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
@@ -42,45 +42,77 @@ pub(in crate::core::decide) fn heartbeat(
     beat: &ConsumerHeartbeat,
 ) -> Result<Result<ConsumerTold, Refusal>, Need> {
     let mut group = ConsumerGroup::new(rows, now, &beat.group)?;
-    settled(match beat.epoch {
-        GroupEpoch::LEAVE => group.leave(beat),
-        GroupEpoch::AWAY => group.go_away(beat),
-        _ => group.go_on(beat),
-    })
+    let told = match beat.epoch {
+        GroupEpoch::LEAVE => settled(group.leave(beat)),
+        GroupEpoch::AWAY => settled(group.go_away(beat)),
+        _ => settled(group.go_on(beat)),
+    }?;
+    if !matches!(told, Ok(ConsumerTold::Epoch { .. })) {
+        // The group may have changed its protocol for a member that is not let in, or not yet.
+        rows.take_back();
+    }
+    Ok(told)
 }
 
 impl ConsumerGroup<'_, '_> {
     fn go_on(&mut self, beat: &ConsumerHeartbeat) -> Result<ConsumerTold, Stop> {
         check_name(self.id)?;
-        let begins_at = self.begins_at(beat)?;
+        if let Some(read) = self.upgrade(beat)? {
+            return Ok(read);
+        }
         let arrival = self.arrival(beat)?;
-        let former = match &arrival {
-            Arrival::Newcomer => None,
-            Arrival::Successor { former } => self.member(former)?,
-            Arrival::Again | Arrival::Known => self.member(&beat.member)?,
-        };
+        let former = self.former(beat, &arrival)?;
         let said = said(beat, former.map(|row| &*row.said));
+        if let Some(resolve) = self.unresolved(beat, &said)? {
+            return Ok(resolve);
+        }
+        let told = self.proceed(beat, &arrival, said)?;
+        self.check_size(beat.decision_bytes_max)?;
+        Ok(told)
+    }
+
+    /// What has been decided fits into a block.
+    pub(super) fn check_size(&self, decision_bytes_max: usize) -> Result<(), Stop> {
+        match self.rows.event_bytes() > decision_bytes_max.saturating_sub(DECISION_OVERHEAD_BYTES) {
+            true => Err(Refusal::GroupFull.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// What there is of the member so far.
+    fn former(&self, beat: &ConsumerHeartbeat, arrival: &Arrival) -> Result<Option<&ConsumerRow>, Need> {
+        match arrival {
+            Arrival::Newcomer => Ok(None),
+            Arrival::Successor { former } => self.member(former),
+            Arrival::Again | Arrival::Known => self.member(&beat.member),
+        }
+    }
+
+    /// The member, who says this of itself, comes in or goes on, and takes its next step.
+    pub(super) fn proceed(
+        &mut self,
+        beat: &ConsumerHeartbeat,
+        arrival: &Arrival,
+        said: Subscription,
+    ) -> Result<ConsumerTold, Stop> {
+        let former = self.former(beat, arrival)?;
         let same = former.is_some_and(|row| row.said.subscribes_like(&said));
         let raises = !same || matches!(arrival, Arrival::Newcomer | Arrival::Again);
         let news = former.is_none_or(|row| *row.said != said);
         if news {
-            self.check_room(beat, &arrival, &said)?;
-        }
-        if let Some(resolve) = self.unresolved(beat, &said)? {
-            return Ok(resolve);
+            self.check_room(beat, arrival, &said)?;
         }
         let plan = match raises || self.is_target_old()? {
-            true => Some(self.plan(beat, &arrival, &said, raises)?),
+            true => Some(self.plan(beat, arrival, &said, raises)?),
             false => None,
         };
-        // Nothing is refused from here on.
-        self.upgrade_empty(begins_at)?;
-        let raised = self.row()?.map_or(begins_at, |row| row.epoch).next();
-        self.enter(beat, &arrival, said, news, raises.then_some(raised))?;
+        // Nothing is refused from here on, but what becomes too large as a whole.
+        let raised = self.row()?.map_or(GroupEpoch::default(), |row| row.epoch).next();
+        self.enter(beat, arrival, said, news, raises.then_some(raised))?;
         if let Some(plan) = plan {
             self.assign(plan)?;
         }
-        Ok(self.take_step(beat, &arrival)?)
+        Ok(self.take_step(beat, arrival)?)
     }
 
     /// C2, C3, C6: who this is.
@@ -95,8 +127,11 @@ impl ConsumerGroup<'_, '_> {
         if let Some(instance) = &beat.instance
             && let Some(bearer) = self.bearer(instance)?
         {
-            let away = self.member(&bearer)?.is_some_and(|row| row.held.epoch == GroupEpoch::AWAY);
-            if away {
+            let former = self.member(&bearer)?;
+            // A static member of the classic protocol leaves without a word (U9).
+            let may_be_replaced =
+                former.is_some_and(|row| row.held.epoch == GroupEpoch::AWAY || row.said.is_classic());
+            if may_be_replaced && bearer != beat.member {
                 return Ok(Arrival::Successor { former: bearer });
             }
             if bearer != beat.member {
@@ -113,7 +148,8 @@ impl ConsumerGroup<'_, '_> {
 
     fn going_on(&self, beat: &ConsumerHeartbeat) -> Result<Arrival, Stop> {
         self.check_bearer(beat)?;
-        let held = self.member(&beat.member)?.map(|row| &row.held).ok_or(Refusal::UnknownMember)?;
+        let member = self.member(&beat.member)?.filter(|row| !row.said.is_classic());
+        let held = member.map(|row| &row.held).ok_or(Refusal::UnknownMember)?;
         let owns_no_more = beat.owned.as_ref().is_some_and(|owned| owned.is_subset(&held.assigned));
         let answer_lost = beat.epoch == held.previous && owns_no_more;
         if beat.epoch != held.epoch && !answer_lost && !mutated(Mutant::OldMemberEpochGoesOn) {
@@ -150,17 +186,22 @@ impl ConsumerGroup<'_, '_> {
         };
         let everybody = self.everybody()?;
         let others = everybody.into_iter().filter(|(id, _)| Some(*id) != replaced);
-        let (mut members, mut bytes) = (1, said.weight());
+        let (mut members, mut bytes, mut classic) = (1, said.weight(), said.classic_weight());
         let mut patterns: BTreeSet<&String> = said.pattern.iter().collect();
         for (_, other) in others {
             members += 1;
             bytes = bytes.saturating_add(other.said.weight());
+            classic = classic.saturating_add(other.said.classic_weight());
             patterns.extend(&other.said.pattern);
         }
         let new = *arrival == Arrival::Newcomer;
         let full = new && (members > GROUP_MEMBERS_MAX || !sessions::has_room(self.rows)?);
-        let heavy = said.weight() > SUBSCRIPTION_BYTES_MAX || bytes > SUBSCRIPTIONS_BYTES_MAX;
-        if full || heavy || patterns.len() > GROUP_PATTERNS_MAX {
+        let heavy = said.weight() > SUBSCRIPTION_BYTES_MAX
+            || bytes > SUBSCRIPTIONS_BYTES_MAX
+            || classic > GROUP_METADATA_BYTES_MAX;
+        let pattern_bytes: usize = patterns.iter().map(|pattern| pattern.len()).sum();
+        let many = patterns.len() > GROUP_PATTERNS_MAX || pattern_bytes > GROUP_PATTERNS_BYTES_MAX;
+        if full || heavy || many {
             return Err(Refusal::GroupFull.into());
         }
         Ok(())
@@ -247,7 +288,9 @@ impl ConsumerGroup<'_, '_> {
             let group = self.id.clone();
             self.state(Event::TargetAssigned { group, epoch, assignor, targets: changed })?;
         }
-        self.rows.put(self.id, TopicsSeenRow { version });
+        if let Some(version) = version {
+            self.rows.put(self.id, TopicsSeenRow { version });
+        }
         Ok(())
     }
 }

@@ -34,7 +34,9 @@ pub(in crate::core::decide) fn expire_revocation(
     if !sessions::is_over(group.rows, now, &Timer::Revocation(key.clone()))? {
         return Ok(());
     }
-    match group.member(&key.member)?.is_some_and(|row| !row.held.revoking.is_empty()) {
+    // A classic member that was told to join, or to ask for its assignment, has not.
+    let is_due = |row: &ConsumerRow| !row.held.revoking.is_empty() || row.said.is_classic();
+    match group.member(&key.member)?.is_some_and(is_due) {
         true => group.remove(std::slice::from_ref(&key.member)),
         false => {
             group.rows.remove::<DeadlineRow>(&Timer::Revocation(key.clone()));
@@ -93,6 +95,10 @@ impl ConsumerGroup<'_, '_> {
     pub(super) fn remove(&mut self, gone: &[MemberId]) -> Result<(), Need> {
         for member in gone {
             self.forget_deadlines(member)?;
+        }
+        if self.is_classic_without(gone)? {
+            let generation = Generation(self.row()?.map_or(0, |row| row.epoch.0));
+            return self.downgrade(generation, gone);
         }
         let epoch = self.row()?.map_or(GroupEpoch::default(), |row| row.epoch).next();
         self.state(Event::ConsumersLeft { group: self.id.clone(), epoch, members: gone.to_vec() })?;

@@ -1,11 +1,13 @@
 //! Groups of the consumer protocol (`spec/groups.md`, sections 10 to 16): the broker assigns, and each member takes steps
 //! of its own towards its target. One file each for what a heartbeat does, for the target, for the assignors that make it,
-//! for a member's step towards it, for leaving, and for operators and offsets.
+//! for a member's step towards it, for leaving, for operators and offsets, for members of the classic protocol, and for how
+//! a group goes from one protocol to the other.
 //!
 //! Whatever may be refused is refused before the first event is stated.
 
 mod admin;
 mod assignors;
+mod classic;
 mod heartbeat;
 mod leave;
 mod migrate;
@@ -14,10 +16,11 @@ mod target;
 
 pub use admin::status;
 pub(super) use admin::{delete, describe, expire, may_commit};
+pub(super) use classic::{classic_heartbeat, classic_join, leave, sync};
 pub(in crate::core::decide) use heartbeat::heartbeat;
 pub(in crate::core::decide) use leave::expire_revocation;
 pub(super) use leave::{expire_member, resume};
-pub(super) use migrate::downgrade_empty;
+pub(super) use migrate::downgrade_for;
 
 use super::{Stop, require_rows_of, sessions, settled};
 use crate::core::commands::Now;

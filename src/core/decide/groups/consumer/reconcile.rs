@@ -24,7 +24,7 @@ impl ConsumerGroup<'_, '_> {
     }
 
     /// Of these partitions, those that nobody but the member holds.
-    fn free(
+    pub(super) fn free(
         &self,
         member: &MemberId,
         mut wanted: BTreeSet<PartitionId>,

@@ -5,7 +5,7 @@ use super::heartbeat::Arrival;
 use super::{ConsumerGroup, Stop};
 use crate::core::commands::{ConsumerHeartbeat, ConsumerTold, Refusal};
 use crate::core::draft::Need;
-use crate::core::limits::GROUP_PARTITIONS_MAX;
+use crate::core::limits::group_partitions_max;
 use crate::core::rows::*;
 use crate::types::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Plan {
     /// What the members' patterns match.
     pub(super) patterns: BTreeMap<String, BTreeSet<TopicId>>,
-    /// As of which version of the topics.
-    pub(super) version: u64,
+    /// As of which version of the topics; none if the patterns have still to be looked at.
+    pub(super) version: Option<u64>,
     pub(super) assignor: Assignor,
     /// Of every member.
     pub(super) targets: BTreeMap<MemberId, BTreeSet<PartitionId>>,
@@ -87,9 +87,10 @@ impl ConsumerGroup<'_, '_> {
         let names = self.named_topics(&candidates)?;
         let ids: BTreeSet<TopicId> =
             names.values().copied().chain(patterns.values().flatten().copied()).collect();
-        let (topics, too_large) = self.partitions(&ids)?;
+        let partitions_max = group_partitions_max(beat.decision_bytes_max);
+        let (topics, too_large) = self.partitions(&ids, partitions_max)?;
         let matched: usize = patterns.values().map(BTreeSet::len).sum();
-        if raises && (too_large || matched > GROUP_PARTITIONS_MAX) {
+        if raises && (too_large || matched > partitions_max) {
             return Err(Refusal::GroupFull.into());
         }
         let of_subscription = |said: &Subscription| -> BTreeSet<TopicId> {
@@ -121,8 +122,9 @@ impl ConsumerGroup<'_, '_> {
         let targets = ordered.iter().map(|(id, _)| (*id).clone()).zip(given).collect();
         let version = match (patterns.is_empty(), &beat.resolved) {
             // What was looked at outside may be older than what is known here.
-            (false, Some(resolved)) => resolved.version,
-            _ => self.topics_version()?,
+            (false, Some(resolved)) => Some(resolved.version),
+            (false, None) => self.rows.get::<TopicsSeenRow>(self.id)?.map(|row| row.version),
+            (true, _) => Some(self.topics_version()?),
         };
         Ok(Plan { patterns, version, assignor, targets })
     }
@@ -154,7 +156,7 @@ impl ConsumerGroup<'_, '_> {
     ) -> Result<BTreeMap<String, BTreeSet<TopicId>>, Need> {
         let known = self.rows.get::<PatternsRow>(self.id)?.map(|row| &row.topics);
         let found = beat.resolved.as_ref().map(|resolved| &resolved.topics);
-        let mut left = GROUP_PARTITIONS_MAX + 1;
+        let mut left = group_partitions_max(beat.decision_bytes_max) + 1;
         let mut patterns = BTreeMap::new();
         for pattern in candidates.values().filter_map(|candidate| candidate.said.pattern.as_ref()) {
             if patterns.contains_key(pattern) {
@@ -176,8 +178,12 @@ impl ConsumerGroup<'_, '_> {
     ) -> Result<BTreeMap<&'r str, TopicId>, Need> {
         let distinct: BTreeSet<&'r BTreeSet<String>> =
             candidates.values().map(|candidate| &candidate.said.topics).collect();
-        let names: BTreeSet<&'r str> = distinct.into_iter().flatten().map(String::as_str).collect();
-        let keys: Vec<(&'r str, TopicName)> =
+        self.ids_of(distinct.into_iter().flatten().map(String::as_str).collect())
+    }
+
+    /// The topics of these names, as far as there are any.
+    pub(super) fn ids_of<'n>(&self, names: BTreeSet<&'n str>) -> Result<BTreeMap<&'n str, TopicId>, Need> {
+        let keys: Vec<(&'n str, TopicName)> =
             names.into_iter().filter_map(|name| TopicName::new(name).ok().map(|key| (name, key))).collect();
         self.rows.require(keys.iter().map(|(_, key)| TopicNameRow::key(key)))?;
         let mut topics = BTreeMap::new();
@@ -188,9 +194,13 @@ impl ConsumerGroup<'_, '_> {
     }
 
     /// How many partitions these topics have, as far as there is room for them; and whether there is not.
-    fn partitions(&self, ids: &BTreeSet<TopicId>) -> Result<(BTreeMap<TopicId, u32>, bool), Need> {
+    fn partitions(
+        &self,
+        ids: &BTreeSet<TopicId>,
+        partitions_max: usize,
+    ) -> Result<(BTreeMap<TopicId, u32>, bool), Need> {
         self.rows.require(ids.iter().map(TopicRow::key))?;
-        let mut left = u32::try_from(GROUP_PARTITIONS_MAX).unwrap_or(u32::MAX);
+        let mut left = u32::try_from(partitions_max).unwrap_or(u32::MAX);
         let mut too_large = false;
         let mut topics = BTreeMap::new();
         for id in ids {
