@@ -69,7 +69,7 @@ fn check_end(cx: &Context, request: &EndTxnByOperatorRequest) -> Result<EndByOpe
         return refuse(ErrorCode::ClusterAuthorizationFailed, message);
     }
     let Some(transactional_id) = TransactionalId::new(&request.transactional_id) else {
-        return refuse(ErrorCode::InvalidRequest, "the transactional id is empty");
+        return refuse(ErrorCode::InvalidRequest, "the transactional id is empty, or longer than one can be");
     };
     Ok(EndByOperator {
         transactional_id,
