@@ -111,16 +111,22 @@ async fn holder(client: &Client, id: &str) -> TransactionalProducer {
     TransactionalProducer::init(client, TransactionalId::new(id).unwrap(), config).await.unwrap()
 }
 
+/// One offset of a partition: a request can name each partition once.
+async fn found(client: &Client, partition: &TopicPartition, start: Start) -> Offset {
+    let asked = [(partition.clone(), start)];
+    let mut found = Admin::new(client).find_offsets(&asked, Isolation::ReadCommitted).await.unwrap();
+    found.remove(0).unwrap()
+}
+
 /// All that is there to be read.
 async fn values(client: &Client, name: &str) -> Vec<String> {
     let partition = TopicPartition::new(topic(name), PartitionIndex(0));
-    let asked = [(partition.clone(), Start::Earliest), (partition.clone(), Start::Latest)];
-    let found = Admin::new(client).find_offsets(&asked, Isolation::ReadCommitted).await.unwrap();
-    let ends = found.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+    let (first, end) =
+        (found(client, &partition, Start::Earliest).await, found(client, &partition, Start::Latest).await);
     let mut consumer = Consumer::new(client, ConsumerConfig::default());
-    consumer.seek(partition.clone(), Start::Offset(ends[0]));
+    consumer.seek(partition.clone(), Start::Offset(first));
     let mut values = Vec::new();
-    while consumer.position(&partition).unwrap_or(ends[0]) < ends[1] {
+    while consumer.position(&partition).unwrap_or(first) < end {
         let read = consumer.next_chunk().await.unwrap();
         values.extend(
             read.into_iter().map(|read| String::from_utf8(read.record.value.unwrap().to_vec()).unwrap()),
