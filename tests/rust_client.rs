@@ -598,3 +598,18 @@ fn the_payments_add_up() {
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("600 transfers: ") && said.ends_with("every account adds up\n"), "{said}");
 }
+
+/// So does this one.
+#[test]
+fn each_order_is_stored_once() {
+    let broker = Broker::start();
+    let mut orders = inner_cargo();
+    orders
+        .args(["run", "--quiet", "--example", "orders", "--", "--orders", "30", "--data-dir"])
+        .arg(broker.data_dir());
+    orders.arg("--bootstrap").arg(format!("quic://{}", broker.address()));
+    let output = orders.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("was accepted before") && said.ends_with("each is stored once\n"), "{said}");
+}

@@ -3,6 +3,7 @@
 
 use super::failure::Failure;
 use super::session::Context;
+use super::two_phase;
 use crate::core::limits::OUTCOMES_PER_ID_MAX;
 use crate::core::{EndReason, Identity, Outcome, OutcomeRow, RestoredRow, TransactionRow, TransactionState};
 use crate::store::ReadView;
@@ -20,13 +21,13 @@ enum Asked {
 
 impl Asked {
     fn by(request: &DescribeOutcomesRequest) -> Option<Asked> {
-        let number = u64::try_from(request.transaction_number).ok().map(TxnNumber);
+        let number = two_phase::number(request.transaction_number)?;
         let identity =
             Identity { id: ProducerId(request.producer_id), epoch: ProducerEpoch(request.producer_epoch) };
-        match (number, request.producer_id >= 0, request.producer_epoch >= 0) {
-            (None, false, false) => Some(Asked::All),
-            (Some(number), false, false) => Some(Asked::Number(number)),
-            (None, true, true) => Some(Asked::Of(identity)),
+        match (number, identity.id.0, identity.epoch.0) {
+            (None, -1, -1) => Some(Asked::All),
+            (Some(number), -1, -1) => Some(Asked::Number(number)),
+            (None, 0.., 0..) => Some(Asked::Of(identity)),
             _ => None,
         }
     }

@@ -63,17 +63,32 @@ pub(super) async fn accept_prepare(
     })
 }
 
+/// The transaction's number in a request; none for −1, which asks for whichever there is. Nothing for what is no number: a
+/// damaged one must not end what nobody has named.
+pub(super) fn number(asked: i64) -> Option<Option<TxnNumber>> {
+    match asked {
+        -1 => Some(None),
+        _ => u64::try_from(asked).ok().map(|number| Some(TxnNumber(number))),
+    }
+}
+
 fn check_end(cx: &Context, request: &EndTxnByOperatorRequest) -> Result<EndByOperator, Verdict> {
     if !cx.may(Operation::ActForCluster) {
         let message = "only those in `admins` may end the transactions of others";
         return refuse(ErrorCode::ClusterAuthorizationFailed, message);
     }
     let Some(transactional_id) = TransactionalId::new(&request.transactional_id) else {
-        return refuse(ErrorCode::InvalidRequest, "the transactional id is empty");
+        return refuse(ErrorCode::InvalidRequest, "the transactional id is empty, or longer than one can be");
+    };
+    let Some(number) = number(request.transaction_number) else {
+        return refuse(
+            ErrorCode::InvalidRequest,
+            "the transaction's number is -1 (whichever is open) or above",
+        );
     };
     Ok(EndByOperator {
         transactional_id,
-        number: u64::try_from(request.transaction_number).ok().map(TxnNumber),
+        number,
         outcome: if request.committed { Outcome::Commit } else { Outcome::Abort },
         operator: cx.caller.connection.principal.to_string(),
     })

@@ -122,7 +122,8 @@ pub struct EndArgs {
 }
 
 fn transactional_id(id: &str) -> Result<TransactionalId, String> {
-    TransactionalId::new(id).ok_or_else(|| "a transactional id is not empty".to_owned())
+    TransactionalId::new(id)
+        .ok_or_else(|| format!("a transactional id has 1 to {} bytes", TransactionalId::BYTES_MAX))
 }
 
 pub(super) async fn run(command: TxnCommand) -> Result<(), CliError> {

@@ -224,7 +224,8 @@ impl Admin {
         Ok(ClusterDescription { id: answer.cluster_id, controller, brokers: brokers.collect() })
     }
 
-    /// Finds offsets: one result for each partition asked for, in the same order.
+    /// Finds offsets: one result for each partition asked for, in the same order. A partition that is there twice is refused
+    /// by the broker (`INVALID_REQUEST`), as the protocol has it.
     pub async fn find_offsets(
         &self,
         partitions: &[(TopicPartition, Start)],

@@ -29,6 +29,9 @@ pub trait View {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need(pub Vec<RowKey>);
 
+/// Rows that a small transaction's end changes, about: room for them from the start, so that they are put there once.
+const USUAL_CHANGES: usize = 28;
+
 /// A decision in the making. Dropped, it has changed nothing.
 pub struct Draft<'v> {
     view: &'v dyn View,
@@ -62,7 +65,7 @@ impl<'v> Draft<'v> {
     pub fn new(view: &'v dyn View, at: ServedTime) -> Draft<'v> {
         Draft {
             view,
-            changes: HashMap::new(),
+            changes: HashMap::with_capacity(USUAL_CHANGES),
             events: Vec::new(),
             batches: Vec::new(),
             observed: Cell::new(BlockNumber::ZERO),

@@ -55,9 +55,6 @@ pub const KEYS_PER_BATCH_MAX: usize = 10_000;
 /// Idempotency keys, and freed transactions, that one decision forgets: it reads and removes two rows for each.
 pub const KEYS_FORGOTTEN_MAX: usize = 1_000;
 
-/// The longest transactional id, in bytes: Kafka's wire format allows 32,767; a row key need not.
-pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 1_024;
-
 /// The longest group id, in bytes.
 pub const GROUP_ID_BYTES_MAX: usize = 1_024;
 

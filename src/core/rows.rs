@@ -4,6 +4,7 @@ mod consumers;
 mod groups;
 mod keys;
 mod restored;
+mod weight;
 
 pub use consumers::*;
 pub use groups::*;

@@ -91,8 +91,14 @@ impl TopicRow {
     /// Records that are newer than this are not compacted; none where any may be.
     #[must_use]
     pub fn compacted_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.min_compaction_lag().map(|lag| Timestamp(now.0.saturating_sub(lag)))
+    }
+
+    /// How old records must be before they are compacted away, in milliseconds, if that is asked for.
+    #[must_use]
+    pub fn min_compaction_lag(&self) -> Option<i64> {
         let lag = number(&self.config, MIN_COMPACTION_LAG_MS, MIN_COMPACTION_LAG_MS_DEFAULT);
-        (lag > 0).then(|| Timestamp(now.0.saturating_sub(lag)))
+        (lag > 0).then_some(lag)
     }
 
     /// Whether a record of this time has waited for compaction as long as it may. One without a time waits for others.

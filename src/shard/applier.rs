@@ -86,8 +86,9 @@ pub(super) struct Apply {
 }
 
 /// How long changes are gathered before they go into the store. A batch of the store and a new view for each of a
-/// thousand small blocks a second would cost more than the blocks; readers see them in the layers meanwhile.
-const GATHER: Duration = Duration::from_millis(5);
+/// thousand small blocks a second would cost more than the blocks, and of a row that changes again and again only the last
+/// change is put there; readers see them in the layers meanwhile, and find them there sooner than in the store.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Row changes that go into the store as one batch at most: its memory is fjall's until it is written.
 const ROWS_PER_BATCH_MAX: usize = 20_000;

@@ -18,7 +18,7 @@ pub struct ShardLimits {
     /// Row changes that are durable in the log and not yet in the store: past it nothing is decided until the store has
     /// caught up, so that memory is bounded when fjall stalls.
     pub backlog_rows: usize,
-    /// Rows kept in memory for decisions.
+    /// Rows kept in memory for decisions. One to which clients have added more than a kilobyte counts as several.
     pub resident_rows: usize,
     /// How often one command may need more rows before it is given up: more is a defect.
     pub rounds: u32,

@@ -546,7 +546,7 @@ impl Space {
             Box::new(ExpireIdle::transactional_ids(limits.transactional_id_expiration)),
             Box::new(ExpireIdle::producers(limits.producer_id_expiration)),
             Box::new(ForgetKeys::default()),
-            Box::new(Retention::every(limits.retention_check)),
+            Box::new(Retention::every(limits.retention_check, ground.clock().clone())),
             Box::new(ExpireOffsets::new(limits.offsets_retention)),
             Box::new(TrimIndex::new(ground.clone())),
             Box::new(FreeSegments::new(ground.clone())),

@@ -16,18 +16,40 @@ enum Entry {
     Known { row: Option<RowValue>, block: BlockNumber, used: Cell<bool> },
 }
 
+/// Bytes that clients may add to a row before it counts as two. Most rows have none.
+const BYTES_PER_ROW: usize = 1_024;
+
+/// What is known of a row, and as how many rows it counts.
+#[derive(Debug)]
+struct Slot {
+    entry: Entry,
+    counts: usize,
+}
+
+impl Slot {
+    fn new(key: &RowKey, entry: Entry) -> Slot {
+        let row = match &entry {
+            Entry::Known { row: Some(row), .. } => row.weight(),
+            Entry::Known { row: None, .. } | Entry::Loading => 0,
+        };
+        Slot { counts: 1 + (key.weight() + row) / BYTES_PER_ROW, entry }
+    }
+}
+
 /// The resident rows.
 #[derive(Debug)]
 pub(super) struct Table {
-    entries: HashMap<RowKey, Entry>,
+    entries: HashMap<RowKey, Slot>,
     /// Every key of `entries` once, in the order in which they will be considered for eviction.
     queue: VecDeque<RowKey>,
+    /// As how many rows all of them count together.
+    count: usize,
     capacity: usize,
 }
 
 impl View for Table {
     fn look(&self, key: &RowKey) -> Look<'_> {
-        match self.entries.get(key) {
+        match self.entries.get(key).map(|slot| &slot.entry) {
             Some(Entry::Known { row, block, used }) => {
                 used.set(true);
                 Look::Known(row.as_ref(), *block)
@@ -43,31 +65,43 @@ impl View for Table {
 }
 
 impl Table {
-    /// An empty table that tries to hold no more than `capacity` rows.
+    /// An empty table that tries to hold no more than `capacity` rows; one that clients have made large counts as several.
     pub(super) fn new(capacity: usize) -> Table {
-        Table { entries: HashMap::new(), queue: VecDeque::new(), capacity }
+        Table { entries: HashMap::new(), queue: VecDeque::new(), count: 0, capacity }
+    }
+
+    /// Puts what is known of a row in the place of what was.
+    fn put(&mut self, key: RowKey, entry: Entry) {
+        let slot = Slot::new(&key, entry);
+        self.count += slot.counts;
+        match self.entries.entry(key) {
+            hash_map::Entry::Occupied(mut occupied) => self.count -= occupied.insert(slot).counts,
+            hash_map::Entry::Vacant(vacant) => {
+                self.queue.push_back(vacant.key().clone());
+                vacant.insert(slot);
+            }
+        }
     }
 
     /// Of `keys`, those that nobody is loading yet: the caller is to load them.
     pub(super) fn begin_loading(&mut self, keys: Vec<RowKey>) -> Vec<RowKey> {
         keys.into_iter()
-            .filter(|key| match self.entries.entry(key.clone()) {
-                hash_map::Entry::Occupied(_) => false,
-                hash_map::Entry::Vacant(vacant) => {
-                    vacant.insert(Entry::Loading);
-                    self.queue.push_back(key.clone());
-                    true
+            .filter(|key| {
+                let is_new = !self.entries.contains_key(key);
+                if is_new {
+                    self.put(key.clone(), Entry::Loading);
                 }
+                is_new
             })
             .collect()
     }
 
     /// A row has been read from the store. If a block has made it anew meanwhile, what was read is old.
     pub(super) fn loaded(&mut self, key: &RowKey, row: Option<RowValue>) {
-        if let Some(entry) = self.entries.get_mut(key)
-            && (matches!(entry, Entry::Loading) || mutated(Mutant::StaleLoadedRow))
+        if let Some(slot) = self.entries.get(key)
+            && (matches!(slot.entry, Entry::Loading) || mutated(Mutant::StaleLoadedRow))
         {
-            *entry = Entry::Known { row, block: BlockNumber::ZERO, used: Cell::new(true) };
+            self.put(key.clone(), Entry::Known { row, block: BlockNumber::ZERO, used: Cell::new(true) });
         }
     }
 
@@ -75,16 +109,7 @@ impl Table {
     pub(super) fn decided(&mut self, key: RowKey, row: Option<RowValue>, block: BlockNumber) {
         // What a volatile row says needs no durability, so nothing waits for it.
         let block = if key.is_volatile() { BlockNumber::ZERO } else { block };
-        let known = Entry::Known { row, block, used: Cell::new(true) };
-        match self.entries.entry(key) {
-            hash_map::Entry::Occupied(mut occupied) => {
-                occupied.insert(known);
-            }
-            hash_map::Entry::Vacant(vacant) => {
-                self.queue.push_back(vacant.key().clone());
-                vacant.insert(known);
-            }
-        }
+        self.put(key, Entry::Known { row, block, used: Cell::new(true) });
     }
 
     /// How many rows there are, those that are being read included.
@@ -94,7 +119,7 @@ impl Table {
 
     /// The value of a row that is known.
     pub(super) fn row(&self, key: &RowKey) -> Option<&RowValue> {
-        match self.entries.get(key) {
+        match self.entries.get(key).map(|slot| &slot.entry) {
             Some(Entry::Known { row, .. }) => row.as_ref(),
             _ => None,
         }
@@ -105,11 +130,11 @@ impl Table {
     pub(super) fn evict(&mut self, applied: BlockNumber) {
         let considered = self.queue.len();
         for _ in 0..considered {
-            if self.entries.len() <= self.capacity {
+            if self.count <= self.capacity {
                 return;
             }
             let Some(key) = self.queue.pop_front() else { return };
-            let stays = match self.entries.get(&key) {
+            let stays = match self.entries.get(&key).map(|slot| &slot.entry) {
                 None => continue,
                 Some(Entry::Loading) => true,
                 Some(Entry::Known { row: Some(_), .. }) if key.is_pinned() => true,
@@ -119,8 +144,8 @@ impl Table {
             };
             if stays {
                 self.queue.push_back(key);
-            } else {
-                self.entries.remove(&key);
+            } else if let Some(slot) = self.entries.remove(&key) {
+                self.count -= slot.counts;
             }
         }
     }
@@ -129,8 +154,8 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{ProducerIdsRow, TopicNameRow};
-    use crate::types::{ProducerId, TopicId, TopicName};
+    use crate::core::{CommittedOffset, GroupOffsetKey, ProducerIdsRow, TopicNameRow};
+    use crate::types::*;
 
     fn name(text: &str) -> RowKey {
         RowKey::TopicName(TopicName::new(text).unwrap())
@@ -176,6 +201,41 @@ mod tests {
         table.evict(BlockNumber(1));
         assert!(table.row(&name("a")).is_some());
         assert!(table.row(&name("b")).is_none());
+    }
+
+    #[test]
+    fn a_row_that_is_made_large_counts_as_several() {
+        let mut table = Table::new(40);
+        let offset = |metadata: usize| CommittedOffset {
+            offset: Offset(1),
+            leader_epoch: LeaderEpoch(-1),
+            metadata: "x".repeat(metadata),
+            committed_at: Timestamp(0),
+            since: ServedTime(0),
+        };
+        let partition = PartitionId::new(TopicId::NIL, PartitionIndex(0));
+        let key = |group: usize| {
+            RowKey::GroupOffset(GroupOffsetKey { group: GroupId::new(&group.to_string()), partition })
+        };
+        for group in 0..100 {
+            table.decided(key(group), Some(offset(4_096).into()), BlockNumber(1));
+        }
+        table.evict(BlockNumber(1));
+        table.evict(BlockNumber(1));
+        assert_eq!(table.len(), 8, "five each");
+        for group in 92..100 {
+            table.decided(key(group), Some(offset(0).into()), BlockNumber(2));
+        }
+        assert_eq!(table.count, 8, "what has become small counts as one again");
+        assert_eq!(
+            table
+                .begin_loading(
+                    (0..8).map(|group| RowKey::Group(GroupId::new(&"g".repeat(group << 10)))).collect()
+                )
+                .len(),
+            8
+        );
+        assert_eq!(table.count, 8 + (1..=8).sum::<usize>(), "so do long keys");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::stamps::{Stamps, numbers};
 use super::suspicion::{Suspicion, said};
 use super::view::{Layer, ReadView, Reading};
 use crate::codec;
-use crate::core::{RowKey, RowValue};
+use crate::core::{Now, RowKey, RowValue};
 use crate::log::{At, Checkpoint, Place, SegmentNumber};
 use crate::metrics::Counter;
 use crate::types::codec::{Codec, CodecError};
@@ -168,6 +168,17 @@ pub struct Applied {
     pub served: ServedTime,
 }
 
+/// How the wall clock was found to stand against served time (`spec/transactions.md`, X7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallClockRow {
+    /// The two clocks, at one moment.
+    pub seen: Now,
+    /// It has stepped, and is not relied on before then.
+    pub distrusted_until: Option<ServedTime>,
+}
+
+codec!(Now { served, wall });
+codec!(WallClockRow { seen, distrusted_until });
 codec!(SegmentNumber(u64));
 codec!(At { segment, position });
 codec!(Checkpoint { block, at });
@@ -298,10 +309,13 @@ impl Database {
         layers: impl IntoIterator<Item = &'l Arc<Layer>>,
         applied: Applied,
     ) -> Result<(), StoreError> {
+        // Of a row that several blocks have changed, only the last change counts, and a key comes once in a batch.
+        let mut changes: BTreeMap<&[u8], Option<&Bytes>> = BTreeMap::new();
+        layers.into_iter().for_each(|layer| changes.extend(layer.changes()));
         let mut written = lock(&self.written);
         self.suspicion.watch(|| {
             let mut batch = self.fjall.batch();
-            for (key, row) in layers.into_iter().flat_map(|layer| layer.changes()) {
+            for (key, row) in changes {
                 let is_index = key.first() == Some(&kind::INDEX);
                 let keyspace = self.keyspace(is_index);
                 match row {
@@ -403,6 +417,22 @@ impl Database {
             Some(row) => batch.insert(&self.rows, key, row.to_bytes()),
             None => batch.remove(&self.rows, key),
         }
+        self.commit(batch, &mut written)
+    }
+
+    /// How the wall clock was last found to stand against served time.
+    pub fn wall_clock(&self) -> Result<Option<WallClockRow>, StoreError> {
+        let key = [kind::WALL_CLOCK];
+        let row = self.read(&self.rows, &key)?;
+        row.map(|row| WallClockRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source)))
+            .transpose()
+    }
+
+    /// Notes how the wall clock stands against served time.
+    pub fn set_wall_clock(&self, row: &WallClockRow) -> Result<(), StoreError> {
+        let mut batch = self.fjall.batch();
+        let mut written = lock(&self.written);
+        batch.insert(&self.rows, [kind::WALL_CLOCK], row.to_bytes());
         self.commit(batch, &mut written)
     }
 

@@ -36,6 +36,7 @@ pub(super) mod kind {
     pub const LEADER_EPOCHS: u8 = 111;
     pub const COMPACTION: u8 = 100;
     pub const LAYING_OVER: u8 = 101;
+    pub const WALL_CLOCK: u8 = 102;
     pub const IDEMPOTENCY_KEY: u8 = 120;
     pub const KEY_END: u8 = 121;
     pub const FREED_KEYS: u8 = 122;
@@ -47,10 +48,10 @@ pub(super) mod kind {
     pub const PATTERNS: u8 = 133;
 }
 
-/// Whether a row speaks of places and not of state: then it is no part of a snapshot.
+/// Whether a row speaks of places, or of this machine's clock, and not of state: then it is no part of a snapshot.
 pub(super) fn is_of_places(key: &[u8]) -> bool {
-    const OF_PLACES: [u8; 5] =
-        [kind::APPLIED, kind::SEGMENT, kind::STAMP, kind::COMPACTION, kind::LAYING_OVER];
+    const OF_PLACES: [u8; 6] =
+        [kind::APPLIED, kind::SEGMENT, kind::STAMP, kind::COMPACTION, kind::LAYING_OVER, kind::WALL_CLOCK];
     key.first().is_some_and(|kind| OF_PLACES.contains(kind))
 }
 

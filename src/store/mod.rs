@@ -23,7 +23,7 @@ mod view;
 
 pub use aborted::{AbortedOutlook, AbortedRanges};
 pub use compaction::{CompactionRow, Overlay};
-pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes};
+pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes, WallClockRow};
 pub use dead::{DeadKeys, DeadRows, Removed, Swept};
 pub use index::{Cleaned, IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};

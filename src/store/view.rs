@@ -30,6 +30,8 @@ pub struct Layer {
 #[derive(Debug, Default)]
 pub struct LayerBuilder {
     rows: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// Where a row's bytes are put together.
+    scratch: Vec<u8>,
 }
 
 impl LayerBuilder {
@@ -37,9 +39,9 @@ impl LayerBuilder {
     pub fn put(&mut self, key: &RowKey, row: Option<&RowValue>) {
         let Some(bytes) = encode_key(key) else { return };
         let row = row.map(|row| {
-            let mut out = Vec::with_capacity(128);
-            row.encode(&mut out);
-            Bytes::from(out)
+            self.scratch.clear();
+            row.encode(&mut self.scratch);
+            Bytes::copy_from_slice(&self.scratch)
         });
         self.rows.insert(bytes, row);
     }
@@ -88,6 +90,9 @@ impl Layer {
         Layer { rows, first: self.first, last: newer.last }
     }
 }
+
+/// So many layers are looked through without being merged: that takes a reader about a microsecond.
+const LAYERS_UNMERGED: usize = 12;
 
 /// All rows as of one durable block.
 #[derive(Clone)]
@@ -151,9 +156,11 @@ impl ReadView {
         let mut view = self.clone();
         view.durable = layer.last();
         view.layers.push(layer);
-        // Like counting in binary: a layer is merged into its elder once it is as large, so there are few of them and
-        // each row is copied a logarithmic number of times.
-        while let [.., elder, newest] = view.layers.as_slice()
+        // A few are left as they are: mostly they are gone before there are more. Then like counting in binary: a layer is
+        // merged into its elder once it is as large, so there are few of them and each row is copied a logarithmic number
+        // of times.
+        while view.layers.len() > LAYERS_UNMERGED
+            && let [.., elder, newest] = view.layers.as_slice()
             && elder.len() <= newest.len().saturating_mul(2)
         {
             let merged = Arc::new(elder.merged(newest));
@@ -242,12 +249,16 @@ impl ReadView {
 
     /// The rows with keys from `from` up to, but not including, `to`, in order.
     pub(super) fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
+        let stored: fjall::Iter = self.snapshot.range(self.keyspace(from), from..to);
+        Range { stored: Some(stored), ..self.range_of_layers(from, to) }
+    }
+
+    /// Those of them that are in layers.
+    fn range_of_layers(&self, from: &[u8], to: &[u8]) -> Range<'_> {
         let layers = self.layers.iter().rev().map(|layer| {
             layer.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).peekable()
         });
-        let layers = layers.collect();
-        let stored: fjall::Iter = self.snapshot.range(self.keyspace(from), from..to);
-        Range { layers, stored, reading: &self.reading, next_stored: None, done: false }
+        Range { layers: layers.collect(), stored: None, reading: &self.reading, next_stored: None }
     }
 
     /// The rows in the snapshot from a key on, without index and layers.
@@ -279,8 +290,10 @@ impl ReadView {
         partition: PartitionId,
         offset: Offset,
     ) -> impl Iterator<Item = Result<(Offset, IndexEntry), StoreError>> + '_ {
-        let range =
-            self.range(&encode_index_key(partition, offset), &encode_index_key(partition, Offset(i64::MAX)));
+        let (from, to) = (encode_index_key(partition, offset), encode_index_key(partition, Offset(i64::MAX)));
+        // Whoever reads at the end of the log is served from the newest blocks: fjall's ranges are slow to begin.
+        let mut recent = self.range_of_layers(&from, &to);
+        let range = if recent.begins_with(offset) { recent } else { self.range(&from, &to) };
         range.map(|entry| {
             let (key, row) = entry?;
             let last = KeyReader::new(&key).and_then(|mut key| key.partition().and_then(|_| key.number()));
@@ -512,17 +525,30 @@ type LayerRange<'a> = Peekable<btree_map::Range<'a, Vec<u8>, Option<Bytes>>>;
 pub(super) struct Range<'a> {
     /// Newest first.
     layers: Vec<LayerRange<'a>>,
-    stored: fjall::Iter,
+    /// What is left of the snapshot's part, if there is anything.
+    stored: Option<fjall::Iter>,
     reading: &'a Reading,
     next_stored: Option<(Vec<u8>, Bytes)>,
-    done: bool,
 }
 
 impl Range<'_> {
+    /// Whether, of a partition's index, the batch that holds `offset` is there: then so are all that follow, because layers
+    /// are of all blocks from some block on.
+    fn begins_with(&mut self, offset: Offset) -> bool {
+        let first = self.layers.iter_mut().filter_map(|layer| layer.peek()).min_by_key(|(key, _)| *key);
+        let row = first.and_then(|(_, row)| row.as_ref());
+        // One that cannot be read is found out by who reads it.
+        row.and_then(|row| IndexEntry::from_bytes(row).ok()).is_some_and(|entry| entry.base_offset <= offset)
+    }
+
     fn fill_stored(&mut self) -> Result<(), StoreError> {
-        if self.next_stored.is_none() && !self.done {
-            self.next_stored = self.reading.next(&mut self.stored)?;
-            self.done = self.next_stored.is_none();
+        if self.next_stored.is_none()
+            && let Some(stored) = &mut self.stored
+        {
+            self.next_stored = self.reading.next(stored)?;
+            if self.next_stored.is_none() {
+                self.stored = None;
+            }
         }
         Ok(())
     }
@@ -555,7 +581,7 @@ impl Iterator for Range<'_> {
         loop {
             match self.step() {
                 Err(error) => {
-                    self.done = true;
+                    self.stored = None;
                     return Some(Err(error));
                 }
                 Ok(None) => return None,

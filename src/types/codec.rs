@@ -282,7 +282,7 @@ impl Codec for TransactionalId {
         encode_text(self.as_str(), out);
     }
     fn decode(input: &mut &[u8]) -> Result<Self, CodecError> {
-        TransactionalId::new(decode_text(input)?).ok_or(CodecError::Invalid("an empty transactional id"))
+        TransactionalId::new(decode_text(input)?).ok_or(CodecError::Invalid("no transactional id"))
     }
 }
 

@@ -153,10 +153,14 @@ impl InstanceId {
 }
 
 impl TransactionalId {
-    /// Any text that is not empty is a transactional id.
+    /// The longest, in bytes: Kafka's wire format allows 32,767; a row's key, and what is in memory of one that is only asked
+    /// for, need not.
+    pub const BYTES_MAX: usize = 1_024;
+
+    /// Any text is a transactional id, but not none, and not more than [`TransactionalId::BYTES_MAX`].
     #[must_use]
     pub fn new(text: &str) -> Option<TransactionalId> {
-        if text.is_empty() { None } else { Some(TransactionalId(text.into())) }
+        (1..=TransactionalId::BYTES_MAX).contains(&text.len()).then(|| TransactionalId(text.into()))
     }
 }
 

@@ -215,6 +215,53 @@ fn the_command_line_configures_topics_and_deletes_records() {
 }
 
 #[test]
+fn the_command_line_stores_a_record_of_each_key_once() {
+    if !Broker::runs_semel() {
+        return;
+    }
+    let broker = Broker::start();
+    let semel = Semel::of(&broker);
+    semel.done(&["topic", "create", "plain"], "");
+    let refused = semel.run(&["produce", "plain", "--idempotency-key", "file"], "a\n");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        refused.errors.contains("--set semel.idempotency.key.header="),
+        "it says what to do: {}",
+        refused.errors
+    );
+
+    // The header's name is the topic's choice.
+    let asks = ["--config", "semel.idempotency.key.header=Order-Id"];
+    semel.done(&[&["topic", "create", "once", "--partitions", "1"], &asks[..]].concat(), "");
+    let produce = |words: &[&str], input: &str| {
+        let told = semel.run(&[&["produce", "once"], words].concat(), input);
+        assert!(told.status.success(), "{}", told.errors);
+        told.errors
+    };
+    let named = ["--idempotency-key", "file"];
+    assert!(produce(&named, "a\nb\n").starts_with("2 records stored"));
+    let again = produce(&named, "a\nb\nc\nd\n");
+    assert!(
+        again.starts_with("2 records stored") && again.contains("2 records had been accepted before"),
+        "{again}"
+    );
+    let separated = ["--idempotency-separator", "|", "--key-separator", ":"];
+    let told = produce(&separated, "17|alice:5\n18|bob:7\n17|alice:5\n");
+    assert!(
+        told.starts_with("2 records stored") && told.contains("1 record had been accepted before"),
+        "{told}"
+    );
+
+    let whole = ["produce", "once", "--transactional", "teller", "--idempotency-separator", "|"];
+    let refused = semel.run(&whole, "19|new\n18|known\n");
+    assert!(!refused.status.success(), "a transaction with an accepted key is aborted: {}", refused.errors);
+    let told = semel.run(&whole, "19|new\n");
+    assert!(told.status.success(), "and has freed its other keys: {}", told.errors);
+    let read = semel.done(&["consume", "once"], "");
+    assert_eq!(read, ["a", "b", "c", "d", "5", "7", "new"]);
+}
+
+#[test]
 fn records_expire_while_the_broker_serves_and_stay_gone_when_it_is_killed() {
     if !Broker::runs_semel() {
         return;

@@ -7,6 +7,7 @@ use crate::core::Outcome;
 use crate::log::Place;
 use crate::store::{AbortedOutlook, IndexEntry, IndexKind};
 use crate::types::{Offset, ProducerId};
+use std::collections::HashMap;
 
 /// A batch that is part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,15 +126,15 @@ impl Scan {
             let count = left.min(BATCHES_AT_ONCE);
             let batches = rows.batches(self.next, count)?;
             let ends = batches.len() < count;
-            for (last, entry) in batches {
+            let fates = if self.committed { fates(&batches) } else { Vec::new() };
+            let fates = fates.into_iter().chain(std::iter::repeat(None));
+            for ((last, entry), fate) in batches.into_iter().zip(fates) {
                 if entry.base_offset >= end {
                     return Ok(Halt::End);
                 }
                 if entry.kind.is_gap() {
                     // Clients take a batch without records for one that did not fit: it must not be in an answer.
-                } else if self.committed
-                    && outlook.is_aborted(&entry, |producer, offset| rows.next_aborted(producer, offset))?
-                {
+                } else if self.committed && is_aborted(&entry, fate, &mut outlook, rows)? {
                     self.dropped_bytes += u64::from(entry.place.length);
                 } else if !self.keep(last, &entry, room) {
                     return Ok(Halt::Full);
@@ -166,6 +167,36 @@ impl Scan {
 
 /// Index entries taken together: most answers need fewer.
 const BATCHES_AT_ONCE: usize = 64;
+
+/// How the transactions of these batches ended, where the marker is among them: a producer's next marker is that of its
+/// transaction. Small transactions mostly end soon, and then nobody need be asked for aborted ranges.
+fn fates(batches: &[(Offset, IndexEntry)]) -> Vec<Option<Outcome>> {
+    let mut next: HashMap<ProducerId, Outcome> = HashMap::new();
+    let fate = |(_, entry): &(Offset, IndexEntry)| match entry.kind {
+        IndexKind::Marker { producer, outcome } => {
+            next.insert(producer, outcome);
+            None
+        }
+        IndexKind::Transactional { producer } => next.get(&producer).copied(),
+        _ => None,
+    };
+    let mut fates: Vec<_> = batches.iter().rev().map(fate).collect();
+    fates.reverse();
+    fates
+}
+
+/// Whether a batch below the last stable offset belongs to an aborted transaction.
+fn is_aborted<R: Rows>(
+    entry: &IndexEntry,
+    fate: Option<Outcome>,
+    outlook: &mut AbortedOutlook,
+    rows: &R,
+) -> Result<bool, R::Error> {
+    match fate {
+        Some(outcome) => Ok(outcome == Outcome::Abort),
+        None => outlook.is_aborted(entry, |producer, offset| rows.next_aborted(producer, offset)),
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,12 @@ impl Harness {
         Harness::over(Traced(dir), Some(trace), disk, configure)
     }
 
+    /// One that does not write down its steps, for what is so large that holding them against the specification would take
+    /// minutes.
+    pub(super) fn untraced() -> Harness {
+        Harness::over(Traced(tempfile::tempdir().unwrap()), None, Arc::new(RealDisk), |_| {})
+    }
+
     /// The broker is stopped, and another one started on what it leaves; the client, who must be the only one, connects anew.
     /// Only what the first one did is checked against the specification: a trace begins with nothing.
     pub(super) async fn restarted(self, client: Client) -> (Harness, Client) {

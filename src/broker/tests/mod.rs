@@ -4,6 +4,7 @@ mod administration;
 mod configs;
 mod consumer_groups;
 mod defects;
+mod forgeries;
 mod groups;
 mod harness;
 mod keys;

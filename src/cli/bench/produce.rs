@@ -3,16 +3,20 @@
 use super::measure::{Latencies, Window, cost, progress};
 use super::report::{Distribution, Report, Volume};
 use super::{BenchArgs, BenchTopic, CliError, RecordArgs, SpanArgs, payload, value};
-use crate::client::{Client, Delivery, ProduceError, Producer, ProducerRecord};
+use crate::client::{Client, Delivery, IDEMPOTENCY_KEY_HEADER, ProduceError, Producer, ProducerRecord};
+use crate::core::topic_settings::KEY_HEADER;
 use bytes::Bytes;
 use clap::Args;
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// `semel bench produce`.
 #[derive(Debug, Args)]
 #[command(after_help = "The time of one acknowledgement, with nothing else going on:\n  \
-    semel bench produce --outstanding 1 --linger-ms 0 --partitions 1")]
+    semel bench produce --outstanding 1 --linger-ms 0 --partitions 1\n\n\
+    What idempotency keys cost, beside records that bear them where nobody asks:\n  \
+    semel bench produce --record-size 100 --idempotency-keys\n  \
+    semel topic create plain -p 6 && semel bench produce --record-size 100 --idempotency-keys --topic plain")]
 pub struct ProduceBench {
     /// Producers, each with a connection of its own
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
@@ -20,6 +24,9 @@ pub struct ProduceBench {
     /// Records without an acknowledgement per producer; the next one waits [default: as the buffer allows]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     outstanding: Option<u32>,
+    /// Let each record bear an idempotency key of 36 bytes that is new; a topic that is created asks for them
+    #[arg(long)]
+    idempotency_keys: bool,
     #[command(flatten)]
     records: RecordArgs,
     #[command(flatten)]
@@ -30,7 +37,9 @@ pub struct ProduceBench {
 
 pub(super) async fn run(arguments: ProduceBench) -> Result<(), CliError> {
     let client = arguments.bench.connect.connect().await?;
-    let topic = BenchTopic::prepare(&client, &arguments.bench).await?;
+    let asks = (KEY_HEADER.to_owned(), IDEMPOTENCY_KEY_HEADER.to_owned());
+    let settings = BTreeMap::from_iter(arguments.idempotency_keys.then_some(asks));
+    let topic = BenchTopic::prepare_with(&client, &arguments.bench, settings).await?;
     let mut producers = Vec::new();
     for _ in 0..arguments.producers {
         let client = arguments.bench.connect.connect().await?;
@@ -51,6 +60,7 @@ pub(super) async fn run(arguments: ProduceBench) -> Result<(), CliError> {
             outstanding_max: arguments
                 .outstanding
                 .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX)),
+            keys: arguments.idempotency_keys.then(|| Keys::of(number)),
             window,
             waiting: VecDeque::new(),
             latencies: Latencies::new(),
@@ -84,16 +94,35 @@ fn conditions(arguments: &ProduceBench, partitions: usize) -> String {
     let records = &arguments.records;
     let outstanding = arguments.outstanding.map_or_else(String::new, |max| format!(", {max} outstanding"));
     format!(
-        "{} producers, {partitions} partitions, {} lanes, records of {} bytes, batches of {} bytes, linger {} ms, \
+        "{} producers, {partitions} partitions, {} lanes, records of {} bytes{}, batches of {} bytes, linger {} ms, \
          {} in flight, compression {:?}{outstanding}",
         arguments.producers,
         records.lanes,
         records.record_size,
+        if arguments.idempotency_keys { " with idempotency keys" } else { "" },
         records.batch_size,
         records.linger_ms,
         records.in_flight,
         records.compression,
     )
+}
+
+/// Idempotency keys that nobody has used: by the time of the run, the producer and the record.
+struct Keys {
+    run: u64,
+    producer: u64,
+}
+
+impl Keys {
+    fn of(producer: u64) -> Keys {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Keys { run: u64::try_from(since.as_nanos()).unwrap_or_default(), producer }
+    }
+
+    /// As long as a UUID's text.
+    fn next(&self, index: u64) -> Bytes {
+        format!("{:016x}{:04x}{index:016x}", self.run, self.producer).into()
+    }
 }
 
 /// One producer and what it measures.
@@ -103,6 +132,7 @@ struct Worker {
     payload: Bytes,
     size: usize,
     outstanding_max: usize,
+    keys: Option<Keys>,
     window: Window,
     waiting: VecDeque<(Instant, Delivery)>,
     latencies: Latencies,
@@ -119,7 +149,11 @@ impl Worker {
                 break;
             }
             let value = Some(value(&self.payload, index, self.size));
-            let delivery = self.producer.send(ProducerRecord { value, ..self.record.clone() }).await?;
+            let mut record = ProducerRecord { value, ..self.record.clone() };
+            if let Some(keys) = &self.keys {
+                record = record.idempotency_key(keys.next(index));
+            }
+            let delivery = self.producer.send(record).await?;
             index += 1;
             self.waiting.push_back((sent, delivery));
             while self.waiting.len() >= self.outstanding_max {

@@ -144,7 +144,8 @@ impl Worker {
     ) -> Result<Worker, CliError> {
         let client = arguments.bench.connect.connect().await?;
         let id = format!("{}-{number}", topic.name);
-        let id = TransactionalId::new(&id).ok_or_else(|| CliError::usage("an empty id", "name a topic"))?;
+        let id = TransactionalId::new(&id)
+            .ok_or_else(|| CliError::usage("an id that cannot be", "name a topic"))?;
         let config =
             TransactionConfig { producer: arguments.records.config(), ..TransactionConfig::default() };
         Ok(Worker {

@@ -50,6 +50,8 @@ pub(in super::super) struct Shared {
     transactional: Mutex<Option<(String, TransactionProtocol)>>,
     outbox: Mutex<Outbox>,
     partitioner: Mutex<Partitioner>,
+    /// Held while requests are put together and submitted: so they leave in the order of their batches.
+    sending: Mutex<()>,
     lanes: Mutex<HashMap<ProduceLane, Arc<Connection>>>,
     wake: Notify,
     room: Notify,
@@ -83,6 +85,7 @@ impl Engine {
             transactional: Mutex::default(),
             outbox: Mutex::new(Outbox::new(config.limits(client)?, mode, instant(), seed)),
             partitioner: Mutex::new(Partitioner::new(config.batch_bytes, seed)),
+            sending: Mutex::default(),
             lanes: Mutex::default(),
             wake: Notify::new(),
             room: Notify::new(),
@@ -162,7 +165,7 @@ impl Engine {
     /// Sends everything now and waits until it is settled; the first failure.
     pub(in super::super) async fn flush(&self) -> Result<(), ProduceError> {
         let promises = self.shared.outbox().seal_all();
-        self.shared.wake.notify_one();
+        self.shared.send_now();
         let mut first_failure = Ok(());
         for promise in promises {
             let outcome = promise.wait().await;
@@ -246,7 +249,7 @@ impl Shared {
     async fn run(self: Arc<Self>) {
         loop {
             let now = instant();
-            self.send_what_is_ready(now);
+            self.send_what_is_ready(now, &lock(&self.sending));
             let (lanes, topics, wants_identity, overdue, wakeup, done) = {
                 let mut outbox = self.outbox();
                 (
@@ -281,7 +284,19 @@ impl Shared {
         self.client.release(self.owner);
     }
 
-    fn send_what_is_ready(self: &Arc<Self>, now: Instant) {
+    /// Sends what is ready without a change of task, if nobody is sending.
+    fn send_now(self: &Arc<Self>) {
+        let now = instant();
+        if let Ok(turn) = self.sending.try_lock() {
+            self.send_what_is_ready(now, &turn);
+            if !self.outbox().wants_a_look(now) {
+                return;
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    fn send_what_is_ready(self: &Arc<Self>, now: Instant, _turn: &MutexGuard<'_, ()>) {
         self.outbox().expire(now);
         loop {
             let Some(ready) = self.outbox().next_request(now) else { break };
@@ -362,9 +377,15 @@ impl Shared {
     fn answered(&self, number: RequestNumber, answer: ProduceResponse, metadata: &Metadata) {
         let answers: Vec<_> =
             answer.responses.into_iter().flat_map(|topic| partition_answers(topic, metadata)).collect();
-        self.outbox().answered(instant(), number, &answers);
+        let is_idle = {
+            let mut outbox = self.outbox();
+            outbox.answered(instant(), number, &answers);
+            outbox.is_empty() && !outbox.wants_a_look(instant())
+        };
         self.room.notify_waiters();
-        self.wake.notify_one();
+        if !is_idle || self.closing.load(Ordering::Acquire) {
+            self.wake.notify_one();
+        }
     }
 
     fn lane_lost(&self, lane: ProduceLane, number: RequestNumber) {

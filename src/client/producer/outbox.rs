@@ -207,6 +207,8 @@ pub struct Outbox {
     failure: Option<Arc<ProduceError>>,
     /// The latest time it was told.
     now: Instant,
+    /// When the shell will look again by itself, at the latest.
+    looked_at_by: Option<Instant>,
     seed: u64,
 }
 
@@ -241,6 +243,7 @@ impl Outbox {
             next_batch: 0,
             failure: None,
             now,
+            looked_at_by: None,
             seed,
         }
     }
@@ -285,7 +288,13 @@ impl Outbox {
         }
         let promise = Arc::clone(&batch.promise);
         self.active.insert(index);
-        Ok(Appended { promise, index: at, wake: fresh || sealed || full })
+        // A batch that may linger needs nobody, if somebody looks in time.
+        let wake = sealed || full || (fresh && !self.is_looked_at_by(now + self.limits.linger));
+        Ok(Appended { promise, index: at, wake })
+    }
+
+    fn is_looked_at_by(&self, at: Instant) -> bool {
+        self.looked_at_by.is_some_and(|looked_at| looked_at <= at)
     }
 
     fn queue_of(&mut self, partition: &TopicPartition, leader: Option<NodeId>) -> usize {
@@ -611,9 +620,21 @@ impl Outbox {
         }
     }
 
-    /// When something will have to be done although nothing happens.
+    /// When something will have to be done although nothing happens. The shell will look by then.
     #[must_use]
-    pub fn next_wakeup(&self, now: Instant) -> Option<Instant> {
+    pub fn next_wakeup(&mut self, now: Instant) -> Option<Instant> {
+        self.looked_at_by = self.due(now);
+        self.looked_at_by
+    }
+
+    /// Whether the shell must look earlier than it said it would: something is missing, or is due before.
+    #[must_use]
+    pub fn wants_a_look(&self, now: Instant) -> bool {
+        let missing = !self.wanted_lanes.is_empty() || !self.stale_topics.is_empty();
+        missing || self.wants_identity() || self.due(now).is_some_and(|due| !self.is_looked_at_by(due))
+    }
+
+    fn due(&self, now: Instant) -> Option<Instant> {
         let requests = self.requests.values().map(|sent| sent.deadline);
         let queues = self.active.iter().filter_map(|index| self.queues.get(*index)?.wakeup(&self.limits));
         // What is due already waits for something else than time: an answer, a lane, a leader.

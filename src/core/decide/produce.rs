@@ -108,8 +108,24 @@ fn is_timely(rows: &Draft<'_>, now: Now, partition: PartitionId, batch: &BatchFa
     }))
 }
 
-/// Judges a batch by what the partition remembers of its producer.
+/// Judges a batch by what the partition remembers of its producer: a repetition, also of what is in a transaction, is one
+/// whatever it says of itself (A3); only what would be appended is held against the open transaction (A1).
 fn judge(
+    row: Option<&ProducerRow>,
+    producer: &BatchProducer,
+    records: u32,
+    protocol: Protocol,
+    predates_restore: bool,
+) -> Result<Verdict, Refusal> {
+    let verdict = judge_sequence(row, producer, records, protocol, predates_restore)?;
+    let is_open = row.is_some_and(|row| row.open.is_some());
+    match verdict {
+        Verdict::Append if is_open && !producer.transactional => Err(Refusal::TransactionState),
+        verdict => Ok(verdict),
+    }
+}
+
+fn judge_sequence(
     row: Option<&ProducerRow>,
     producer: &BatchProducer,
     records: u32,
@@ -127,9 +143,6 @@ fn judge(
     };
     if producer.identity.epoch < row.epoch && !mutated(Mutant::EpochNotCompared) {
         return Err(Refusal::StaleEpoch);
-    }
-    if row.open.is_some() && !producer.transactional {
-        return Err(Refusal::TransactionState);
     }
     let remembered = if producer.identity.epoch == row.epoch { row.batches.as_slice() } else { &[] };
     let Some(newest) = remembered.last() else {

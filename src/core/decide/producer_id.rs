@@ -5,7 +5,7 @@ use super::transactions::{fence, raised, take_over_connections};
 use crate::core::commands::{InitProducerId, Kept, Now, Refusal, Reply, TwoPhase};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
-use crate::core::limits::{PRODUCER_IDS_PER_RESERVATION, TRANSACTIONAL_ID_BYTES_MAX};
+use crate::core::limits::PRODUCER_IDS_PER_RESERVATION;
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
@@ -41,9 +41,6 @@ fn check(
     init: &InitProducerId,
     id: &TransactionalId,
 ) -> Result<Result<Taking, Refusal>, Need> {
-    if id.as_str().len() > TRANSACTIONAL_ID_BYTES_MAX {
-        return Ok(Err(Refusal::InvalidName));
-    }
     if init.timeout.is_zero() {
         return Ok(Err(Refusal::TransactionTimeout));
     }

@@ -5,7 +5,7 @@ use super::restore::predates_restore;
 use crate::core::commands::{EndTxn, Enrol, Now, Protocol, Refusal, TransactionalProducer};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::{Enrolment, Event, MarkerWritten};
-use crate::core::limits::{GROUPS_PER_TRANSACTION_MAX, PARTITIONS_PER_TRANSACTION_MAX};
+use crate::core::limits::{GROUP_ID_BYTES_MAX, GROUPS_PER_TRANSACTION_MAX, PARTITIONS_PER_TRANSACTION_MAX};
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
@@ -174,6 +174,9 @@ pub(super) fn state_group(
     };
     if let Err(refusal) = check_enrols(row) {
         return Ok(Err(refusal));
+    }
+    if group.as_str().len() > GROUP_ID_BYTES_MAX {
+        return Ok(Err(Refusal::InvalidName));
     }
     if let TransactionState::Ongoing(ongoing) = &row.state {
         if ongoing.groups.contains(group) {

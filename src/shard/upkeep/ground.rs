@@ -1,6 +1,7 @@
 //! What the duties of the log's space share: the files there are, how far they may be freed, and who does it.
 
 use super::pressure::Pressure;
+use super::wall_clock::WallClock;
 use crate::log::{Reader, Recycler, SegmentNumber, Segments};
 use crate::shard::applier::{Signal, Signals};
 use crate::shard::limits::SpaceLimits;
@@ -15,6 +16,7 @@ pub(in crate::shard) struct Ground(Arc<Shared>);
 
 struct Shared {
     start: GroundStart,
+    clock: WallClock,
     state: Mutex<State>,
 }
 
@@ -62,18 +64,25 @@ impl Ground {
         files: &[SegmentNumber],
         snapshot: Option<Snapshot>,
     ) -> Result<Ground, StoreError> {
-        let next = start.store.applied()?.checkpoint.at.segment;
+        let applied = start.store.applied()?;
+        let clock = WallClock::new(start.store.clone(), applied == Applied::NOTHING)?;
+        let next = applied.checkpoint.at.segment;
         let moved = files.iter().filter(|file| file.is_moved());
         let next_moved = moved.clone().map(|file| file.in_name()).max().map_or(1, |last| last + 1);
         let below = files.iter().filter(|file| **file < next).chain(moved);
         let files = below.map(|file| (*file, None)).collect();
         let state = State { snapshot, files, next, next_moved, damaged: BTreeSet::new(), paused: false };
-        Ok(Ground(Arc::new(Shared { start, state: Mutex::new(state) })))
+        Ok(Ground(Arc::new(Shared { start, clock, state: Mutex::new(state) })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change is one step, so a panic leaves it whole.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The wall clock, as far as it can be relied on.
+    pub(in crate::shard) fn clock(&self) -> &WallClock {
+        &self.0.clock
     }
 
     pub(super) fn parts(&self) -> &GroundStart {

@@ -20,6 +20,7 @@ mod snapshot;
 mod survey;
 mod sweep;
 mod trim;
+mod wall_clock;
 
 use super::applier::{Signal, Signals};
 use super::handle::{Origin, Shard, ShardStopped};

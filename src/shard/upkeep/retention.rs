@@ -1,50 +1,24 @@
 //! Retention: finds records that are past what their topic keeps, and proposes that the log start passes them (rule X7).
-//! Space is given back elsewhere. Records expire by wall time, so a wall clock that steps stops it for a while.
+//! Space is given back elsewhere. Records grow old by wall time: while that cannot be relied on, only the size of a partition
+//! counts.
 
 use super::round::{Round, Visit};
+use super::wall_clock::WallClock;
 use super::{COMMANDS_PER_TURN_MAX, Duty, Turn};
-use crate::core::{Command, Cut, ExpireRecords, Now, PartitionRow, TopicRow, clock_stepped};
+use crate::core::{Command, Cut, ExpireRecords, Now, PartitionRow, TopicRow};
 use crate::store::{ReadView, StoreError};
-use crate::types::{PartitionId, ServedTime, Timestamp};
+use crate::types::{PartitionId, Timestamp};
 use std::time::Duration;
 
 /// Batches of one partition that one turn lets expire by their time. What is left follows in the next turn.
 const BATCHES_PER_TURN_MAX: usize = 4_096;
-
-/// How long nothing expires after the wall clock has stepped: time for a person to see the warning and set the clock right.
-const PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// See the module.
 #[derive(Debug)]
 pub(in crate::shard) struct Retention {
     period: Duration,
     round: Round,
-    clock: ClockWatch,
-}
-
-/// Watches the wall clock against served time.
-#[derive(Debug, Default)]
-struct ClockWatch {
-    last: Option<Now>,
-    paused_until: Option<ServedTime>,
-}
-
-impl ClockWatch {
-    /// Whether wall time can be relied on.
-    fn is_steady(&mut self, now: Now) -> bool {
-        if self.last.replace(now).is_some_and(|last| clock_stepped(last, now)) {
-            self.paused_until = Some(now.served.plus(PAUSE));
-            tracing::warn!(
-                pause_s = PAUSE.as_secs(),
-                "the wall clock has stepped: nothing expires for a while; see to it that the clock is right"
-            );
-        }
-        if self.paused_until.is_some_and(|until| until <= now.served) {
-            self.paused_until = None;
-            tracing::info!("the wall clock has been steady: records expire again");
-        }
-        self.paused_until.is_none()
-    }
+    clock: WallClock,
 }
 
 /// What may go of one partition.
@@ -56,19 +30,24 @@ struct Found {
 
 impl Retention {
     /// Retention that begins a round every `period`.
-    pub(in crate::shard) fn every(period: Duration) -> Retention {
-        Retention { period, round: Round::default(), clock: ClockWatch::default() }
+    pub(in crate::shard) fn every(period: Duration, clock: WallClock) -> Retention {
+        Retention { period, round: Round::default(), clock }
     }
 
     /// Looks at the partitions that are next; true when the round is at its end.
     fn look(&mut self, view: &ReadView, now: Now, turn: &mut Turn) -> Result<bool, StoreError> {
-        let may_expire =
-            |topic: &TopicRow| topic.retention_time().is_some() || topic.retention_bytes().is_some();
+        // What a topic keeps in bytes needs no clock.
+        let by_time = self.clock.is_steady(now)?;
+        let may_expire = |topic: &TopicRow| {
+            (by_time && topic.retention_time().is_some()) || topic.retention_bytes().is_some()
+        };
         self.round.visit(view, may_expire, |topic, partition| {
             if turn.commands.len() >= COMMANDS_PER_TURN_MAX {
                 return Ok(Visit::PauseHere);
             }
-            let Some(found) = find(view, topic, partition, now)? else { return Ok(Visit::Next) };
+            let Some(found) = find(view, topic, partition, by_time.then_some(now.wall), now)? else {
+                return Ok(Visit::Next);
+            };
             turn.commands.push(Command::ExpireRecords(found.expire));
             Ok(if found.more { Visit::PauseHere } else { Visit::Next })
         })
@@ -86,18 +65,17 @@ impl Duty for Retention {
 
     fn turn(&mut self, view: &ReadView, now: Now) -> Result<Turn, StoreError> {
         let mut turn = Turn::default();
-        if self.clock.is_steady(now) {
-            turn.more = !self.look(view, now, &mut turn)?;
-        }
+        turn.more = !self.look(view, now, &mut turn)?;
         Ok(turn)
     }
 }
 
-/// What of a partition is past its topic's retention, below the last stable offset.
+/// What of a partition is past its topic's retention, below the last stable offset. Without a wall time nothing is too old.
 fn find(
     view: &ReadView,
     topic: &TopicRow,
     partition: PartitionId,
+    wall: Option<Timestamp>,
     now: Now,
 ) -> Result<Option<Found>, StoreError> {
     let Some(row) = view.get::<PartitionRow>(&partition)? else { return Ok(None) };
@@ -112,9 +90,9 @@ fn find(
         },
         None => None,
     };
-    let (by_time, more) = match topic.retention_time() {
-        Some(_) => find_by_time(view, topic, &row, partition, now)?,
-        None => (None, false),
+    let (by_time, more) = match (topic.retention_time(), wall) {
+        (Some(_), Some(wall)) => find_by_time(view, topic, &row, partition, wall)?,
+        _ => (None, false),
     };
     let (to, newest) = match (by_bytes, by_time) {
         (Some(bytes), Some((time, newest))) if time.offset > bytes.offset => (time, Some(newest)),
@@ -155,14 +133,14 @@ fn find_by_time(
     topic: &TopicRow,
     row: &PartitionRow,
     partition: PartitionId,
-    now: Now,
+    wall: Timestamp,
 ) -> Result<(Option<(Cut, Timestamp)>, bool), StoreError> {
     let end = row.last_stable_offset();
     let (mut cut, mut newest) = (None, Timestamp::NONE);
     for entry in view.index(partition, row.log_start).take(BATCHES_PER_TURN_MAX) {
         let (last, entry) = entry?;
         newest = newest.max(entry.max_timestamp);
-        if last >= end || (newest != Timestamp::NONE && !topic.is_past_retention(newest, now.wall)) {
+        if last >= end || (newest != Timestamp::NONE && !topic.is_past_retention(newest, wall)) {
             return Ok((cut, false));
         }
         if entry.max_timestamp != Timestamp::NONE {
@@ -171,24 +149,4 @@ fn find_by_time(
     }
     let more = cut.is_some_and(|(cut, _)| cut.offset < end);
     Ok((cut, more))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now(served_s: u64, wall_s: i64) -> Now {
-        Now { served: ServedTime(served_s * 1_000), wall: Timestamp(wall_s * 1_000) }
-    }
-
-    #[test]
-    fn a_clock_that_has_stepped_is_trusted_again_after_a_while() {
-        let mut clock = ClockWatch::default();
-        assert!(clock.is_steady(now(0, 1_000_000)));
-        assert!(clock.is_steady(now(300, 1_000_301)));
-        assert!(!clock.is_steady(now(600, 2_000_000)), "forward");
-        assert!(!clock.is_steady(now(900, 1_000_901)), "and back: that is a step too");
-        assert!(!clock.is_steady(now(4_499, 1_004_500)));
-        assert!(clock.is_steady(now(4_500, 1_004_501)), "an hour after the last step");
-    }
 }

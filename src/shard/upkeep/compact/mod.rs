@@ -276,13 +276,14 @@ impl Compact {
     /// Looks for a partition that is worth a pass.
     fn look(&mut self, now: Now) -> Result<bool, CompactError> {
         let view = self.ground.parts().store.view_now()?;
+        let wall = self.ground.clock().is_steady(now)?.then_some(now.wall);
         let map_bytes = self.limits().map_bytes;
         let mut found = None;
         let is_over = self.round.visit(&view, TopicRow::is_compacted, |topic, partition| {
             if self.unreadable.contains(&partition) {
                 return Ok(Visit::Next);
             }
-            found = find::find(&view, topic, partition, now, map_bytes)?;
+            found = find::find(&view, topic, partition, now, (wall, map_bytes))?;
             Ok(if found.is_some() { Visit::PauseBehind } else { Visit::Next })
         })?;
         if is_over {
