@@ -18,7 +18,7 @@ use semel::client::{
     Isolation, NewTopic, ProduceError, Producer, ProducerConfig, ProducerRecord, Start, TlsFiles,
     TopicPartition,
 };
-use semel::types::{PartitionIndex, TopicName};
+use semel::types::{Offset, PartitionIndex, TopicName};
 use semel::wire::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -129,15 +129,22 @@ async fn live(options: &Options, topic: &TopicName, noted: u64) -> Result<Life, 
     Ok(life)
 }
 
+/// An offset of each partition.
+async fn find(client: &Client, topic: &TopicName, start: Start) -> Result<Vec<Offset>, ClientError> {
+    let partition = |index| TopicPartition::new(topic.clone(), PartitionIndex(index));
+    let asked: Vec<_> = (0..PARTITIONS).map(|index| (partition(index), start)).collect();
+    Admin::new(client).find_offsets(&asked, Isolation::ReadCommitted).await?.into_iter().collect()
+}
+
 async fn read_all(client: &Client, topic: &TopicName) -> Result<Vec<String>, Failure> {
     let partition = |index| TopicPartition::new(topic.clone(), PartitionIndex(index));
-    let asked: Vec<_> = (0..PARTITIONS).map(|index| (partition(index), Start::Latest)).collect();
-    let mut ends = Vec::new();
-    for end in Admin::new(client).find_offsets(&asked, Isolation::ReadCommitted).await? {
-        ends.push(end?);
-    }
+    let (starts, ends) =
+        (find(client, topic, Start::Earliest).await?, find(client, topic, Start::Latest).await?);
     let mut consumer = Consumer::new(client, ConsumerConfig::default());
-    (0..PARTITIONS).for_each(|index| consumer.seek(partition(index), Start::Earliest));
+    // From an offset, so that a partition without an order has a position too.
+    (0..PARTITIONS)
+        .zip(starts)
+        .for_each(|(index, start)| consumer.seek(partition(index), Start::Offset(start)));
     let mut found = Vec::new();
     while (0..PARTITIONS)
         .zip(&ends)

@@ -121,7 +121,7 @@ impl Survey {
         static GROUPS: Family = Family::gauge(
             "semel_groups",
             Unit::None,
-            "Groups that have or had members, by the state of their newest generation; those that only add members are Stable here.",
+            "Groups that have or had members, by state: of the classic protocol by that of their newest generation, so that those that only add members are Stable here.",
         )
         .by(&["state"]);
         static LAG: Family = Family::gauge(
@@ -130,6 +130,11 @@ impl Survey {
             "Records between a group's committed offsets and the high watermarks, in all of its partitions; for the most lagging groups.",
         )
         .by(&["group"]);
+        static CONSUMERS: Family = Family::gauge(
+            "semel_group_consumers",
+            Unit::None,
+            "Members of groups of the consumer protocol, whichever protocol they speak.",
+        );
         static OTHERS: Family = Family::gauge(
             "semel_groups_not_named",
             Unit::None,
@@ -141,6 +146,7 @@ impl Survey {
         for (state, count) in STATES.iter().zip(self.groups.states) {
             samples.value(&[("state", state)], count);
         }
+        out.family(&CONSUMERS).value(&[], self.groups.consumers);
         let mut samples = out.family(&LAG);
         for lag in &self.groups.named {
             samples.value(&[("group", &lag.group)], lag.records);

@@ -2,7 +2,8 @@
 //! view, within limits: a broker with more than that is told in part, and it is told that it is.
 
 use crate::core::{
-    GroupState, OpenTransactionsRow, PartitionRow, ProducerOwnerRow, Timer, TransactionRow, TransactionState,
+    ConsumerGroupStatus, GroupState, OpenTransactionsRow, PartitionRow, ProducerOwnerRow, Timer,
+    TransactionRow, TransactionState, consumer_group_status,
 };
 use crate::store::{ReadView, StoreError};
 use crate::types::{GroupId, Offset, PartitionId, ProducerId, Timestamp, TopicId, TransactionalId};
@@ -92,13 +93,16 @@ pub(super) struct InDoubt {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Groups {
     /// By state, as in `STATES`.
-    pub(super) states: [u64; 4],
+    pub(super) states: [u64; STATES.len()],
+    /// Members of groups of the consumer protocol.
+    pub(super) consumers: u64,
     pub(super) named: Vec<Lag>,
     pub(super) others: Others,
 }
 
-/// The states of groups in the order of `Groups::states`, by the protocol's names.
-pub(super) const STATES: [&str; 4] = ["Empty", "PreparingRebalance", "CompletingRebalance", "Stable"];
+/// The states of groups in the order of `Groups::states`, by the protocols' names.
+pub(super) const STATES: [&str; 6] =
+    ["Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Assigning", "Reconciling"];
 
 /// How far a group is behind, in all of its partitions together.
 #[derive(Clone, Debug)]
@@ -253,6 +257,7 @@ impl Survey {
             states.iter_mut().skip(place).take(1).for_each(|count| *count += 1);
             Ok(())
         })?;
+        self.consumer_groups(view, patience)?;
         let mut lags = BTreeMap::<GroupId, u64>::new();
         patience.rows(view.all_group_offsets(None), |(group, partition, committed)| {
             if let Some(end) = ends.get(&partition) {
@@ -267,6 +272,38 @@ impl Survey {
         self.groups.others =
             Others { count: others.len() as u64, sum: others.iter().map(|lag| lag.records).sum() };
         self.groups.named = lags;
+        Ok(())
+    }
+}
+
+impl Survey {
+    /// Those of the consumer protocol, whose state is what their members make of it.
+    fn consumer_groups(&mut self, view: &ReadView, patience: &mut Patience) -> Result<(), StoreError> {
+        let mut groups = Vec::new();
+        patience.rows(view.consumer_groups_after(None), |group| {
+            groups.push(group);
+            Ok(())
+        })?;
+        for (id, row) in groups {
+            let mut members = Vec::new();
+            patience.rows(view.consumers(&id), |member| {
+                members.push(member);
+                Ok(())
+            })?;
+            let seen = members.len() as u64;
+            if seen < u64::from(row.members) {
+                // It is late.
+                break;
+            }
+            self.groups.consumers += seen;
+            let place = match consumer_group_status(&row, members.iter()) {
+                ConsumerGroupStatus::Empty => 0,
+                ConsumerGroupStatus::Stable => 3,
+                ConsumerGroupStatus::Assigning => 4,
+                ConsumerGroupStatus::Reconciling => 5,
+            };
+            self.groups.states.iter_mut().skip(place).take(1).for_each(|count| *count += 1);
+        }
         Ok(())
     }
 }

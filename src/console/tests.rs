@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::broker::{BrokerConfig, Endpoint};
-use crate::core::{Command, GroupMember, OffsetToCommit, Outcome, Reply};
+use crate::core::{Command, ConsumerHeartbeat, ConsumerTold, GroupMember, OffsetToCommit, Outcome, Reply};
 use crate::log::RealDisk;
 use crate::metrics::{Format, Kind};
 use crate::net::{Asked, Authority, Limits, Page, Pages as _, Status};
 use crate::shard::tests::{ask, create_topic, end, init, produce};
 use crate::shard::{Running, ShardLimits, start};
-use crate::types::{GroupId, LeaderEpoch, Offset, PartitionId, PartitionIndex};
+use crate::types::{GroupEpoch, GroupId, LeaderEpoch, MemberId, Offset, PartitionId, PartitionIndex};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use tempfile::TempDir;
 
@@ -181,6 +182,59 @@ async fn a_look_at_the_rows_names_what_holds_back_readers_and_who_is_behind() {
     end(running, "transfer", holder, Outcome::Commit).await.unwrap();
     let survey = looked(&world).await;
     assert_eq!((survey.blocked, survey.blockers.len(), survey.ongoing.count), (0, 0, 0));
+}
+
+/// What a member of the consumer protocol says.
+fn beat(member: &str, epoch: GroupEpoch, topic: &str) -> Command {
+    let joins = epoch == GroupEpoch::JOIN;
+    Command::ConsumerHeartbeat(Box::new(ConsumerHeartbeat {
+        group: GroupId::new("shared"),
+        member: MemberId::new(member),
+        epoch,
+        instance: None,
+        rack: None,
+        rebalance_timeout: joins.then_some(Duration::from_secs(60)),
+        topics: (!topic.is_empty()).then(|| [topic.to_owned()].into()),
+        pattern: None,
+        assignor: None,
+        owned: joins.then(BTreeSet::new),
+        client_id: "reader".to_owned(),
+        client_host: "/127.0.0.1".to_owned(),
+        session_timeout: Duration::from_secs(3600),
+        decision_bytes_max: 1 << 20,
+        resolved: None,
+        read: None,
+    }))
+}
+
+#[tokio::test]
+async fn groups_of_the_consumer_protocol_are_counted_by_state_and_their_rebalances_by_cause() {
+    let world = world();
+    let running = &world.running;
+    create_topic(running, "payments", 3).await;
+    let say = async |member, epoch, topic, expected: &[&str]| {
+        let reply = ask(running, beat(member, epoch, topic), vec![]).await;
+        assert!(matches!(reply, Reply::Consumer(Ok(ConsumerTold::Epoch { .. }))), "{reply:?}");
+        looked(&world).await;
+        let page = world.page("/metrics", "root", Authority::Admin).await;
+        let text = String::from_utf8_lossy(&page.body).into_owned();
+        for line in expected {
+            assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
+        }
+    };
+    let stable = ["semel_groups{state=\"Stable\"} 1", "semel_group_consumers 1"];
+    say("a", GroupEpoch::JOIN, "payments", &stable).await;
+    let joined = "semel_group_rebalances_total{cause=\"member_joined\"} 2";
+    let both = [joined, "semel_groups{state=\"Reconciling\"} 1", "semel_group_consumers 2"];
+    say("b", GroupEpoch::JOIN, "payments", &both).await;
+    let changed = "semel_group_rebalances_total{cause=\"subscription_changed\"} 1";
+    say("b", GroupEpoch(2), "others", &[changed, joined]).await;
+    create_topic(running, "others", 1).await;
+    let grown = "semel_group_rebalances_total{cause=\"topics_changed\"} 1";
+    say("b", GroupEpoch(3), "", &[grown, changed]).await;
+    let left = "semel_group_rebalances_total{cause=\"member_left\"} 1";
+    let gone = [left, "semel_groups{state=\"Assigning\"} 1", "semel_group_consumers 1"];
+    say("b", GroupEpoch::LEAVE, "", &gone).await;
 }
 
 #[tokio::test]

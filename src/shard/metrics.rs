@@ -2,11 +2,11 @@
 
 use super::table::Table;
 use crate::core::{
-    Appended, Command, Drafted, EndReason, Event, NotAppended, Outcome, ProducerRow, RebalanceRow, Refusal,
-    Reply, Row, RowKey, RowValue, SessionsRow, Timer, TransactionRow,
+    Appended, Command, ConsumerGroupRow, Drafted, EndReason, Event, NotAppended, Outcome, ProducerRow,
+    RebalanceRow, Refusal, Reply, Row, RowKey, RowValue, SessionsRow, Timer, TransactionRow,
 };
 use crate::metrics::{COUNTS, Counter, Exposition, Family, Gauge, Histogram, SIZES, TIMES, Unit};
-use crate::types::{BlockNumber, Sequence};
+use crate::types::{BlockNumber, GroupEpoch, Sequence};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ struct TransactionMetrics {
 struct GroupMetrics {
     sessions: Gauge,
     rebalancing: Gauge,
-    rebalances: [Counter; 5],
+    rebalances: [Counter; CAUSES.len()],
     generations: Counter,
 }
 
@@ -232,14 +232,30 @@ fn reason_of(reason: EndReason) -> usize {
 }
 
 /// Why rebalances begin, in the order of `GroupMetrics::rebalances`.
-const CAUSES: [&str; 5] = ["member_joined", "member_left", "session_expired", "group_timer", "other"];
+const CAUSES: [&str; 8] = [
+    "member_joined",
+    "member_left",
+    "session_expired",
+    "group_timer",
+    "other",
+    "rebalance_expired",
+    "subscription_changed",
+    "topics_changed",
+];
 
-fn cause_of(command: &Command) -> usize {
+fn cause_of(command: &Command, events: &[Event]) -> usize {
     match command {
         Command::JoinGroup(_) => 0,
         Command::LeaveGroup { .. } => 1,
         Command::Expire { timer: Timer::Member(_) } => 2,
         Command::Expire { timer: Timer::Group(_) } => 3,
+        Command::Expire { timer: Timer::Revocation(_) } => 5,
+        Command::ConsumerHeartbeat(beat) => match beat.epoch {
+            GroupEpoch::JOIN => 0,
+            GroupEpoch::LEAVE => 1,
+            _ if events.iter().any(|event| matches!(event, Event::ConsumerSubscribed { .. })) => 6,
+            _ => 7,
+        },
         _ => 4,
     }
 }
@@ -281,7 +297,8 @@ impl ShardMetrics {
         }
         drafted.events.iter().for_each(|event| self.stated(event));
         for (key, after) in &drafted.changes {
-            self.changed(command, key, table, after.as_ref());
+            let cause = cause_of(command, &drafted.events);
+            self.changed(cause, key, table, after.as_ref());
         }
     }
 
@@ -302,7 +319,8 @@ impl ShardMetrics {
         }
     }
 
-    fn changed(&self, command: &Command, key: &RowKey, table: &Table, after: Option<&RowValue>) {
+    /// `cause` is why a group rebalances, if one does.
+    fn changed(&self, cause: usize, key: &RowKey, table: &Table, after: Option<&RowValue>) {
         match key {
             RowKey::Producer(_) if table.row(key).is_none() => {
                 let first = after.and_then(ProducerRow::of).and_then(|row| row.batches.first());
@@ -325,10 +343,19 @@ impl ShardMetrics {
                 match (forms(table.row(key)), forms(after)) {
                     (false, true) => {
                         self.groups.rebalancing.change(1);
-                        count(&self.groups.rebalances, cause_of(command));
+                        count(&self.groups.rebalances, cause);
                     }
                     (true, false) => self.groups.rebalancing.change(-1),
                     _ => {}
+                }
+            }
+            // In the consumer protocol a rebalance is an epoch that the group's members have to come to.
+            RowKey::ConsumerGroup(_) => {
+                let epoch = |row: Option<&RowValue>| {
+                    row.and_then(ConsumerGroupRow::of).map_or(GroupEpoch::default(), |row| row.epoch)
+                };
+                if epoch(after) > epoch(table.row(key)) {
+                    count(&self.groups.rebalances, cause);
                 }
             }
             _ => {}
@@ -540,9 +567,12 @@ impl ShardMetrics {
             Family::gauge("semel_group_sessions", Unit::None, "Sessions of members, in all groups together.");
         static REBALANCING: Family =
             Family::gauge("semel_groups_rebalancing", Unit::None, "Groups that form a new generation now.");
-        static REBALANCES: Family =
-            Family::counter("semel_group_rebalances", Unit::None, "Rebalances of groups begun, by cause.")
-                .by(&["cause"]);
+        static REBALANCES: Family = Family::counter(
+            "semel_group_rebalances",
+            Unit::None,
+            "Rebalances of groups begun, of either protocol, by cause.",
+        )
+        .by(&["cause"]);
         static GENERATIONS: Family =
             Family::counter("semel_group_generations", Unit::None, "Generations of groups formed.");
         out.gauge(&SESSIONS, &self.groups.sessions);
