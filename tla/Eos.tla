@@ -33,6 +33,12 @@ CONSTANTS
     TwoPhase,           \* TRUE: clients may prepare
     RetriesMax,         \* reconnections of all clients together, crashes apart
     ExpirationsMax, ForcesMax, CrashesMax, RebalancesMax, BlocksMax,
+    Keeps,              \* what a client may say of a prepared transaction that it takes over (P10): a subset of {None, TRUE, FALSE}
+    PrepareTimeouts,    \* TRUE: a prepare may have a timeout (D3)
+    DeletionsMax,       \* topics that are deleted and made again
+    TruncationsMax,     \* log starts that move (DeleteRecords, retention)
+    ForgetsMax,         \* producers and transactional ids that expire
+    RestoresMax,
     Lossy               \* TRUE: any reply can be lost
 
 VARIABLES
@@ -47,10 +53,11 @@ VARIABLES
     newest,     \* per transactional id and kind of coordinator the newest connection or 0 (volatile)
     seen,       \* per connection the number of the last request received on it
     spent,      \* counters that bound the environment
+    saved,      \* None, or the state that a backup has
     fenced,     \* history: clients that a successor has fenced; <<pid, epoch>> that a timeout has fenced
     zombie      \* history: what a fenced client did nevertheless
 
-vars == <<core, blocks, durable, view, held, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
+vars == <<core, blocks, durable, view, held, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
 
 ----------------------------------------------------------------------------
 (* What the properties look at *)
@@ -61,7 +68,7 @@ Kept_ == IF Durability THEN durable ELSE core       \* what nothing undoes
 Offsets == 1 .. 3           \* positions in the input partition
 Kinds == {"transaction", "group"}
 KindOf(type) == IF type = "TxnOffsetCommit" THEN "group" ELSE "transaction"
-Connections == 0 .. Cardinality(Clients) * (CrashesMax + 1) + RetriesMax
+Connections == 0 .. Cardinality(Clients) * (CrashesMax + RestoresMax + 1) + RetriesMax
 ClosedForGood == 1000       \* larger than any request's number
 
 ----------------------------------------------------------------------------
@@ -75,6 +82,7 @@ NewClient ==
      added |-> {}, grouped |-> FALSE,           \* enrolled with AddPartitionsToTxn, AddOffsetsToTxn
      offsets |-> 0,                             \* how many times this transaction has sent offsets
      broken |-> FALSE,                          \* can only abort
+     heir |-> FALSE,                            \* has taken over what another had prepared (P10)
      req |-> None,                              \* the coordinator request without a reply
      conn |-> 0, n |-> 0,
      told |-> [k \in 1 .. TransactionsMax |-> "open"]]
@@ -95,7 +103,7 @@ Ask(c, cl, m) ==
                         [cl EXCEPT !.req = req, !.conn = IF ordered THEN conn ELSE cl.conn,
                                    !.n = IF ordered THEN @ + 1 ELSE @]]
         /\ spent' = [spent EXCEPT !.conns = IF ordered /\ cl.conn = 0 THEN @ + 1 ELSE @]
-        /\ UNCHANGED <<core, blocks, durable, view, held, up, acked, newest, seen, fenced, zombie>>
+        /\ UNCHANGED <<core, blocks, durable, view, held, up, acked, newest, seen, saved, fenced, zombie>>
 
 (* The clients of the same id that have finished their InitProducerId: what this one will fence. *)
 Predecessors(c) ==
@@ -103,8 +111,9 @@ Predecessors(c) ==
 
 SendInit(c) ==
     /\ clients[c].phase \in {"new", "reinit"} /\ clients[c].req = None
-    /\ Ask(c, clients[c], [type |-> "InitProducerId", pid |-> clients[c].pid, epoch |-> clients[c].epoch,
-                           predecessors |-> Predecessors(c)])
+    /\ \E keep \in Keeps :
+        Ask(c, clients[c], [type |-> "InitProducerId", pid |-> clients[c].pid, epoch |-> clients[c].epoch, keep |-> keep,
+                            predecessors |-> Predecessors(c)])
 
 SendAddPartitions(c, p) ==
     LET cl == clients[c]
@@ -127,7 +136,7 @@ SendProduce(c, p) ==
         /\ msgs' = msgs \cup {m}
         /\ clients' = [clients EXCEPT ![c] =
                         [cl EXCEPT !.unacked = @ \cup {m}, !.next[p] = Following(@), !.sent[p] = @ + 1]]
-        /\ UNCHANGED <<core, blocks, durable, view, held, up, acked, newest, seen, spent, fenced, zombie>>
+        /\ UNCHANGED <<core, blocks, durable, view, held, up, acked, newest, seen, spent, saved, fenced, zombie>>
 
 SendOffsets(c) ==
     LET cl == clients[c]
@@ -140,13 +149,14 @@ SendOffsets(c) ==
 SendPrepare(c) ==
     LET cl == clients[c]
     IN  /\ TwoPhase /\ cl.phase = "open" /\ cl.req = None /\ ~cl.broken /\ cl.unacked = {}
-        /\ Ask(c, [cl EXCEPT !.broken = FALSE], [type |-> "PrepareTxn", pid |-> cl.pid, epoch |-> cl.epoch])
+        /\ \E timed \in {FALSE, PrepareTimeouts} :
+            Ask(c, cl, [type |-> "PrepareTxn", pid |-> cl.pid, epoch |-> cl.epoch, timed |-> timed])
 
 SendEnd(c, commit) ==
     LET cl == clients[c]
     IN  /\ cl.phase \in {"open", "prepared"} /\ cl.req = None
         /\ commit => ~cl.broken /\ cl.unacked = {}
-        /\ Ask(c, cl, [type |-> "EndTxn", pid |-> cl.pid, epoch |-> cl.epoch, commit |-> commit])
+        /\ Ask(c, cl, [type |-> "EndTxn", pid |-> cl.pid, epoch |-> cl.epoch, commit |-> commit, heir |-> cl.heir])
 
 (* A client that gives up on a connection sends the same request on a new one. *)
 ConnectionDead(conn) == conn # 0 /\ (conn <= spent.dead \/ seen[conn] = ClosedForGood)
@@ -160,10 +170,11 @@ Reconnect(c) ==
         /\ msgs' = msgs \cup {req}
         /\ clients' = [clients EXCEPT ![c] = [cl EXCEPT !.req = req, !.conn = conn, !.n = @ + 1]]
         /\ spent' = [spent EXCEPT !.conns = conn, !.retries = IF ConnectionDead(cl.conn) THEN @ ELSE @ + 1]
-        /\ UNCHANGED <<core, blocks, durable, view, held, up, acked, newest, seen, fenced, zombie>>
+        /\ UNCHANGED <<core, blocks, durable, view, held, up, acked, newest, seen, saved, fenced, zombie>>
 
 AfterTransaction(cl) ==
     [cl EXCEPT !.req = None, !.sent = [p \in Partitions |-> 0], !.unacked = {}, !.added = {},
+               !.heir = FALSE,
                !.grouped = FALSE, !.offsets = 0, !.broken = FALSE,
                (* Version 1 cannot tell what became of unanswered records: a new epoch makes them harmless (KIP-360). *)
                !.phase = IF Version = 1 /\ (cl.unacked # {} \/ cl.broken) THEN "reinit" ELSE "ready"]
@@ -184,7 +195,11 @@ Answered(cl, m, a) ==
                             !.broken = @ \/ a.error \notin {"NONE", "DUPLICATE_SEQUENCE_NUMBER"}]
       [] m.type # "Produce" /\ cl.req # m -> cl
       [] m.type = "InitProducerId" /\ cl.req = m ->
-            IF a.error = "NONE" THEN [WithIdentity(AfterTransaction(cl), a) EXCEPT !.phase = "ready"]
+            IF a.error = "NONE"
+            THEN LET after == WithIdentity(AfterTransaction(cl), a)
+                 IN  IF "prepared" \in DOMAIN a
+                     THEN [after EXCEPT !.phase = "prepared", !.heir = TRUE, !.k = Max({1, @})]
+                     ELSE [after EXCEPT !.phase = "ready"]
             ELSE [cl EXCEPT !.req = None, !.phase = "dead"]
       [] m.type = "AddPartitionsToTxn" /\ cl.req = m ->
             IF a.error = "NONE" THEN [cl EXCEPT !.req = None, !.added = @ \cup {m.p}]
@@ -210,8 +225,12 @@ Acknowledges(m, a) ==
          ELSE {}
     ELSE {}
 
-Fences(m, a) ==
-    IF m.type = "InitProducerId" /\ clients[m.c].req = m /\ a.error = "NONE" THEN m.predecessors ELSE {}
+(* A new holder fences those before it. Who was fenced itself can only have become one where nobody held the id any more (P3); *)
+(* what it did under its former identity stays fenced. *)
+NowFenced(m, a) ==
+    IF m.type = "InitProducerId" /\ clients[m.c].req = m /\ a.error = "NONE"
+    THEN (fenced \ {m.c}) \cup m.predecessors \cup (IF m.c \in fenced THEN {<<m.pid, m.epoch>>} ELSE {})
+    ELSE fenced
 
 (* The reply reaches its client. *)
 Delivered(m, a) ==
@@ -236,8 +255,8 @@ NoteNewest(m, d) ==
         THEN IF d.answer.error = "NONE" THEN [newest EXCEPT ![m.tid] = [transaction |-> m.conn, group |-> 0]] ELSE newest
         ELSE IF Identity(core, m) = "NONE" THEN [newest EXCEPT ![m.tid][KindOf(m.type)] = m.conn] ELSE newest
 
-(* A new life under the id, InitProducerId without producer id, is nobody's zombie. *)
-TakesEffect(m, d) == d.core # core /\ ~(m.type = "InitProducerId" /\ m.pid = None)
+(* A new life under the id, InitProducerId without producer id or when nobody holds it, is nobody's zombie. *)
+TakesEffect(m, d) == d.core # core /\ ~(m.type = "InitProducerId" /\ (m.pid = None \/ core.txn[m.tid] = None))
 IsZombie(m) ==
     \/ m.c \in fenced
     \/ m.type # "InitProducerId" /\ <<m.pid, m.epoch>> \in fenced       \* after a timeout it may still recover (P6)
@@ -264,6 +283,7 @@ DecideInto(after) ==
                  THEN Append(blocks, [core |-> after, rows |-> RowsChanged(core, after)]) ELSE blocks
 
 MayDecide == Durability => Len(blocks) < BlocksMax
+Counted(what) == spent' = [spent EXCEPT ![what] = @ + 1]
 
 (* Neither a change nor a reply that anybody waits for: receiving m again would be a stuttering step. *)
 Awaited(m) == clients[m.c].req = m \/ m \in clients[m.c].unacked
@@ -282,15 +302,15 @@ Receive(m) ==
                               ELSE held
                    /\ UNCHANGED <<clients, acked, fenced>>
               ELSE /\ held' = held
-                   /\ \/ Awaited(m) /\ Delivered(m, d.answer) /\ fenced' = fenced \cup Fences(m, d.answer)
+                   /\ \/ Awaited(m) /\ Delivered(m, d.answer) /\ fenced' = NowFenced(m, d.answer)
                       \/ (NoteLost(m, d) \/ ~Awaited(m)) /\ UNCHANGED <<clients, acked, fenced>>       \* the reply is lost
-    /\ UNCHANGED <<durable, view, up, msgs, spent>>
+    /\ UNCHANGED <<durable, view, up, msgs, spent, saved>>
 
 (* E10: a request from an older connection is not decided; nobody waits for an answer on it. *)
 RefuseOlderConnection(m) ==
     /\ up /\ Deliverable(m) /\ FromOlderConnection(m)
     /\ seen' = [seen EXCEPT ![m.conn] = ClosedForGood]
-    /\ UNCHANGED <<core, blocks, durable, view, held, up, msgs, clients, acked, newest, spent, fenced, zombie>>
+    /\ UNCHANGED <<core, blocks, durable, view, held, up, msgs, clients, acked, newest, spent, saved, fenced, zombie>>
 
 ----------------------------------------------------------------------------
 (* The broker by itself *)
@@ -300,7 +320,7 @@ Expire(t) ==
     /\ DecideInto(ExpireTransaction(core, t))
     /\ spent' = [spent EXCEPT !.expirations = @ + 1]
     /\ fenced' = IF Durability THEN fenced ELSE fenced \cup {<<core.txn[t].pid, core.txn[t].epoch>>}
-    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, zombie>>
+    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, saved, zombie>>
 
 (* O11. What is prepared an operator may end as well, on its coordinator's behalf: NoTornTxn is about those who do not ask. *)
 Force(t) ==
@@ -308,16 +328,16 @@ Force(t) ==
     /\ DecideInto(ForceAbort(core, t))
     /\ spent' = [spent EXCEPT !.forces = @ + 1]
     /\ fenced' = IF Durability THEN fenced ELSE fenced \cup {<<core.txn[t].pid, core.txn[t].epoch>>}
-    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, zombie>>
+    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, saved, zombie>>
 
 (* O9, only if Sharded *)
 WriteOwed(w) ==
     /\ up /\ MayDecide /\ DecideInto(DeliverOwed(core, w))
-    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
+    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
 
 Complete(t) ==
     /\ up /\ MayDecide /\ CanComplete(core, t) /\ DecideInto(CompleteTransaction(core, t))
-    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
+    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
 
 (* The group's members change: what carries the old generation is a zombie's (KIP-447). *)
 Rebalanced(c) == [c EXCEPT !.group.generation = @ + 1]
@@ -325,31 +345,65 @@ Rebalance ==
     /\ up /\ MayDecide /\ spent.rebalances < RebalancesMax
     /\ DecideInto(Rebalanced(core))
     /\ spent' = [spent EXCEPT !.rebalances = @ + 1]
-    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, fenced, zombie>>
+    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, saved, fenced, zombie>>
+
+(* X1, X2. What was acknowledged of a deleted topic, and answers still on their way, are gone with it. *)
+OfPartition(m, p) == m.type = "Produce" /\ m.p = p
+DeleteTopic(p) ==
+    /\ up /\ MayDecide /\ spent.deletions < DeletionsMax
+    /\ DecideInto(TopicDeleted(core, p))
+    /\ Counted("deletions")
+    /\ acked' = {a \in acked : a.p # p}
+    /\ held' = {h \in held : ~OfPartition(h.m, p)}
+    /\ UNCHANGED <<durable, view, up, msgs, clients, newest, seen, saved, fenced, zombie>>
+
+(* X3, X7 *)
+DeleteRecords(p, offset) ==
+    /\ up /\ MayDecide /\ spent.truncations < TruncationsMax /\ MayDeleteBelow(core.part[p], offset)
+    /\ DecideInto([core EXCEPT !.part[p] = DeletedBelow(@, offset)])
+    /\ Counted("truncations")
+    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, saved, fenced, zombie>>
+
+(* A12 *)
+ForgetProducer(p, i) ==
+    /\ up /\ MayDecide /\ spent.forgets < ForgetsMax
+    /\ core.part[p].producer[i] # None /\ MayForgetProducer(core.part[p].producer[i])
+    /\ DecideInto([core EXCEPT !.part[p] = ProducerForgotten(@, i)])
+    /\ Counted("forgets")
+    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, saved, fenced, zombie>>
+
+(* P11 *)
+ForgetId(t) ==
+    /\ up /\ MayDecide /\ spent.forgets < ForgetsMax /\ MayForgetId(core.txn[t])
+    /\ DecideInto(IdForgotten(core, t))
+    /\ Counted("forgets")
+    /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, saved, fenced, zombie>>
 
 ----------------------------------------------------------------------------
 (* Durability: section 10 *)
 
+ShownWith(state) == view        \* the view moves by itself, later (Publish)
 MakeDurable ==
     /\ up /\ blocks # << >>
     /\ durable' = blocks[1].core
+    /\ view' = ShownWith(blocks[1].core)
     /\ blocks' = Tail(blocks)
     /\ held' = {[h EXCEPT !.at = IF @ = 0 THEN 0 ELSE @ - 1] : h \in held}
-    /\ UNCHANGED <<core, view, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
+    /\ UNCHANGED <<core, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
 
 Publishable == durable
 Publish ==
     /\ up /\ view # Publishable
     /\ view' = Publishable
-    /\ UNCHANGED <<core, blocks, durable, held, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
+    /\ UNCHANGED <<core, blocks, durable, held, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
 
 MayLeave(h) == h.at = 0
 Leaves(h) == up /\ MayLeave(h) /\ held' = held \ {h}
 Release(h) ==
     /\ Leaves(h)
-    /\ \/ Delivered(h.m, h.answer) /\ fenced' = fenced \cup Fences(h.m, h.answer)
+    /\ \/ Delivered(h.m, h.answer) /\ fenced' = NowFenced(h.m, h.answer)
        \/ Lossy /\ UNCHANGED <<clients, acked, fenced>>
-    /\ UNCHANGED <<core, blocks, durable, view, up, msgs, newest, seen, spent, zombie>>
+    /\ UNCHANGED <<core, blocks, durable, view, up, msgs, newest, seen, spent, saved, zombie>>
 
 (* The process dies, or the power goes: of what was not durable any prefix may be on the disk nevertheless. *)
 Crash ==
@@ -359,9 +413,15 @@ Crash ==
     /\ core' = durable
     /\ held' = {}
     /\ newest' = [t \in TransactionalIds |-> [k \in Kinds |-> 0]]
-    /\ spent' = [spent EXCEPT !.crashes = @ + 1, !.dead = @ + (spent.conns - @)]
-    /\ UNCHANGED <<durable, view, msgs, clients, acked, seen, fenced, zombie>>
+    /\ spent' = [spent EXCEPT !.crashes = @ + 1, !.dead = spent.conns]
+    /\ UNCHANGED <<durable, view, msgs, clients, acked, seen, saved, fenced, zombie>>
 ProcessCrash == up /\ Crash
+(* Where every decision is durable at once, what a crash takes is what was never logged: the connections and what is known of them. *)
+Restart ==
+    /\ ~Durability /\ spent.crashes < CrashesMax
+    /\ newest' = [t \in TransactionalIds |-> [k \in Kinds |-> 0]]
+    /\ spent' = [spent EXCEPT !.crashes = @ + 1, !.dead = spent.conns]
+    /\ UNCHANGED <<core, blocks, durable, view, held, up, msgs, clients, acked, seen, saved, fenced, zombie>>
 PowerCut == ~up /\ blocks # << >> /\ Crash
 
 (* What is found is made durable before anything is served. *)
@@ -371,7 +431,33 @@ Recover ==
     /\ ~up /\ up' = TRUE
     /\ durable' = Found /\ blocks' = << >>
     /\ core' = Recovered(Found) /\ view' = Recovered(Found)
-    /\ UNCHANGED <<held, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
+    /\ UNCHANGED <<held, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
+
+----------------------------------------------------------------------------
+(* Backup and restore: B1 to B5. What came after the backup is gone, acknowledged or not. *)
+
+Backup ==
+    /\ RestoresMax > 0 /\ up /\ saved = None
+    /\ saved' = Kept_
+    /\ UNCHANGED <<core, blocks, durable, view, held, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
+
+IsStored(state, a) == \E i \in DOMAIN state.part[a.p].log :
+    state.part[a.p].log[i].kind = "data" /\ state.part[a.p].log[i].op = a.op /\ a.offset \in {None, i - 1}
+Gone == -1      \* the offset of what was acknowledged and is gone
+AfterLoss(cl) == [cl EXCEPT !.told = [k \in DOMAIN @ |-> IF @[k] = "committed" THEN "gone" ELSE @[k]]]
+RestoreLog ==
+    /\ saved # None /\ spent.restores < RestoresMax
+    /\ LET after == LogRestored(saved, IdsAfterRestore(core))
+       IN  /\ core' = after
+           /\ durable' = IF Durability THEN after ELSE None
+           /\ view' = IF Durability THEN after ELSE None
+    /\ blocks' = << >> /\ held' = {} /\ up' = TRUE
+    /\ acked' = {IF IsStored(saved, a) THEN a ELSE [a EXCEPT !.offset = Gone] : a \in acked}
+    /\ clients' = [c \in Clients |-> AfterLoss(clients[c])]
+    /\ newest' = [t \in TransactionalIds |-> [k \in Kinds |-> 0]]
+    /\ spent' = [spent EXCEPT !.restores = @ + 1, !.dead = spent.conns]
+    /\ fenced' = fenced \cup {c \in Clients : clients[c].pid # None}
+    /\ UNCHANGED <<msgs, seen, saved, zombie>>
 
 ----------------------------------------------------------------------------
 Init ==
@@ -384,7 +470,9 @@ Init ==
     /\ acked = {}
     /\ newest = [t \in TransactionalIds |-> [k \in Kinds |-> 0]]
     /\ seen = [n \in Connections |-> 0]
-    /\ spent = [conns |-> 0, dead |-> 0, retries |-> 0, expirations |-> 0, forces |-> 0, crashes |-> 0, rebalances |-> 0]
+    /\ spent = [conns |-> 0, dead |-> 0, retries |-> 0, expirations |-> 0, forces |-> 0, crashes |-> 0, rebalances |-> 0,
+                deletions |-> 0, truncations |-> 0, forgets |-> 0, restores |-> 0]
+    /\ saved = None
     /\ fenced = {} /\ zombie = {}
 
 ClientStep ==
@@ -395,12 +483,17 @@ ClientStep ==
 
 BrokerStep ==
     \/ \E m \in msgs : Receive(m) \/ RefuseOlderConnection(m)
-    \/ \E t \in TransactionalIds : Expire(t) \/ Force(t) \/ Complete(t)
+    \/ \E t \in TransactionalIds : Expire(t) \/ Force(t) \/ Complete(t) \/ ForgetId(t)
+    \/ \E p \in Partitions :
+        \/ DeleteTopic(p)
+        \/ \E offset \in 1 .. core.part[p].next : DeleteRecords(p, offset)
+        \/ \E i \in ProducerIds : ForgetProducer(p, i)
     \/ \E w \in core.owed : WriteOwed(w)
     \/ Rebalance
 
 EngineStep ==
-    Durability /\ (MakeDurable \/ Publish \/ (\E h \in held : Release(h)) \/ ProcessCrash \/ PowerCut \/ Recover)
+    \/ Durability /\ (MakeDurable \/ Publish \/ (\E h \in held : Release(h)) \/ ProcessCrash \/ PowerCut \/ Recover)
+    \/ Restart \/ Backup \/ RestoreLog
 
 Next == ClientStep \/ BrokerStep \/ EngineStep
 Spec == Init /\ [][Next]_vars

@@ -17,20 +17,19 @@ EmptyGroup ==
 GenerationCurrent(group, generation) == generation = group.generation
 
 (* G2 *)
-OffsetsStaged(group, tid, number, offset, op) ==
-    [group EXCEPT !.pending[tid] = [offset |-> offset, number |-> number, op |-> op]]
+OffsetsStaged(group, txn, offset, op) ==
+    [group EXCEPT !.pending[txn.tid] = [offset |-> offset, number |-> txn.number, op |-> op]]
 
 (* G1 *)
 OffsetsCommitted(group, offset) == [group EXCEPT !.committed = [offset |-> offset, txn |-> None, op |-> None]]
 
 (* G3: in the same step as the outcome *)
-OffsetsResolved(group, tid, number, outcome) ==
-    LET p   == group.pending[tid]
-        txn == [tid |-> tid, number |-> number]
+OffsetsResolved(group, txn, outcome) ==
+    LET p == group.pending[txn.tid]
     IN  IF p = None THEN group
-        ELSE IF outcome # "commit" THEN [group EXCEPT !.pending[tid] = None]
+        ELSE IF outcome # "commit" THEN [group EXCEPT !.pending[txn.tid] = None]
         ELSE [group EXCEPT
-                !.pending[tid] = None,
+                !.pending[txn.tid] = None,
                 !.committed = [offset |-> p.offset, txn |-> txn, op |-> p.op],
                 !.applied = @ \cup {[txn |-> txn, op |-> p.op]}]
 

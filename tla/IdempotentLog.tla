@@ -3,7 +3,9 @@
 (* One partition: its log, its producer rows, what readers make of them.   *)
 (* Sections 3, 5 (O6) and 8 of spec/transactions.md.                       *)
 (*                                                                         *)
-(* A partition is [start, next, log, producer, aborted]:                   *)
+(* A partition is [life, start, next, log, producer, aborted]:             *)
+(*   life      how often a topic of this name was deleted before this one: *)
+(*             a topic made again is another one (X1); no rule reads it    *)
 (*   start     the log start: what lies below it was deleted               *)
 (*   next      the offset of the next record: the end of the log           *)
 (*   log       sequence of entries, each with its offset; no rule reads it *)
@@ -12,12 +14,14 @@
 (*             it has stored here; the remembered batches, oldest first,   *)
 (*             each [first, last, offset]; the open transaction            *)
 (*             [tid, number, first] or None                                *)
+(*   A transaction's name is [tid, pid, number]: of a transactional id that *)
+(*   was forgotten (P11) numbers begin anew, with another producer id.     *)
 (*   aborted   set of ranges [pid, first, last], last the marker's offset  *)
 (***************************************************************************)
 EXTENDS Types
 
 EmptyPartition ==
-    [start |-> 0, next |-> 0, log |-> << >>, producer |-> [i \in ProducerIds |-> None], aborted |-> {}]
+    [life |-> 0, start |-> 0, next |-> 0, log |-> << >>, producer |-> [i \in ProducerIds |-> None], aborted |-> {}]
 
 ----------------------------------------------------------------------------
 (* Sequences, modulo SequenceSpace *)
@@ -58,7 +62,7 @@ Judge(row, b, forgotten) ==
 ----------------------------------------------------------------------------
 (* Steps of a partition *)
 
-(* A11. txn is None or [tid, number]; op is the client's own name for the record, which no rule reads. *)
+(* A11. txn is None or [tid, pid, number]; op is the client's own name for the record, which no rule reads. *)
 Stored(part, b, txn, op) ==
     LET row    == part.producer[b.pid]
         fresh  == row = None \/ StartsEpoch(row, b)
@@ -108,6 +112,8 @@ PlainStored(part, records) ==
 (* X3, X7: the log start moves; open transactions do not hold it back, and nothing of a producer is forgotten. *)
 MayDeleteBelow(part, offset) == offset > part.start /\ offset <= part.next
 DeletedBelow(part, offset) == [part EXCEPT !.start = offset]
+(* X1: whatever comes for the name from now on is judged by the new topic, which knows nobody. *)
+MadeAgain(part) == [EmptyPartition EXCEPT !.life = part.life + 1]
 
 ----------------------------------------------------------------------------
 (* What readers of the partition see: rules R1 to R4 *)
@@ -117,13 +123,12 @@ OpenFirsts(part) ==
     {part.producer[i].open.first :
         i \in {j \in ProducerIds : part.producer[j] # None /\ part.producer[j].open # None}}
 LastStableOffset(part) ==
-    IF OpenFirsts(part) = {} THEN HighWatermark(part)
-    ELSE IF Min(OpenFirsts(part)) < part.start THEN part.start ELSE Min(OpenFirsts(part))
+    IF OpenFirsts(part) = {} THEN HighWatermark(part) ELSE Max({part.start, Min(OpenFirsts(part))})
 InAbortedRange(part, entry, offset) ==
     \E a \in part.aborted : a.pid = entry.pid /\ a.first <= offset /\ offset <= a.last
 Kept(part, offset) ==
     LET entry == part.log[offset + 1]
     IN  entry.kind = "data" /\ ~InAbortedRange(part, entry, offset)
 (* The offsets of the records that a read_committed reader is given; it may read below the last stable offset. *)
-ReadCommitted(part) == {o \in 0 .. LastStableOffset(part) - 1 : Kept(part, o)}
+ReadCommitted(part) == {o \in part.start .. LastStableOffset(part) - 1 : Kept(part, o)}
 =============================================================================

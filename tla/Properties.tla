@@ -8,13 +8,24 @@ EXTENDS Eos
 Entries(state, p) == state.part[p].log
 DataAt(state, p) == {i \in DOMAIN Entries(state, p) : Entries(state, p)[i].kind = "data"}
 MarkersAt(state, p) == {i \in DOMAIN Entries(state, p) : Entries(state, p)[i].kind = "marker"}
-Outcomes(state, txn) == {o.outcome : o \in {x \in state.outcomes : x.tid = txn.tid /\ x.number = txn.number}}
+NameOf(o) == [tid |-> o.tid, pid |-> o.pid, number |-> o.number]
+Outcomes(state, txn) == {o.outcome : o \in {x \in state.outcomes : NameOf(x) = txn}}
 
 ClientOf(op) == op[1]
 TransactionOf(op) == op[2]
 ToldOf(op) == clients[ClientOf(op)].told[TransactionOf(op)]
+(* By the client itself, or by who has taken over what it had prepared (P10) *)
 CommitAsked(op) ==
-    \E m \in msgs : m.type = "EndTxn" /\ m.c = ClientOf(op) /\ m.k = TransactionOf(op) /\ m.commit
+    \E m \in msgs :
+        /\ m.type = "EndTxn" /\ m.commit
+        /\ IF m.heir THEN m.tid = ClientTid[ClientOf(op)] ELSE m.c = ClientOf(op) /\ m.k = TransactionOf(op)
+(* What an owner of the id, or the timeout that it chose, may have made of what client c has prepared *)
+OutcomeChosen(c) ==
+    \E m \in msgs :
+        /\ m.tid = ClientTid[c]
+        /\ \/ m.type = "EndTxn" /\ (m.heir \/ (m.c = c /\ m.k = clients[c].k))
+           \/ m.type = "PrepareTxn" /\ m.timed
+           \/ m.type = "InitProducerId" /\ m.keep = FALSE
 
 (* What a read_committed reader is given of a partition: entries, by the broker's own last stable offset and ranges *)
 Read(state, p) == {Entries(state, p)[o + 1] : o \in ReadCommitted(state.part[p])}
@@ -22,10 +33,10 @@ Read(state, p) == {Entries(state, p)[o + 1] : o \in ReadCommitted(state.part[p])
 ----------------------------------------------------------------------------
 (* What is acknowledged is stored and, outside aborted transactions, read by everybody who reads its offset. *)
 NoLostWrite ==
-    /\ \A a \in acked :
-        \E i \in DataAt(Kept_, a.p) : Entries(Kept_, a.p)[i].op = a.op /\ a.offset \in {None, i - 1}
+    /\ \A a \in acked : a.offset = Gone \/ IsStored(Kept_, a)
     /\ \A p \in Partitions : \A i \in DataAt(View, p) :
-        (i <= LastStableOffset(View.part[p]) /\ "abort" \notin Outcomes(View, Entries(View, p)[i].txn))
+        (/\ View.part[p].start < i /\ i <= LastStableOffset(View.part[p])
+         /\ "abort" \notin Outcomes(View, Entries(View, p)[i].txn))
             => i - 1 \in ReadCommitted(View.part[p])
 
 (* A record is in a partition at most once. *)
@@ -56,7 +67,7 @@ NoTornTxn ==
     LET all == UNION {{Entries(core, p)[i] : i \in DataAt(core, p)} : p \in Partitions}
         shownBy(p) == {[txn |-> Entries(core, p)[i].txn, outcome |-> Entries(core, p)[i].outcome] : i \in MarkersAt(core, p)}
         shown == UNION {shownBy(p) : p \in Partitions}
-    IN  /\ \A o, x \in core.outcomes : o.tid = x.tid /\ o.number = x.number => o = x
+    IN  /\ \A o, x \in core.outcomes : NameOf(o) = NameOf(x) => o = x
         /\ \A m, n \in shown : m.txn = n.txn => m.outcome = n.outcome
         /\ \A e, f \in all :
             e.txn = f.txn <=> ClientOf(e.op) = ClientOf(f.op) /\ TransactionOf(e.op) = TransactionOf(f.op)
@@ -64,22 +75,25 @@ NoTornTxn ==
             ToldOf(a.op) = "committed" =>
                \E i \in DataAt(Kept_, a.p) :
                 LET e == Entries(Kept_, a.p)[i] IN e.op = a.op /\ Outcomes(Kept_, e.txn) = {"commit"}
-        (* What a client was told is prepared stays so until that client, its owner, decides (O10). *)
+        (* What a client was told is prepared stays so until that client, its owner, decides (O10), if no restore loses it. *)
         /\ \A c \in Clients :
-            (/\ clients[c].phase = "prepared"
-             /\ ~(\E m \in msgs : m.type = "EndTxn" /\ m.c = c /\ m.k = clients[c].k)) =>
+            (clients[c].phase = "prepared" /\ clients[c].pid >= core.restored /\ ~OutcomeChosen(c)) =>
                 LET row == core.txn[ClientTid[c]]
-                IN  row.state = "Prepared" /\ row.pid = clients[c].pid /\ row.epoch = clients[c].epoch
+                IN  /\ row.state = "Prepared"
+                    /\ clients[c].heir \/ row.prepared.by = <<clients[c].pid, clients[c].epoch>>
 
 (* Each enrolled partition has one marker for each transaction, with its outcome. *)
 MarkerExactlyOnce ==
     \A p \in Partitions :
         /\ \A o \in core.outcomes :
-            Cardinality({i \in MarkersAt(core, p) : Entries(core, p)[i].txn = [tid |-> o.tid, number |-> o.number]
+            Cardinality({i \in MarkersAt(core, p) : Entries(core, p)[i].txn = NameOf(o)
                                                     /\ Entries(core, p)[i].outcome = o.outcome})
-                = IF p \in o.enrolled /\ ~(\E w \in core.owed : w.p = p /\ w.txn = [tid |-> o.tid, number |-> o.number])
+                = IF p \in o.enrolled /\ ~(\E w \in core.owed : w.p = p /\ w.txn = NameOf(o))
                   THEN 1 ELSE 0
         /\ \A i \in MarkersAt(core, p) : Outcomes(core, Entries(core, p)[i].txn) = {Entries(core, p)[i].outcome}
+        (* In version 2 a partition is enrolled with its first record (E3). *)
+        /\ Version = 2 => \A i \in MarkersAt(core, p) : \E j \in DataAt(core, p) :
+                j < i /\ Entries(core, p)[j].txn = Entries(core, p)[i].txn
 
 (* Group offsets sent in a transaction take effect if and only if it commits. *)
 OffsetsAtomicWithTxn ==
@@ -101,13 +115,16 @@ FenceZombie == zombie = {}
 (* Nothing is answered or read that a power cut could undo. *)
 DurableBeforeVisible ==
     Durability =>
-        /\ \A p \in Partitions : IsPrefix(view.part[p].log, durable.part[p].log)
-        /\ view.outcomes \subseteq durable.outcomes
-        /\ \A a \in acked : \E i \in DataAt(durable, a.p) : Entries(durable, a.p)[i].op = a.op
+        /\ \A p \in Partitions :
+            view.part[p].life = durable.part[p].life => IsPrefix(view.part[p].log, durable.part[p].log)
+        /\ \A o \in view.outcomes : o.outcome \in Outcomes(durable, NameOf(o))
+        /\ \A a \in acked : a.offset = Gone \/ IsStored(durable, a)
         /\ \A c \in Clients :
             clients[c].pid # None =>
                 LET row == durable.txn[ClientTid[c]]
-                IN  row # None /\ (row.pid > clients[c].pid \/ (row.pid = clients[c].pid /\ row.epoch >= clients[c].epoch))
+                IN  \/ row = None /\ spent.forgets > 0
+                    \/ clients[c].pid < durable.restored
+                    \/ row # None /\ (row.pid > clients[c].pid \/ (row.pid = clients[c].pid /\ row.epoch >= clients[c].epoch))
 
 TypeOK ==
     /\ \A t \in TransactionalIds :
@@ -116,33 +133,46 @@ TypeOK ==
                                       "CompleteCommit", "CompleteAbort"}
             /\ core.txn[t].epoch \in 0 .. EpochFencedForGood
             /\ core.txn[t].pid \in ProducerIds
+            /\ (core.txn[t].prepared # None) <=> (core.txn[t].state = "Prepared")
+    /\ \A p \in Partitions : LastStableOffset(core.part[p]) \in core.part[p].start .. core.part[p].next
     /\ \A c \in Clients : clients[c].epoch \in {None} \cup 0 .. EpochLast
     /\ \A p \in Partitions : \A i \in ProducerIds :
         LET row == core.part[p].producer[i]
         IN  (row # None /\ row.open # None) =>
                 /\ core.txn[row.open.tid].state \in {"Ongoing", "Prepared", "PrepareCommit", "PrepareAbort"}
                 /\ core.txn[row.open.tid].number = row.open.number
+                /\ RunsUnder(core.txn[row.open.tid])[1] = i \/ IsPreparing(core.txn[row.open.tid])
 
 ----------------------------------------------------------------------------
 (* Of steps *)
 
-NotBack(a, b) ==
-    \/ a = None
-    \/ (         /\ b # None
-                 /\ (b.pid > a.pid \/ (b.pid = a.pid /\ b.epoch >= a.epoch))
-                 /\ b.number >= a.number)
+(* Steps are looked at only if they change what is looked at: TLC asks for the subscript last. A restore goes back (B1). *)
+Moved == View' # View /\ View'.restored = View.restored
+
+(* An id that was forgotten (P11) begins anew, with a producer id that was never given out. *)
+Anew(b, next) == b = None \/ b.pid >= next
+NotBack(a, b, next) ==
+    IF a = None THEN Anew(b, next)
+    ELSE \/ ForgetsMax > 0 /\ Anew(b, next)
+         \/ (/\ b # None
+             /\ (b.pid > a.pid \/ (b.pid = a.pid /\ b.epoch >= a.epoch))
+             /\ b.number >= a.number)
 (* Producer id, epoch and transaction number of a transactional id never go back. *)
-EpochMonotone == [][\A t \in TransactionalIds : NotBack(View.txn[t], View'.txn[t])]_<<core, view>>
+EpochMonotone ==
+    [][Moved => \A t \in TransactionalIds : NotBack(View.txn[t], View'.txn[t], View.nextPid)]_<<core, view>>
 
 (* What was read at an offset never changes; high watermark and last stable offset never go back. *)
 CommittedPrefixStable ==
-    [][\A p \in Partitions :
+    [][Moved => \A p \in Partitions :
         LET old == View.part[p]
             new == View'.part[p]
-        IN  /\ HighWatermark(new) >= HighWatermark(old)
+        IN  old = new \/ old.life # new.life \/
+            /\ HighWatermark(new) >= HighWatermark(old)
             /\ LastStableOffset(new) >= LastStableOffset(old)
             /\ IsPrefix(old.log, new.log)
-            /\ ReadCommitted(old) = ReadCommitted(new) \cap 0 .. LastStableOffset(old) - 1]_<<core, view>>
+            /\ new.start >= old.start
+            /\ {o \in ReadCommitted(old) : o >= new.start}
+                 = {o \in ReadCommitted(new) : o < LastStableOffset(old)}]_<<core, view>>
 
 ----------------------------------------------------------------------------
 (* Liveness: under the fairness of LiveSpec *)

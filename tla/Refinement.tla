@@ -18,7 +18,7 @@ Abstract ==
     INSTANCE AbstractEos WITH
         Places <- Partitions,
         stored <- [p \in Partitions |-> DataOf(View.part[p].log)],
-        fate   <- {[txn |-> [tid |-> o.tid, number |-> o.number], outcome |-> o.outcome] : o \in View.outcomes},
+        fate   <- {[txn |-> NameOf(o), outcome |-> o.outcome] : o \in View.outcomes},
         stable <- [p \in Partitions |-> Len(DataOf(SubSeq(View.part[p].log, 1, LastStableOffset(View.part[p]))))],
         shown  <- [p \in Partitions |-> ShownOf(View.part[p], 0)]
 

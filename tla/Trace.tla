@@ -46,6 +46,8 @@ Act(c, m) ==
                     [c EXCEPT !.part[m.p] = ProducerForgotten(@, m.pid)])
       [] m.type = "ExpireTransactionalId" ->
             Happens("ExpireTransactionalId", MayForgetId(c.txn[m.tid]), IdForgotten(c, m.tid))
+      [] m.type = "RestoreLog" ->
+            Happens("RestoreLog", m.ids >= c.nextPid, LogRestored(c, m.ids))
       [] m.type = "DeleteRecords" ->
             Happens("DeleteRecords", MayDeleteBelow(c.part[m.p], m.offset),
                     [c EXCEPT !.part[m.p] = DeletedBelow(@, m.offset)])

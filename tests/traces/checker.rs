@@ -190,6 +190,10 @@ fn rows(line: &Json, field: &str) -> Rows {
     rows.map(|row| (row[0].to_string(), row[1].clone())).collect()
 }
 
+fn number_or_zero(json: &Json) -> Value {
+    if json.is_null() { Value::Int(0) } else { value(json) }
+}
+
 fn name_of(parts: &[&str]) -> String {
     serde_json::json!(parts).to_string()
 }
@@ -426,6 +430,7 @@ impl Checker<'_> {
             ("part", function(parts.map(|p| (Value::string(p.clone()), step.partition(rows, p, after))))),
             ("group", step.group(rows)),
             ("nextPid", value(&step.next_producer_id(rows))),
+            ("restored", number_or_zero(&step.row(rows, &["restored"]))),
             ("outcomes", Value::set(outcomes)),
             ("owed", Value::set([])),
         ])
@@ -602,10 +607,7 @@ impl<'a> Step<'a> {
     }
 
     fn newest(&self, rows: &Rows) -> Value {
-        let connection = |id: &str, kind: &str| match self.row(rows, &["newest", id, kind]) {
-            Json::Null => Value::Int(0),
-            connection => value(&connection),
-        };
+        let connection = |id: &str, kind: &str| number_or_zero(&self.row(rows, &["newest", id, kind]));
         function(self.ids.iter().map(|id| {
             let kinds =
                 record([("transaction", connection(id, "transaction")), ("group", connection(id, "group"))]);
@@ -621,6 +623,7 @@ impl<'a> Step<'a> {
         let appended = self.line["appended"].as_array().into_iter().flatten();
         let here = appended.filter(|entry| after && entry[0] == partition).map(|entry| value(&entry[1]));
         record([
+            ("life", Value::Int(0)),
             ("start", offset("start")),
             ("next", offset("next")),
             ("log", Value::Seq(here.collect())),
@@ -667,10 +670,7 @@ impl<'a> Step<'a> {
     fn group(&self, rows: &Rows) -> Value {
         let named = self.group_named().map(|group| text(&group));
         let name = self.focus.as_ref().map(|(group, _)| group.clone()).or(named).unwrap_or_default();
-        let generation = match self.row(rows, &["generation", &name]) {
-            Json::Null => Value::Int(0),
-            generation => value(&generation),
-        };
+        let generation = number_or_zero(&self.row(rows, &["generation", &name]));
         let input = self.focus.as_ref().map(|(_, input)| input.as_str()).unwrap_or_default();
         let committed = match self.row(rows, &["offset", &name, input]) {
             Json::Null => none(),
@@ -688,7 +688,8 @@ impl<'a> Step<'a> {
 
     /// Pending offsets are found by the producer id under which the transaction runs.
     fn pending(&self, rows: &Rows, id: &str, group: &str, input: &str) -> Value {
-        let producer = self.row(self.before, &["txn", id])["pid"].clone();
+        let row = self.row(self.before, &["txn", id]);
+        let producer = if row["prepared"].is_null() { &row["pid"] } else { &row["prepared"]["by"][0] };
         let name = serde_json::json!(["pending", producer, group, input]).to_string();
         match value(&self.find(rows, &name)) {
             Value::Record(mut fields) => {
@@ -734,15 +735,26 @@ fn environment() -> BTreeMap<String, Value> {
         ("ForcesMax", 1),
         ("CrashesMax", 1),
         ("RebalancesMax", 1),
+        ("DeletionsMax", 1),
+        ("TruncationsMax", 1),
+        ("ForgetsMax", 1),
+        ("RestoresMax", 1),
         ("BlocksMax", 1 << 30),
     ];
     let mut constants: BTreeMap<String, Value> =
         numbers.into_iter().map(|(name, number)| (name.to_owned(), Value::Int(number))).collect();
-    for (name, switch) in [("Sharded", false), ("Durability", true), ("TwoPhase", true), ("Lossy", true)] {
+    let switches = [
+        ("Sharded", false),
+        ("Durability", true),
+        ("TwoPhase", true),
+        ("PrepareTimeouts", true),
+        ("Lossy", true),
+    ];
+    for (name, switch) in switches {
         constants.insert(name.to_owned(), Value::Bool(switch));
     }
     constants.insert("None".to_owned(), none());
-    for name in ["TransactionalIds", "Partitions", "ProducerIds", "Clients", "Ordered"] {
+    for name in ["TransactionalIds", "Partitions", "ProducerIds", "Clients", "Ordered", "Keeps"] {
         constants.insert(name.to_owned(), Value::set([]));
     }
     constants.insert("ClientTid".to_owned(), Value::Seq(Vec::new()));
@@ -794,7 +806,19 @@ impl Checker<'_> {
             let at = self.blocks.iter().position(|other| other.number == *block).map_or(0, |index| index + 1);
             self.reply(*reply, at)
         });
-        let zero = ["conns", "dead", "retries", "expirations", "forces", "crashes", "rebalances"];
+        let zero = [
+            "conns",
+            "dead",
+            "retries",
+            "expirations",
+            "forces",
+            "crashes",
+            "rebalances",
+            "deletions",
+            "truncations",
+            "forgets",
+            "restores",
+        ];
         BTreeMap::from([
             ("core".to_owned(), as_of(decided)),
             ("blocks".to_owned(), Value::Seq(blocks.map(|b| self.block(b, as_of(b.number))).collect())),
@@ -808,6 +832,7 @@ impl Checker<'_> {
             ("newest".to_owned(), Value::Seq(Vec::new())),
             ("seen".to_owned(), Value::Seq(Vec::new())),
             ("spent".to_owned(), Value::record(zero.map(|name| (name.to_owned(), Value::Int(0))))),
+            ("saved".to_owned(), none()),
             ("fenced".to_owned(), Value::set([])),
             ("zombie".to_owned(), Value::set([])),
         ])

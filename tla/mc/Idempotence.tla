@@ -10,12 +10,16 @@ CONSTANTS
     BatchMax,       \* records in a batch
     LogMax,         \* entries: bounds the run
     Epochs,
+    MayRestore,     \* whether the partition may be restored from a backup, with its producer id from before (B2)
     MayForget,      \* whether the row may be forgotten and the id still be used (A5, A12)
     KeepsSpace      \* TRUE: an epoch never stores as much as half the sequence space, as in any real window of retries
 
 NoClientTid == [c \in {} |-> None]
 
-VARIABLE part
+VARIABLES
+    part,
+    backup      \* [saved, restored, goneOn]: what it has or None; whether it was restored; history: whether a forgotten
+                \* producer was taken at its word before that
 
 Pid == 0
 Row == part.producer[Pid]
@@ -38,24 +42,38 @@ Come(b) ==
     /\ Judge(Row, b, FALSE) = "append"
     /\ KeepsSpace => Len(StreamOf(part.log, b.epoch)) + BatchLength(b) < SequenceSpace
     /\ part' = Stored(part, b, None, None)
+    /\ UNCHANGED backup
 
-(* KIP-360: the row was forgotten, the client goes on where it was. *)
+(* KIP-360: the row was forgotten, the client goes on where it was. B2: not after a restore. *)
+TakenAtItsWord == ~backup.restored
 ComeForgotten(b) ==
     /\ MayForget /\ Row = None /\ Len(part.log) = 0
-    /\ Judge(Row, b, TRUE) = "append"
+    /\ Judge(Row, b, TakenAtItsWord) = "append"
     /\ part' = Stored(part, b, None, None)
+    /\ backup' = [backup EXCEPT !.goneOn = @ \/ (MayRestore /\ ~backup.restored)]
+
+Backup ==
+    /\ MayRestore /\ backup.saved = None
+    /\ backup' = [backup EXCEPT !.saved = part]
+    /\ UNCHANGED part
+RestoreLog ==
+    /\ backup.saved # None /\ ~backup.restored
+    /\ part' = backup.saved
+    /\ backup' = [backup EXCEPT !.restored = TRUE]
 
 (* A marker that raises the epoch (version 2), or keeps it (version 1) *)
 Marker(e) ==
     /\ Len(part.log) < LogMax
     /\ IF Row = None THEN TRUE ELSE e >= Row.epoch
-    /\ part' = Marked(part, Pid, e, [tid |-> None, number |-> 1], "commit")
+    /\ part' = Marked(part, Pid, e, [tid |-> None, pid |-> Pid, number |-> 1], "commit")
+    /\ UNCHANGED backup
 
-Init == part = EmptyPartition
+Init == part = EmptyPartition /\ backup = [saved |-> None, restored |-> FALSE, goneOn |-> FALSE]
 Next ==
     \/ \E b \in Batches : Come(b) \/ ComeForgotten(b)
     \/ \E e \in Epochs : Marker(e)
-Spec == Init /\ [][Next]_part
+    \/ Backup \/ RestoreLog
+Spec == Init /\ [][Next]_<<part, backup>>
 
 ----------------------------------------------------------------------------
 (* Whatever batch came now, success would be said only of what is stored: a duplicate's offset holds exactly that       *)
@@ -73,11 +91,12 @@ NoDuplicate ==
     KeepsSpace => \A e \in Epochs :
         LET s == StreamOf(part.log, e) IN \A i, j \in DOMAIN s : i # j => s[i] # s[j]
 
+MayGoOn == IF MayRestore THEN backup.goneOn ELSE MayForget
 SeqContiguous ==
     \A e \in Epochs :
         LET s == StreamOf(part.log, e)
         IN  /\ \A i \in 1 .. Len(s) - 1 : s[i + 1] = Following(s[i])
-            /\ (s # << >> /\ ~(MayForget /\ 1 \in Positions(e))) => s[1] = 0
+            /\ (s # << >> /\ ~(MayGoOn /\ 1 \in Positions(e))) => s[1] = 0
 
 (* Within the log, a producer's epochs do not go back. *)
 EpochMonotone ==

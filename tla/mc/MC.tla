@@ -13,5 +13,9 @@ OwnTid == [c \in Clients |-> IF c = c1 THEN t1 ELSE t2]
 
 AnyOrder == {"InitProducerId"}       \* everything else in any order, any number of times
 GroupOrdered == {"InitProducerId", "TxnOffsetCommit"}
+Keepers == {None, TRUE, FALSE}
 AllOrdered == {"InitProducerId", "AddPartitionsToTxn", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn"}
+
+(* A constraint: the second client begins after the restore. What two holders do to each other without one is in the models of zombies. *)
+SecondAfterRestore == clients[c2] = NewClient \/ spent.restores > 0
 =============================================================================

@@ -20,6 +20,7 @@ ReachNotes ==
     /\ Note(1, "MemberJoins", Arriving("newcomer"))
     /\ Note(2, "MemberGoesOn", Arriving("known"))
     /\ Note(3, "MemberJoinsAgain", Arriving("again"))
+    /\ Note(4, "MemberFenced", Arriving("FENCED_MEMBER_EPOCH"))
     /\ Note(5, "MemberUnknown", Arriving("UNKNOWN_MEMBER_ID"))
     /\ Note(6, "MemberRevokes", \E m \in Present(group) : group.row[m].held.revoking # {})
     /\ Note(7, "TwoMembersStable", Cardinality(Present(group)) = 2 /\ IsStable(group)

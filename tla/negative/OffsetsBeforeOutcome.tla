@@ -2,7 +2,7 @@
 (* Offsets take effect when they are sent, not with the outcome. *)
 EXTENDS MC
 
-AtOnce(group, tid, number, offset, op) ==
-    [group EXCEPT !.committed = [offset |-> offset, txn |-> [tid |-> tid, number |-> number], op |-> op],
-                  !.applied = @ \cup {[txn |-> [tid |-> tid, number |-> number], op |-> op]}]
+AtOnce(group, txn, offset, op) ==
+    [group EXCEPT !.committed = [offset |-> offset, txn |-> txn, op |-> op],
+                  !.applied = @ \cup {[txn |-> txn, op |-> op]}]
 ====

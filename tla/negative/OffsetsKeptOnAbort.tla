@@ -2,12 +2,9 @@
 (* An abort leaves the pending offsets: they stay unstable, or the next commit takes them (Redpanda #6423 in kind). *)
 EXTENDS MC
 
-OffsetsResolvedOnCommit(group, tid, number) ==
-    LET p == group.pending[tid]
-        txn == [tid |-> tid, number |-> number]
-    IN  IF p = None THEN group
-        ELSE [group EXCEPT !.pending[tid] = None, !.committed = [offset |-> p.offset, txn |-> txn, op |-> p.op],
+KeptOnAbort(group, txn, outcome) ==
+    LET p == group.pending[txn.tid]
+    IN  IF p = None \/ outcome # "commit" THEN group
+        ELSE [group EXCEPT !.pending[txn.tid] = None, !.committed = [offset |-> p.offset, txn |-> txn, op |-> p.op],
                            !.applied = @ \cup {[txn |-> txn, op |-> p.op]}]
-KeptOnAbort(group, tid, number, outcome) ==
-    IF outcome = "commit" THEN OffsetsResolvedOnCommit(group, tid, number) ELSE group
 ====

@@ -14,7 +14,7 @@ Says(type, error) ==
 Has(outcome, n) == \E o \in core.outcomes : o.outcome = outcome /\ Cardinality(o.enrolled) = n
 Ended(c, k, told) == clients[c].told[k] = told
 
-ASSUME \A i \in 1 .. 53 : TLCSet(i, FALSE)
+ASSUME \A i \in 1 .. 62 : TLCSet(i, FALSE)
 
 Note(i, name, situation) ==
     IF TLCGet(i) THEN TRUE
@@ -138,4 +138,31 @@ ReachNotes ==
             \E c \in Clients : clients[c].phase = "open" /\ \E i \in fenced \cap (ProducerIds \X (0 .. EpochLast)) : i[1] = clients[c].pid)
     /\ Note(53, "ForceAbort",
             \E t \in TransactionalIds : ForceAborts(core, core.txn[t]) /\ spent.forces < ForcesMax)
+    /\ Note(54, "PreparedTakenOver",
+            TwoPhase /\ \E c \in Clients : clients[c].heir)
+    /\ Note(55, "PreparedCommittedByHeir",
+            TwoPhase /\ \E m \in msgs : m.type = "EndTxn" /\ m.commit /\ m.heir /\ Ended(m.c, m.k, "committed"))
+    /\ Note(56, "PreparedAbortedByNewHolder",
+            \E m \in msgs : m.type = "InitProducerId" /\ m.keep = FALSE /\ core.txn[m.tid] # None
+                                    /\ core.txn[m.tid].state = "Prepared" /\ Deliverable(m)
+                                    /\ Decide(core, m).answer.error = "NONE")
+    /\ Note(57, "PreparedExpires",
+            spent.expirations < ExpirationsMax /\ \E t \in TransactionalIds :
+                                    Expires(core, core.txn[t]) /\ core.txn[t].state = "Prepared")
+    /\ Note(58, "DeletedInTransaction",
+            spent.deletions > 0 /\ \E m \in msgs : m.type = "Produce" /\ core.part[m.p].life > 0
+                                    /\ Identity(core, m) = "NONE" /\ core.txn[m.tid].state = "Ongoing")
+    /\ Note(59, "StartInOpenTransaction",
+            spent.truncations > 0 /\ \E p \in Partitions : \E i \in ProducerIds :
+                                    LET row == core.part[p].producer[i]
+                                    IN  row # None /\ row.open # None /\ row.open.first < core.part[p].start)
+    /\ Note(60, "ForgottenIdReturns",
+            spent.forgets > 0 /\ \E o \in core.outcomes : core.txn[o.tid] # None /\ core.txn[o.tid].epoch = 0
+                                    /\ core.txn[o.tid].pid # o.pid /\ core.txn[o.tid].state = "Ongoing")
+    /\ Note(61, "RestoredInTransaction",
+            spent.restores > 0 /\ \E t \in TransactionalIds : core.txn[t] # None /\ core.txn[t].state = "Ongoing"
+                                    /\ PredatesRestore(core, core.txn[t].pid))
+    /\ Note(62, "CommitOfWhatIsGone",
+            spent.restores > 0 /\ \E m \in msgs : m.type = "EndTxn" /\ m.commit /\ core.txn[m.tid] # None
+                                    /\ PredatesRestore(core, m.pid))
 =============================================================================

@@ -160,7 +160,7 @@ fn every_step_of_every_history_is_one_of_the_specification() {
 const GUARDS: &[(&str, &str, Source)] = &[
     ("EpochFenced(row, b) == b.epoch < row.epoch", "EpochFenced(row, b) == FALSE", Source::Transactions),
     ("EpochCurrent(row, m) == row.epoch = m.epoch", "EpochCurrent(row, m) == TRUE", Source::Transactions),
-    ("MarkerEpoch(row) == row.epoch + 1", "MarkerEpoch(row) == row.epoch", Source::Transactions),
+    ("EpochFencedForGood ELSE row.epoch + 1", "EpochFencedForGood ELSE row.epoch", Source::Transactions),
     (
         r#"Ends(row) == row.state \in {"Ongoing", "Prepared"}"#,
         r#"Ends(row) == row.state = "Ongoing""#,

@@ -1,6 +1,6 @@
 //! Commands and their answers as messages of the specification (`tla/Trace.tla`, `Act`).
 
-use super::rows::{Seen, outcome};
+use super::rows::{Seen, identity, outcome};
 use crate::core::*;
 use crate::types::*;
 use serde_json::{Value, json};
@@ -18,8 +18,6 @@ pub(super) struct Asked {
     pub(super) rows: Vec<RowKey>,
     /// Whose transaction it is about.
     pub(super) transactional_id: Option<TransactionalId>,
-    /// Why the specification has no such step.
-    pub(super) outside: Option<&'static str>,
 }
 
 /// The error that the specification calls a refusal; none if it has no such refusal.
@@ -48,13 +46,21 @@ fn done() -> Value {
     json!({"error": "NONE"})
 }
 
+fn handed(holder: Identity) -> Value {
+    json!({"error": "NONE", "pid": holder.id.0, "epoch": holder.epoch.0})
+}
+
 impl Asked {
     /// A command, and what was answered to it.
     pub(super) fn new(seen: &Seen<'_>, command: &Command, reply: Option<&Reply>) -> Asked {
         let mut asked = Asked { version: 2, ..Asked::default() };
         match (command, reply) {
             (Command::InitProducerId(init), Some(Reply::Identity(answer))) => {
-                asked.init_producer_id(seen, init, *answer);
+                asked.init_producer_id(init, answer.map(handed));
+            }
+            (Command::InitProducerId(init), Some(Reply::Kept(kept))) => {
+                let prepared = json!({"prepared": identity(kept.prepared)});
+                asked.init_producer_id(init, Ok(with(handed(kept.holder), prepared)));
             }
             (Command::Produce(produce), Some(Reply::Produced(answers))) => asked.produce(produce, answers),
             (Command::Enrol(enrol), Some(Reply::Each(answers))) => asked.enrol(enrol, answers),
@@ -66,16 +72,18 @@ impl Asked {
             (Command::StageOffsets(stage), Some(Reply::Each(answers))) => {
                 asked.stage_offsets(seen, stage, answers);
             }
-            (Command::EndTxn(end), Some(Reply::Identity(answer))) => {
-                asked.end_transaction(seen, end, *answer)
-            }
+            (Command::EndTxn(end), Some(Reply::Identity(answer))) => asked.end_transaction(end, *answer),
             (Command::PrepareTxn(prepare), Some(Reply::Done(answer))) => {
-                asked.of_producer("PrepareTxn", &prepare.producer, json!({}), answer.map(|()| done()));
+                let more = json!({"timed": prepare.timeout.is_some()});
+                asked.of_producer("PrepareTxn", &prepare.producer, more, answer.map(|()| done()));
             }
             (Command::CommitOffsets { member, offsets }, Some(Reply::Each(answers))) => {
                 asked.commit_offsets(seen, member, offsets, answers);
             }
             _ => asked.of_nobody(seen, command, reply),
+        }
+        if seen.before(&RestoredRow::key(&())).flatten().is_some() {
+            asked.rows.push(RestoredRow::key(&()));
         }
         if let Some(id) = asked.transactional_id.clone() {
             asked.rows.push(TransactionRow::key(&id));
@@ -118,32 +126,26 @@ impl Asked {
         self.push(with(message, more), answer);
     }
 
-    fn init_producer_id(
-        &mut self,
-        seen: &Seen<'_>,
-        init: &InitProducerId,
-        answer: Result<Identity, Refusal>,
-    ) {
+    fn init_producer_id(&mut self, init: &InitProducerId, answer: Result<Value, Refusal>) {
         self.rows.push(RowKey::NextProducerId(()));
-        let handed =
-            answer.map(|handed| json!({"error": "NONE", "pid": handed.id.0, "epoch": handed.epoch.0}));
         let Some((id, connection)) = &init.transactional_id else {
-            return self.push(json!({"type": "AssignProducerId"}), handed);
+            return self.push(json!({"type": "AssignProducerId"}), answer);
         };
         self.transactional_id = Some(id.clone());
-        let prepared =
-            seen.transaction(id).is_some_and(|row| matches!(row.state, TransactionState::Prepared(_)));
-        if prepared && init.two_phase != TwoPhase::Unaware {
-            self.outside = Some("a prepared transaction is taken over (P10)");
-        }
+        let keep = match init.two_phase {
+            TwoPhase::Unaware => None,
+            TwoPhase::Keep => Some(true),
+            TwoPhase::Abort => Some(false),
+        };
         let message = json!({
             "type": "InitProducerId",
             "tid": id.as_str(),
             "pid": init.current.map(|current| current.id.0),
             "epoch": init.current.map(|current| current.epoch.0),
+            "keep": keep,
             "conn": connection.0,
         });
-        self.push(message, handed);
+        self.push(message, answer);
     }
 
     fn produce(&mut self, produce: &Produce, answers: &[Result<Appended, NotAppended>]) {
@@ -192,7 +194,7 @@ impl Asked {
     fn stage_offsets(&mut self, seen: &Seen<'_>, stage: &StageOffsets, answers: &[Result<(), Refusal>]) {
         self.version = protocol_version(stage.protocol);
         self.transactional_id = Some(stage.producer.transactional_id.clone());
-        let holder = seen.transaction(&stage.producer.transactional_id).map(|row| row.holder.id);
+        let holder = seen.transaction(&stage.producer.transactional_id).map(|row| row.runs_under().id);
         for (offset, answer) in stage.offsets.iter().zip(answers) {
             let key = self.offset_rows(&stage.member.group, offset.partition);
             if let Some(producer) = holder {
@@ -230,30 +232,25 @@ impl Asked {
         key
     }
 
-    fn end_transaction(&mut self, seen: &Seen<'_>, end: &EndTxn, answer: Result<Identity, Refusal>) {
+    fn end_transaction(&mut self, end: &EndTxn, answer: Result<Identity, Refusal>) {
         self.version = protocol_version(end.protocol);
         self.rows.push(RowKey::NextProducerId(()));
-        if is_inherited(seen, &end.producer.transactional_id) {
-            self.outside = Some("a prepared transaction of an earlier holder ends (P10)");
-        }
-        let handed =
-            answer.map(|handed| json!({"error": "NONE", "pid": handed.id.0, "epoch": handed.epoch.0}));
         let more = json!({"commit": end.outcome == Outcome::Commit});
-        self.of_producer("EndTxn", &end.producer, more, handed);
+        self.of_producer("EndTxn", &end.producer, more, answer.map(handed));
     }
 
     /// What no producer asks for.
     fn of_nobody(&mut self, seen: &Seen<'_>, command: &Command, reply: Option<&Reply>) {
         match command {
-            Command::Expire { timer: Timer::Transaction(id) } => {
-                match seen.transaction(id).map(|row| &row.state) {
-                    Some(TransactionState::Prepared(prepared)) if prepared.deadline.is_some() => {
-                        self.outside = Some("a prepare's own timeout (D3)");
-                    }
-                    _ => {}
-                }
-                if seen.has_changed(&TransactionRow::key(id)) {
-                    self.ends("Expire", id, json!({}));
+            Command::Expire { timer: Timer::Transaction(id) }
+                if seen.has_changed(&TransactionRow::key(id)) =>
+            {
+                self.ends("Expire", id, json!({}));
+            }
+            Command::RestoreLog { .. } => {
+                if let Some(ids_from) = seen.after(&RestoredRow::key(&())).and_then(RestoredRow::of) {
+                    self.rows.extend([RowKey::NextProducerId(()), RestoredRow::key(&())]);
+                    self.push(json!({"type": "RestoreLog", "ids": ids_from.ids_from.0}), Ok(done()));
                 }
             }
             Command::EndByOperator(by) => {
@@ -266,9 +263,6 @@ impl Asked {
                         self.answers = vec![json!({"error": "REFUSED"})];
                     }
                     _ => {}
-                }
-                if is_inherited(seen, &by.transactional_id) {
-                    self.outside = Some("a prepared transaction of an earlier holder ends (P10)");
                 }
             }
             Command::ForceAbort(abort) => {
@@ -337,11 +331,6 @@ impl Asked {
     }
 }
 
-/// Whether the open transaction of an id runs under another identity than its holder's.
-fn is_inherited(seen: &Seen<'_>, id: &TransactionalId) -> bool {
-    seen.transaction(id).is_some_and(|row| row.runs_under() != row.holder)
-}
-
 /// The newest generation of a group, if it has had one.
 fn generation(seen: &Seen<'_>, group: &GroupId) -> Option<Generation> {
     seen.before(&GroupRow::key(group)).flatten().and_then(GroupRow::of).map(|row| row.generation)
@@ -384,6 +373,8 @@ fn with(mut message: Value, more: Value) -> Value {
 /// What the step has added to logs: entries of the specification, with their partitions.
 pub(super) fn appended(events: &[Event], id: Option<&TransactionalId>) -> Vec<Value> {
     let tid = id.map(TransactionalId::as_str);
+    let transaction =
+        |producer: Identity, number: TxnNumber| json!({"tid": tid, "pid": producer.id.0, "number": number.0});
     let entry = |event: &Event| match event {
         Event::BatchAppended(BatchAppended { partition, base_offset, records, producer, .. }) => {
             let entry = match producer {
@@ -391,7 +382,7 @@ pub(super) fn appended(events: &[Event], id: Option<&TransactionalId>) -> Vec<Va
                     "kind": "data", "offset": base_offset.0, "op": null,
                     "pid": append.identity.id.0, "epoch": append.identity.epoch.0,
                     "first": append.sequences.first.get(), "last": append.sequences.last.get(),
-                    "txn": append.transaction.map(|number| json!({"tid": tid, "number": number.0})),
+                    "txn": append.transaction.map(|number| transaction(append.identity, number)),
                 }),
                 None => json!({"kind": "plain", "offset": base_offset.0, "records": records}),
             };
@@ -400,7 +391,7 @@ pub(super) fn appended(events: &[Event], id: Option<&TransactionalId>) -> Vec<Va
         Event::MarkerWritten(marker) => Some(json!([marker.partition.to_string(), {
             "kind": "marker", "offset": marker.offset.0, "outcome": outcome(marker.outcome),
             "pid": marker.producer.id.0, "epoch": marker.producer.epoch.0,
-            "txn": {"tid": tid, "number": marker.number.0},
+            "txn": transaction(marker.producer, marker.number),
         }])),
         _ => None,
     };

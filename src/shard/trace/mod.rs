@@ -105,7 +105,7 @@ impl Trace {
             "before": seen.all_before(&keys),
             "after": seen.all_after(&keys),
             "appended": appended(&drafted.events, asked.transactional_id.as_ref()),
-            "outside": asked.outside.or(too_many.then_some("too many rows for a line")),
+            "outside": too_many.then_some("too many rows for a line"),
         }))
     }
 

@@ -31,6 +31,7 @@ pub(super) fn name(key: &RowKey) -> Option<Value> {
             json!(["newest", key.transactional_id.as_str(), kind])
         }
         RowKey::NextProducerId(()) => json!(["nextPid"]),
+        RowKey::Restored(()) => json!(["restored"]),
         RowKey::Aborted(key) => {
             json!(["aborted", key.partition.to_string(), key.producer.0, key.marker.0])
         }
@@ -58,6 +59,7 @@ pub(super) fn content(row: Option<&RowValue>) -> Value {
         Some(RowValue::Group(row)) => json!(row.generation.0),
         Some(RowValue::Coordinator(row)) => json!(row.connection),
         Some(RowValue::NextProducerId(row)) => json!(row.id.0),
+        Some(RowValue::Restored(row)) => json!(row.ids_from.0),
         Some(RowValue::Aborted(row)) => json!(row.first.0),
         Some(RowValue::Outcome(row)) => {
             json!({"outcome": outcome(row.outcome), "pid": row.producer.id.0, "epoch": row.producer.epoch.0})
@@ -80,6 +82,12 @@ fn transaction(row: &TransactionRow) -> Value {
         }
         _ => Value::Null,
     };
+    let prepared = match &row.state {
+        TransactionState::Prepared(prepared) => {
+            json!({"by": identity(prepared.producer), "timed": prepared.deadline.is_some()})
+        }
+        _ => Value::Null,
+    };
     let open = row.state.open();
     let enrolled: Vec<String> =
         open.into_iter().flat_map(|open| &open.partitions).map(ToString::to_string).collect();
@@ -93,6 +101,7 @@ fn transaction(row: &TransactionRow) -> Value {
         "number": row.number.0,
         "enrolled": enrolled,
         "grouped": grouped,
+        "prepared": prepared,
     })
 }
 
@@ -110,7 +119,7 @@ fn batch(batch: &RememberedBatch) -> Value {
     })
 }
 
-fn identity(identity: Identity) -> Value {
+pub(super) fn identity(identity: Identity) -> Value {
     json!([identity.id.0, identity.epoch.0])
 }
 
@@ -119,7 +128,7 @@ fn reason(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Requested => "Requested",
         EndReason::Expired | EndReason::Budget => "Expired",
-        // A restore fences as a new holder does; the specification has neither backup nor restore yet.
+        // A restore fences as a new holder does.
         EndReason::Fenced | EndReason::Restored => "Fenced",
         EndReason::Operator => "Operator",
     }
@@ -156,6 +165,11 @@ impl<'a> Seen<'a> {
         self.before(&TransactionRow::key(id)).flatten().and_then(TransactionRow::of)
     }
 
+    /// What a row has been changed to, if it has been.
+    pub(super) fn after(&self, key: &RowKey) -> Option<&'a RowValue> {
+        self.changes.get(key)?.as_ref()
+    }
+
     pub(super) fn has_changed(&self, key: &RowKey) -> bool {
         self.changes.contains_key(key)
     }
@@ -169,8 +183,14 @@ impl<'a> Seen<'a> {
     /// The rows that the decision has changed.
     pub(super) fn all_after(&self, keys: &[RowKey]) -> Vec<Value> {
         let named = |key: &RowKey| {
-            let after = self.changes.get(key)?;
-            Some(json!([name(key)?, content(after.as_ref())]))
+            let content = match (key, self.changes.get(key)) {
+                // What was reserved for later has changed, and none of it was given out yet.
+                (RowKey::NextProducerId(()), None | Some(None)) => {
+                    first_not_reserved(Some(self.after(&ProducerIdsRow::key(&()))?))
+                }
+                (_, changed) => content(changed?.as_ref()),
+            };
+            Some(json!([name(key)?, content]))
         };
         keys.iter().filter_map(named).collect()
     }
@@ -180,10 +200,13 @@ impl<'a> Seen<'a> {
         match (key, row) {
             // None has been given out since the start: the next one is the first that is not reserved.
             (RowKey::NextProducerId(()), None) => {
-                let reserved = self.before(&RowKey::ProducerIds(()))?.and_then(ProducerIdsRow::of);
-                Some(json!(reserved.map_or(0, |row| row.reserved_until.0)))
+                Some(first_not_reserved(self.before(&ProducerIdsRow::key(&()))?))
             }
             _ => Some(content(row)),
         }
     }
+}
+
+fn first_not_reserved(reserved: Option<&RowValue>) -> Value {
+    json!(reserved.and_then(ProducerIdsRow::of).map_or(0, |row| row.reserved_until.0))
 }
