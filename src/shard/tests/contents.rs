@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::{ReadView, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write as _};
 
 /// Something in a shard: where it is listed, and which of that it is.
@@ -148,6 +148,13 @@ impl Contents {
         let more = self.lines.iter().filter(|(name, _)| !whole.lines.contains_key(*name));
         wrong.extend(more.map(|(name, value)| format!("{name:?} is new: {value:?}")));
         wrong
+    }
+
+    /// The listings of batches of which compaction has replaced some.
+    pub(super) fn compacted(&self) -> BTreeSet<&str> {
+        let replaced = |value: &str| value.contains("Rewritten {") || value.contains("Gap {");
+        let lines = self.lines.iter().filter(|(_, value)| value.as_deref().is_ok_and(replaced));
+        lines.map(|((listing, _), _)| listing.as_str()).collect()
     }
 
     /// Whether a listing, or what it hangs on, has ended with an error.
