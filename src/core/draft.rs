@@ -5,9 +5,8 @@ use super::events::Event;
 use super::evolve::evolve;
 use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
-use crate::types::{BlockNumber, RequestId, ServedTime};
+use crate::types::{BlockNumber, HashMap, RequestId, ServedTime};
 use std::cell::Cell;
-use std::collections::HashMap;
 
 /// What a view knows of a row.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +60,7 @@ impl<'v> Draft<'v> {
     pub fn new(view: &'v dyn View, at: ServedTime) -> Draft<'v> {
         Draft {
             view,
-            changes: HashMap::new(),
+            changes: HashMap::default(),
             events: Vec::new(),
             batches: Vec::new(),
             observed: Cell::new(BlockNumber::ZERO),
