@@ -141,7 +141,7 @@ fn fuzz_rows() {
             },
         )
     };
-    Target { name: "rows", valid, mend: &|_| {}, read: &read }.fuzz_some(150);
+    Target { name: "rows", valid, mend: &|_| {}, read: &read }.fuzz_some(400);
 }
 
 /// Requests that look at all rows.
