@@ -14,12 +14,16 @@ pub mod cli;
 pub mod client;
 pub mod console;
 pub mod core;
+#[cfg(test)]
+mod fuzz;
 pub mod history;
 pub mod log;
 pub mod metrics;
 pub mod net;
 pub mod serve;
 pub mod shard;
+#[cfg(test)]
+mod sim;
 pub mod store;
 pub mod types;
 pub mod wire;

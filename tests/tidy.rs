@@ -19,6 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("history", &[]),
     ("broker", &["types", "wire", "core", "store", "log", "shard", "net", "metrics"]),
     ("console", &["types", "core", "store", "shard", "net", "broker", "metrics"]),
+    ("fuzz", &[]),
+    ("sim", &["types", "wire", "history", "log", "store", "shard", "net", "broker", "fuzz"]),
     ("serve", &["types", "log", "shard", "net", "broker", "console"]),
     ("client", &["types", "wire"]),
     ("cli", &["types", "client", "serve", "wire", "core", "log", "shard", "history"]),
@@ -90,6 +92,35 @@ fn rooms_use_only_what_the_picture_allows() {
     }
     assert!(seen > 50, "the check must see the arrows it checks");
     assert!(wrong.is_empty(), "arrows against the picture:\n{}", wrong.join("\n"));
+}
+
+/// Rooms of which simulated worlds are made: chance and the time of day come to them from `types` alone, so that a world's
+/// seed is all there is to know. A watch of tokio's wakes in an order of its own; so does a select without `biased`.
+const SIMULATED: &[&str] = &["core", "log", "store", "shard", "broker", "sim"];
+
+#[test]
+fn nothing_in_a_simulated_world_has_chance_of_its_own() {
+    let own = ["HashMap", "HashSet", "RandomState", "new_v4", "SystemTime::now", "sync::watch"];
+    let mut wrong = Vec::new();
+    for path in files_under(&root().join("src"), "rs") {
+        if !room(&path).is_some_and(|room| SIMULATED.contains(&room.as_str())) || is_test(&path) {
+            continue;
+        }
+        let code = code(&path);
+        // What `types` has under the same names is the world's.
+        let uses = code.split("use ").filter(|rest| rest.starts_with("std::") || rest.starts_with("tokio::"));
+        let uses: String = uses.filter_map(|rest| rest.split(';').next()).collect();
+        let of_its_own = own.iter().filter(|own| match own.starts_with("Hash") {
+            true => uses.contains(**own),
+            false => code.contains(**own),
+        });
+        wrong.extend(of_its_own.map(|own| format!("{}: {own}", path.display())));
+        let mut selects = code.split("select! {").skip(1);
+        if selects.any(|inside| !inside.trim_start().starts_with("biased;")) {
+            wrong.push(format!("{}: a select that is not biased", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "chance that is no seed's (see `types::outside`):\n{}", wrong.join("\n"));
 }
 
 #[test]

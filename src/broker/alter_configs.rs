@@ -10,10 +10,10 @@ use super::session::Context;
 use super::topic_config::{self, InvalidSetting, Setting, ValueType};
 use crate::core::{Command, ConfigChange, TopicConfig};
 use crate::shard::Answer;
-use crate::types::TopicName;
+use crate::types::{HashSet, TopicName};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 
 /// Why a resource is not changed.
@@ -100,7 +100,7 @@ async fn settle(cx: &Context, asked: Vec<Asked>) -> Result<Vec<AlterConfigsResou
 
 /// The resources that come more than once.
 fn repeated<'a>(resources: impl Iterator<Item = (i8, &'a str)>) -> HashSet<(i8, String)> {
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::default();
     let again = resources.filter(|resource| !seen.insert(*resource));
     again.map(|(kind, name)| (kind, name.to_owned())).collect()
 }
@@ -217,7 +217,7 @@ fn changed_value(
 
 /// All settings anew.
 fn replacement(configs: &[ReplacedConfig]) -> Result<ConfigChange, Refused> {
-    let mut names = HashSet::new();
+    let mut names = HashSet::default();
     if let Some(again) = configs.iter().find(|config| !names.insert(config.name.as_str())) {
         return Err((ErrorCode::InvalidRequest, format!("{:.100} comes more than once", again.name)));
     }

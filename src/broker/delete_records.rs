@@ -9,10 +9,9 @@ use super::session::Context;
 use crate::core::{Command, Cut, PartitionRow};
 use crate::shard::Answer;
 use crate::store::ReadView;
-use crate::types::{Offset, PartitionId};
+use crate::types::{HashSet, Offset, PartitionId};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
-use std::collections::HashSet;
 use std::future::Future;
 
 /// What stands for the high watermark in a request.
@@ -30,7 +29,7 @@ pub(super) async fn accept(
     cx.check_listed(request.topics.iter().map(|topic| 1 + topic.partitions.len()).sum())?;
     let mut topics = Vec::with_capacity(request.topics.len());
     for DeleteRecordsTopic { name, partitions } in request.topics {
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         let mut asked: Vec<Asked> = Vec::with_capacity(partitions.len());
         for DeleteRecordsPartition { partition_index, offset } in partitions {
             let outcome = match seen.insert(partition_index) {

@@ -6,12 +6,11 @@ use super::{leader_epoch, names};
 use crate::core::PartitionRow;
 use crate::log::Place;
 use crate::store::{IndexEntry, ReadView};
-use crate::types::{LeaderEpoch, Offset, PartitionId, Timestamp};
+use crate::types::{HashSet, LeaderEpoch, Offset, PartitionId, Timestamp};
 use crate::wire::ErrorCode;
 use crate::wire::batch::{Batch, BatchError, BatchLimits};
 use crate::wire::messages::*;
 use bytes::Bytes;
-use std::collections::HashSet;
 use std::ops::Range;
 
 /// What a client asks for where it does not give a time, and the first version that knows it.
@@ -62,7 +61,7 @@ pub(super) async fn answer(cx: Context, request: ListOffsetsRequest) -> Result<L
     let mut topics = Vec::with_capacity(request.topics.len());
     for ListOffsetsTopic { name, partitions: asked } in request.topics {
         let topic = names::by_name(&cx.view(), &name)?;
-        let mut seen = HashSet::with_capacity(asked.len());
+        let mut seen = HashSet::with_capacity_and_hasher(asked.len(), Default::default());
         let mut partitions = Vec::with_capacity(asked.len());
         for asked in asked {
             let index = asked.partition_index;

@@ -10,10 +10,9 @@ use crate::core::{Command, Refusal};
 use crate::net::Authority;
 use crate::shard::Answer;
 use crate::store::ReadView;
-use crate::types::{LeaderEpoch, TopicId, TopicName};
+use crate::types::{HashMap, LeaderEpoch, TopicId, TopicName};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
-use std::collections::HashMap;
 use std::future::Future;
 
 /// Topics that one request may bring into being. A client asks for those it uses; this many at once is no client.
@@ -32,7 +31,7 @@ pub(super) async fn accept(
     cx.check_listed(asked.len())?;
     let created = match create {
         true => create_missing(&cx, asked).await?,
-        false => HashMap::new(),
+        false => HashMap::default(),
     };
     Ok(answer(cx, request, created))
 }
@@ -42,7 +41,7 @@ async fn create_missing(
     cx: &Context,
     asked: &[MetadataRequestTopic],
 ) -> Result<HashMap<String, Answer>, Failure> {
-    let mut created = HashMap::new();
+    let mut created = HashMap::default();
     if !cx.node.config.auto_create_topics || cx.node.shard.space_is_short() {
         return Ok(created);
     }
@@ -69,7 +68,7 @@ async fn answer(
     request: MetadataRequest,
     created: HashMap<String, Answer>,
 ) -> Result<MetadataResponse, Failure> {
-    let mut refused = HashMap::new();
+    let mut refused = HashMap::default();
     for (name, answer) in created {
         match expect::done(reply_to(answer).await?)? {
             // Somebody else was faster: then it is there.

@@ -12,7 +12,7 @@ use crate::core::{
     Protocol, RecordKey,
 };
 use crate::net::Reply;
-use crate::shard::Answer;
+use crate::shard::{Answer, off_thread};
 use crate::store::ReadView;
 use crate::types::{ProducerId, TopicId, TransactionalId};
 use crate::wire::batch::{
@@ -66,10 +66,7 @@ async fn judge(cx: &Context, request: ProduceRequest) -> Result<Judged, Failure>
     if !records.flatten().any(takes_long) {
         return Judged::of(&view, version, request.topic_data);
     }
-    match tokio::task::spawn_blocking(move || Judged::of(&view, version, request.topic_data)).await {
-        Ok(judged) => judged,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    off_thread(move || Judged::of(&view, version, request.topic_data)).await
 }
 
 fn takes_long(records: &Records) -> bool {

@@ -8,7 +8,7 @@ use super::metrics::BrokerMetrics;
 use super::session::Session;
 use crate::core::{ClusterRow, Command, Reply};
 use crate::net::{Budget, Budgets, Connection, Service};
-use crate::shard::{Answer, Origin, Shard};
+use crate::shard::{Answer, Origin, Shard, off_thread};
 use crate::store::{ReadView, StoreError};
 use crate::types::{NodeId, RequestId};
 use crate::wire::ApiKey;
@@ -100,10 +100,7 @@ impl Node {
         // The semaphore is never closed.
         let _permit = Arc::clone(&self.scans).acquire_owned().await.ok();
         let view = self.shard.view();
-        match tokio::task::spawn_blocking(move || work(view)).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        off_thread(move || work(view)).await
     }
 }
 

@@ -374,9 +374,30 @@ pub(super) fn batch_limits(config: &TopicConfig) -> BatchLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::Target;
 
     fn one(name: &str, value: &str) -> Result<TopicConfig, InvalidSetting> {
         check([(name, Some(value))])
+    }
+
+    #[test]
+    fn fuzz_topic_settings() {
+        let lines = SETTINGS.iter().map(|setting| format!("{}={}", setting.name, setting.default));
+        let mut valid: Vec<Vec<u8>> = lines.map(String::into_bytes).collect();
+        valid.push(valid.join(&b'\n'));
+        let read = |bytes: &[u8]| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return "no text".to_owned() };
+            let settings =
+                text.lines().map(|line| line.split_once('=').map_or((line, None), |(n, v)| (n, Some(v))));
+            match check(settings) {
+                Ok(config) => {
+                    let limits = batch_limits(&config);
+                    format!("possible: {}", limits.batch_bytes_max > 0)
+                }
+                Err(error) => error.to_string(),
+            }
+        };
+        Target { name: "topic-settings", valid, mend: &|_| {}, read: &read }.fuzz();
     }
 
     #[test]

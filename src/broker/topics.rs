@@ -8,12 +8,10 @@ use super::session::Context;
 use super::{errors, topic_config};
 use crate::core::{Command, NewTopic, TopicConfig};
 use crate::shard::Answer;
-use crate::types::{TopicId, TopicName};
+use crate::types::{HashSet, TopicId, TopicName, outside};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
-use std::collections::HashSet;
 use std::future::Future;
-use uuid::Uuid;
 
 /// Why one topic of a request is refused before the shard is asked.
 pub(super) struct Refused {
@@ -82,7 +80,7 @@ pub(super) async fn accept_create(
 
 /// The names that come more than once.
 fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::default();
     names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
 }
 
@@ -121,7 +119,7 @@ pub(super) fn automatic(name: TopicName, partitions: u32) -> NewTopic {
 }
 
 fn fresh_topic_id() -> TopicId {
-    TopicId(Uuid::new_v4())
+    TopicId(outside::uuid())
 }
 
 fn partitions_of(topic: &CreatableTopic, default: u32) -> Result<u32, Refused> {

@@ -7,12 +7,11 @@ use super::patterns;
 use super::session::Context;
 use crate::core::{Outcome, ProducerRow, TransactionRow, TransactionState};
 use crate::store::ReadView;
-use crate::types::{Offset, PartitionId, ProducerId, Timestamp, TopicId, TransactionalId};
+use crate::types::{Offset, PartitionId, ProducerId, Timestamp, TopicId, TransactionalId, outside};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
 use regex::Regex;
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Kafka's names of the states a transactional id can be in, and one of semel's own: its outcome is decided outside.
 const STATE_NAMES: [&str; 9] = [
@@ -94,9 +93,7 @@ fn compile(pattern: &str) -> Result<Option<Regex>, regex::Error> {
 /// The latest beginning of a transaction that has been open for longer than `duration` milliseconds; none if that was
 /// not asked for (−1). For people: nothing is decided by it.
 fn began_before(duration: i64) -> Option<Timestamp> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    (duration >= 0).then(|| Timestamp(now.saturating_sub(duration)))
+    (duration >= 0).then(|| Timestamp(outside::wall_clock().0.saturating_sub(duration)))
 }
 
 impl Filter {

@@ -6,9 +6,8 @@ use super::evolve::evolve;
 use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, RequestId, ServedTime};
+use crate::types::{BlockNumber, HashMap, RequestId, ServedTime};
 use std::cell::Cell;
-use std::collections::HashMap;
 
 /// What a view knows of a row.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +64,7 @@ impl<'v> Draft<'v> {
     pub fn new(view: &'v dyn View, at: ServedTime) -> Draft<'v> {
         Draft {
             view,
-            changes: HashMap::with_capacity(USUAL_CHANGES),
+            changes: HashMap::with_capacity_and_hasher(USUAL_CHANGES, Default::default()),
             events: Vec::new(),
             batches: Vec::new(),
             observed: Cell::new(BlockNumber::ZERO),

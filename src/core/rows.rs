@@ -11,8 +11,9 @@ pub use groups::*;
 pub use keys::*;
 pub use restored::*;
 
-use super::limits::IDLE_SPAN;
+use super::limits::{IDLE_SPAN, PARTITIONS_PER_TOPIC_MAX};
 use super::mutant::{Mutant, mutated};
+use crate::types::codec::{Codec, CodecError};
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::collections::{BTreeMap, BTreeSet};
@@ -204,7 +205,25 @@ pub struct TopicRow {
     /// Its settings.
     pub config: TopicConfig,
 }
-codec!(TopicRow { name, partitions, config });
+
+impl Codec for TopicRow {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let TopicRow { name, partitions, config } = self;
+        name.encode(out);
+        partitions.encode(out);
+        config.encode(out);
+    }
+
+    /// Upkeep and answers go through all partitions there are, so a row that is damaged must not say that there are more than
+    /// there can be.
+    fn decode(input: &mut &[u8]) -> Result<TopicRow, CodecError> {
+        let (name, partitions) = (Codec::decode(input)?, Codec::decode(input)?);
+        if partitions > PARTITIONS_PER_TOPIC_MAX {
+            return Err(CodecError::Invalid("more partitions than a topic can have"));
+        }
+        Ok(TopicRow { name, partitions, config: Codec::decode(input)? })
+    }
+}
 
 /// All batches of a partition up to some offset, since the partition exists, deleted ones included. What lies below an
 /// offset never changes, so neither do its totals.

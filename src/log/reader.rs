@@ -6,8 +6,9 @@ use super::format::{FRAME_HEADER_LENGTH, FileHeaderRead, FrameHeader, Identity};
 use super::look;
 use super::place::{At, Place, SegmentNumber};
 use super::segment::segment_path;
+use crate::types::HashMap;
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,7 +97,7 @@ impl Reader {
     ) -> Reader {
         let recent =
             Recent { blocks: BTreeMap::new(), bytes: 0, bytes_max: recent_bytes_max, buffers: Vec::new() };
-        let open = OpenFiles { files: HashMap::new(), files_max: open_files_max.max(1), uses: 0 };
+        let open = OpenFiles { files: HashMap::default(), files_max: open_files_max.max(1), uses: 0 };
         Reader {
             disk,
             dir,

@@ -25,7 +25,7 @@ pub(super) async fn run<V, S>(shared: Arc<Shared<V>>, connection: Connection, mu
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let carried = shared.metrics.pages();
+    let carried = shared.served.metrics.pages();
     let _open = carried.open_one();
     let ended = tokio::select! {
         ended = converse(&shared, &connection, &mut stream) => ended,
@@ -65,8 +65,8 @@ where
             }
         };
         let sent = write_page(stream, &page, then);
-        let sent = tokio::time::timeout(shared.limits.slow_reply, sent).await;
-        shared.metrics.pages().sent.add(sent.map_err(|_| io::ErrorKind::TimedOut)?? as u64);
+        let sent = tokio::time::timeout(shared.served.limits.slow_reply, sent).await;
+        shared.served.metrics.pages().sent.add(sent.map_err(|_| io::ErrorKind::TimedOut)?? as u64);
         if !then.go_on {
             return Ok(());
         }
@@ -101,7 +101,7 @@ async fn read_head<V, S>(
 where
     S: AsyncRead + Unpin,
 {
-    let limits = &shared.limits;
+    let limits = &shared.served.limits;
     let first = async {
         while received.is_empty() {
             if stream.read_buf(received).await? == 0 {
@@ -119,7 +119,7 @@ where
         loop {
             match parse(received) {
                 Parsed::Whole(head, length) => {
-                    shared.metrics.pages().received.add(length as u64);
+                    shared.served.metrics.pages().received.add(length as u64);
                     received.advance(length);
                     return Ok(Some(head));
                 }

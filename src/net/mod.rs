@@ -27,6 +27,8 @@ mod seats;
 mod server;
 mod service;
 mod session;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -112,8 +112,8 @@ pub(super) async fn listen<V: Service>(
     shared: Arc<Shared<V>>,
     endpoint: quinn::Endpoint,
 ) -> Result<(), NetError> {
-    let windows = Windows::new(&shared.limits);
-    let handshakes = Arc::new(Semaphore::new(shared.limits.quic_handshakes_unproved));
+    let windows = Windows::new(&shared.served.limits);
+    let handshakes = Arc::new(Semaphore::new(shared.served.limits.quic_handshakes_unproved));
     let mut connections = JoinSet::new();
     let mut stop = pin!(shared.stopping());
     let deadline = loop {
@@ -158,7 +158,7 @@ fn admit<V: Service>(
         }
         Err(reason) => {
             incoming.refuse();
-            shared.noise.line(Kind::Seats, |suppressed| {
+            shared.served.noise.line(Kind::Seats, |suppressed| {
                 tracing::warn!(%peer, transport = %Transport::Quic, %reason, suppressed, "connection refused");
             });
         }
@@ -181,7 +181,7 @@ async fn serve<V: Service>(
     let (connection, principal) = match greeted {
         Ok(greeted) => greeted,
         Err(reason) => {
-            return shared.noise.line(Kind::Handshake, |suppressed| {
+            return shared.served.noise.line(Kind::Handshake, |suppressed| {
                 tracing::warn!(%peer, transport = %Transport::Quic, %reason, suppressed, "connection refused");
             });
         }
@@ -222,7 +222,7 @@ async fn greet<V>(
     shared: &Shared<V>,
     incoming: quinn::Incoming,
 ) -> Result<(quinn::Connection, Principal), Refused> {
-    let limit = shared.limits.handshake;
+    let limit = shared.served.limits.handshake;
     let connecting = incoming.accept()?;
     let connection = tokio::time::timeout(limit, connecting).await.map_err(|_| Refused::TooSlow(limit))??;
     let identity = connection.peer_identity();
@@ -256,7 +256,7 @@ fn open_lane<V: Service>(
             let code = VarInt::from_u32(code::LIMIT);
             // Both fail only on a stream that is closed already.
             let _ = (send.reset(code), receive.stop(code));
-            shared.noise.line(Kind::Seats, |suppressed| {
+            shared.served.noise.line(Kind::Seats, |suppressed| {
                 tracing::warn!(%peer, transport = %Transport::Quic, %principal, %reason, suppressed, "lane refused");
             });
         }
@@ -270,7 +270,7 @@ async fn lane<V: Service>(
     receive: quinn::RecvStream,
     _seat: Seat,
 ) {
-    session::run(shared, card, receive, LaneSink(send)).await;
+    session::run(Arc::clone(&shared.served), card, receive, LaneSink(send)).await;
 }
 
 /// Receive memory, shared out so that its sum stays within `quic_receive_bytes` however many connections there are.

@@ -49,7 +49,7 @@ impl<V: Service> Reloader<V> {
 
     pub(super) async fn run(mut self) -> Result<(), NetError> {
         let mut stop = pin!(self.shared.stopping());
-        let mut look = tokio::time::interval(self.shared.limits.identity_check);
+        let mut look = tokio::time::interval(self.shared.served.limits.identity_check);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let asked = tokio::select! {
@@ -72,7 +72,7 @@ impl<V: Service> Reloader<V> {
         let loaded = tokio::task::spawn_blocking(move || files.load(clients)).await;
         let certificate = self.files.certificate.display();
         match loaded {
-            Ok(Ok(configs)) => match quic::server_config(&configs.quic, &self.shared.limits) {
+            Ok(Ok(configs)) => match quic::server_config(&configs.quic, &self.shared.served.limits) {
                 Ok(quic) => {
                     self.endpoint.set_server_config(Some(quic));
                     self.shared.tls.store(configs.tcp);

@@ -127,20 +127,22 @@ impl Server {
         let (workers, turns) = Workers::start(config.limits.threads, &config.metrics)?;
         let seats = Seats::new(config.limits.connections, config.limits.connections_per_address);
         let shared = Arc::new(Shared {
-            service,
             tls: ArcSwap::new(configs.tcp),
             seats: seats.clone(),
-            noise: Noise::new(Arc::clone(&config.metrics)),
             page_readers: Semaphore::new(config.limits.page_readers),
-            metrics: config.metrics,
             pages,
-            budgets: config.budgets,
             turns,
-            limits: config.limits,
             principal_rule: config.principal_rule,
             admins: config.admins,
             connections: AtomicU64::new(0),
-            stop,
+            served: Arc::new(Served {
+                service,
+                noise: Noise::new(Arc::clone(&config.metrics)),
+                limits: config.limits,
+                budgets: config.budgets,
+                metrics: config.metrics,
+                stop,
+            }),
         });
         let reloader = Reloader::new(
             config.identity,
@@ -198,14 +200,20 @@ impl Phase {
     }
 }
 
-/// What every connection of a server shares.
-pub(super) struct Shared<V> {
+/// What every session shares, whatever carries it.
+pub(super) struct Served<V> {
     pub(super) service: Arc<V>,
     pub(super) limits: Limits,
     pub(super) budgets: Budgets,
-    pub(super) seats: Seats,
     pub(super) noise: Noise,
     pub(super) metrics: Arc<NetMetrics>,
+    pub(super) stop: watch::Receiver<Phase>,
+}
+
+/// What every connection of a server shares.
+pub(super) struct Shared<V> {
+    pub(super) served: Arc<Served<V>>,
+    pub(super) seats: Seats,
     pub(super) pages: Arc<dyn Pages>,
     /// Places for connections that look at pages.
     pub(super) page_readers: Semaphore,
@@ -213,7 +221,6 @@ pub(super) struct Shared<V> {
     pub(super) turns: Turns,
     /// For TCP; QUIC's is in its endpoint.
     pub(super) tls: ArcSwap<rustls::ServerConfig>,
-    pub(super) stop: watch::Receiver<Phase>,
     principal_rule: PrincipalRule,
     admins: Admins,
     connections: AtomicU64,
@@ -246,7 +253,7 @@ impl<V> Shared<V> {
 
     /// Waits for the server to stop; gives the instant at which what is left is cut.
     pub(super) fn stopping(&self) -> impl Future<Output = Instant> + Send + use<V> {
-        let mut stop = self.stop.clone();
+        let mut stop = self.served.stop.clone();
         async move {
             match stop.wait_for(Phase::is_stopping).await.map(|phase| *phase) {
                 Ok(Phase::Stopping { deadline }) => deadline,

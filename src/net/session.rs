@@ -11,7 +11,7 @@ use super::limits::Limits;
 use super::metrics::Carried;
 use super::noise::Kind;
 use super::reply::{Outbox, Sink};
-use super::server::Shared;
+use super::server::Served;
 use super::service::{Connection, PendingReply, Refusal, Reply, Service, Session, Transport};
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -136,22 +136,22 @@ enum Answer {
 }
 
 /// Serves one connection until it ends. Says how in the log.
-pub(super) async fn run<V, R, W>(shared: Arc<Shared<V>>, connection: Connection, source: R, mut sink: W)
+pub(super) async fn run<V, R, W>(served: Arc<Served<V>>, connection: Connection, source: R, mut sink: W)
 where
     V: Service,
     R: AsyncRead + Unpin + Send,
     W: Sink,
 {
-    let mut session = Attached(Some(shared.service.connected(connection.clone())));
-    let _open = shared.metrics.kafka(connection.transport).open_one();
+    let mut session = Attached(Some(served.service.connected(connection.clone())));
+    let _open = served.metrics.kafka(connection.transport).open_one();
     tracing::debug!(peer = %connection.peer, transport = %connection.transport, connection = %connection.id,
         principal = %connection.principal, "connected");
     let ending = match &mut session.0 {
-        Some(session) => converse(&shared, &connection, session, source, &mut sink).await,
+        Some(session) => converse(&served, &connection, session, source, &mut sink).await,
         None => Ending::Stopping,
     };
     drop(session);
-    report(&shared, &connection, &ending);
+    report(&served, &connection, &ending);
     match ending {
         Ending::EndOfStream | Ending::Stopping | Ending::Idle { .. } => {
             // The peer may be gone, or not reading: then there is nobody to finish for.
@@ -173,7 +173,7 @@ impl<S: Session> Drop for Attached<S> {
 }
 
 async fn converse<V, R, W>(
-    shared: &Shared<V>,
+    served: &Served<V>,
     connection: &Connection,
     session: &mut V::Session,
     source: R,
@@ -185,16 +185,16 @@ where
     W: Sink,
 {
     let stopping = Stopping::default();
-    let (queue, replies) = mpsc::channel(shared.limits.requests_in_flight);
-    let mut stop = shared.stop.clone();
+    let (queue, replies) = mpsc::channel(served.limits.requests_in_flight);
+    let mut stop = served.stop.clone();
     let mut stop = pin!(async move {
         // The sender lives as long as the server; its end is a stop too.
         let _ = stop.wait_for(|phase| phase.is_stopping()).await;
     });
     let mut gone = pin!(sink.gone());
-    let carried = shared.metrics.kafka(connection.transport);
-    let mut reader = pin!(read(shared, carried, session, source, queue, &stopping));
-    let mut writer = pin!(write(sink, replies, &shared.limits, carried));
+    let carried = served.metrics.kafka(connection.transport);
+    let mut reader = pin!(read(served, carried, session, source, queue, &stopping));
+    let mut writer = pin!(write(sink, replies, &served.limits, carried));
     let mut read_ended: Option<Ending> = None;
     loop {
         tokio::select! {
@@ -230,7 +230,7 @@ fn drains(ending: &Ending, transport: Transport) -> bool {
 
 /// Reads frames and has them handled, until something ends it.
 async fn read<V, R>(
-    shared: &Shared<V>,
+    served: &Served<V>,
     carried: &Carried,
     session: &mut V::Session,
     source: R,
@@ -241,10 +241,10 @@ where
     V: Service,
     R: AsyncRead + Unpin + Send,
 {
-    let limits = &shared.limits;
+    let limits = &served.limits;
     let slots = Arc::new(Semaphore::new(limits.requests_in_flight));
-    let budget = |api_key| shared.service.budget(api_key);
-    let rules = FrameRules { limits, budgets: &shared.budgets, stopping, budget };
+    let budget = |api_key| served.service.budget(api_key);
+    let rules = FrameRules { limits, budgets: &served.budgets, stopping, budget };
     let mut reader = FrameReader::new(source, limits.idle);
     let mut turn = 0;
     loop {
@@ -387,11 +387,11 @@ fn judge(written: Result<io::Result<()>, Interrupted>, pace: &Pace, left: usize)
     }
 }
 
-fn report<V: Service>(shared: &Shared<V>, connection: &Connection, ending: &Ending) {
+fn report<V: Service>(served: &Served<V>, connection: &Connection, ending: &Ending) {
     let Connection { id, peer, transport, principal, .. } = connection;
     match ending.kind() {
         None => tracing::debug!(%peer, %transport, connection = %id, %principal, reason = %ending, "closed"),
-        Some(kind) => shared.noise.line(kind, |suppressed| {
+        Some(kind) => served.noise.line(kind, |suppressed| {
             tracing::warn!(%peer, %transport, connection = %id, %principal, reason = %ending, suppressed,
                 "connection closed");
         }),

@@ -61,7 +61,7 @@ fn admit<V: Service>(shared: &Arc<Shared<V>>, stream: TcpStream, peer: SocketAdd
                 Err(error) => tracing::debug!(%peer, %error, "gone before it was served"),
             }
         }
-        Err(reason) => shared.noise.line(Kind::Seats, |suppressed| {
+        Err(reason) => shared.served.noise.line(Kind::Seats, |suppressed| {
             tracing::warn!(%peer, transport = %Transport::Tcp, %reason, suppressed, "connection refused");
         }),
     }
@@ -72,7 +72,7 @@ async fn refused_by_system<V>(shared: &Shared<V>, error: &io::Error) {
     if error.kind() == io::ErrorKind::ConnectionAborted {
         return;
     }
-    shared.noise.line(Kind::Accept, |suppressed| {
+    shared.served.noise.line(Kind::Accept, |suppressed| {
         tracing::error!(%error, suppressed, "cannot accept connections (is the limit of open files too low?)");
     });
     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -101,7 +101,7 @@ async fn serve<V: Service>(
         return http::run(shared, connection, stream).await;
     }
     let (source, sink) = tokio::io::split(stream);
-    session::run(shared, connection, source, TlsSink(sink)).await;
+    session::run(Arc::clone(&shared.served), connection, source, TlsSink(sink)).await;
 }
 
 /// Why a connection did not become a session.
@@ -133,7 +133,7 @@ async fn greet<V>(
 ) -> Result<(TlsStream<ReadAhead<TcpStream>>, Principal), Refused> {
     // Best effort: without it small replies only take longer.
     let _ = stream.set_nodelay(true);
-    let limit = shared.limits.handshake;
+    let limit = shared.served.limits.handshake;
     let greeting = async {
         look_for_plaintext(&stream).await?;
         TlsAcceptor::from(shared.tls.load_full())
@@ -183,7 +183,7 @@ fn report<V>(shared: &Shared<V>, peer: SocketAddr, reason: &Refused) {
         Refused::Plaintext(_) => Kind::Plaintext,
         _ => Kind::Handshake,
     };
-    shared.noise.line(kind, |suppressed| {
+    shared.served.noise.line(kind, |suppressed| {
         tracing::warn!(%peer, transport = %Transport::Tcp, %reason, suppressed, "connection refused");
     });
 }

@@ -363,6 +363,12 @@ impl Settings {
         let shown = || path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::Unreadable { path: shown(), source })?;
+        self.take(path, &text)
+    }
+
+    /// Takes what a file says.
+    fn take(&mut self, path: &Path, text: &str) -> Result<(), SettingsError> {
+        let shown = || path.display().to_string();
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| SettingsError::NotToml {
             path: shown(),
             message: error.to_string(),
@@ -404,6 +410,8 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::Target;
+    use crate::serve::config::Config;
 
     fn collect(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
         let command = add_arguments(Command::new("serve").no_binary_name(true));
@@ -411,6 +419,24 @@ mod tests {
         Settings::collect(&matches, |name| {
             environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
+    }
+
+    #[test]
+    fn fuzz_settings() {
+        let lines = SETTINGS.iter().map(|setting| format!("{} = \"{}\"\n", setting.name, setting.default));
+        let mut valid: Vec<Vec<u8>> = lines.map(String::into_bytes).collect();
+        valid.push(valid.concat());
+        let read = |bytes: &[u8]| {
+            let Ok(text) = std::str::from_utf8(bytes) else { return "no text".to_owned() };
+            let mut settings = collect(&[], &[]).unwrap();
+            match settings.take(Path::new("semel.toml"), text) {
+                Err(error) => error.to_string(),
+                Ok(()) => {
+                    Config::of(&settings).map_or_else(|error| error.to_string(), |_| "possible".to_owned())
+                }
+            }
+        };
+        Target { name: "settings", valid, mend: &|_| {}, read: &read }.fuzz();
     }
 
     #[test]

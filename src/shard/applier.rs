@@ -57,6 +57,14 @@ impl LogEnd {
         Ok(())
     }
 
+    /// The same, told as the loop hears it.
+    pub(super) fn write_block(&self, placed: &PlacedBlock) -> Signal {
+        match self.write(placed) {
+            Ok(()) => Signal::Written,
+            Err(error) => Signal::Failed(StopReason::Log(error)),
+        }
+    }
+
     /// The writer, when nobody else writes any more.
     pub(super) fn into_writer(self) -> Option<Writer> {
         Arc::into_inner(self.writer).map(|writer| writer.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -66,10 +74,7 @@ impl LogEnd {
 /// Writes blocks until there are no more, or one fails: then nothing is written any more, and the process is to end.
 pub(super) fn write_blocks(log: &LogEnd, blocks: &Receiver<PlacedBlock>, signals: &Signals) {
     while let Ok(placed) = blocks.recv() {
-        let signal = match log.write(&placed) {
-            Ok(()) => Signal::Written,
-            Err(error) => Signal::Failed(StopReason::Log(error)),
-        };
+        let signal = log.write_block(&placed);
         let failed = matches!(signal, Signal::Failed(_));
         if signals.send(signal).is_err() || failed {
             return;
@@ -93,46 +98,64 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Row changes that go into the store as one batch at most: its memory is fjall's until it is written.
 const ROWS_PER_BATCH_MAX: usize = 20_000;
 
-/// Puts changes into the store, several blocks at once where they have piled up, and makes the store durable now and then.
-pub(super) fn apply_layers(
-    store: &Database,
-    limits: &ShardLimits,
-    layers: &Receiver<Apply>,
-    signals: &Signals,
-    metrics: &RowMetrics,
-) {
-    let (mut bytes, mut rows) = (0u64, 0u64);
-    while let Ok(first) = layers.recv() {
-        std::thread::sleep(GATHER);
-        let mut several = vec![first];
-        let mut count = several.iter().map(|apply| apply.layer.len()).sum::<usize>();
+/// Who puts changes into the store, several blocks at once where they have piled up, and makes the store durable now and
+/// then.
+pub(super) struct Applier {
+    store: Database,
+    limits: ShardLimits,
+    metrics: Arc<ShardMetrics>,
+    /// Since the last checkpoint.
+    bytes: u64,
+    rows: u64,
+}
+
+impl Applier {
+    pub(super) fn new(store: Database, limits: ShardLimits, metrics: Arc<ShardMetrics>) -> Applier {
+        Applier { store, limits, metrics, bytes: 0, rows: 0 }
+    }
+
+    /// Puts `first` and what else there is by now into the store.
+    pub(super) fn apply(&mut self, first: Apply, mut next: impl FnMut() -> Option<Apply>) -> Signal {
+        let (mut count, mut applied) = (first.layer.len(), first.applied);
+        let mut several = vec![first.layer];
+        self.bytes += u64::from(first.log_bytes);
         while count < ROWS_PER_BATCH_MAX
-            && let Ok(next) = layers.try_recv()
+            && let Some(next) = next()
         {
             count += next.layer.len();
-            several.push(next);
+            applied = next.applied;
+            self.bytes += u64::from(next.log_bytes);
+            several.push(next.layer);
         }
-        let Some(applied) = several.last().map(|apply| apply.applied) else { continue };
-        let batch: Vec<Arc<Layer>> = several.iter().map(|apply| Arc::clone(&apply.layer)).collect();
-        bytes += several.iter().map(|apply| u64::from(apply.log_bytes)).sum::<u64>();
-        rows += count as u64;
+        self.rows += count as u64;
+        let metrics = &self.metrics.rows;
         let begun = Instant::now();
-        let mut result = store.apply(&batch, applied);
+        let mut result = self.store.apply(&several, applied);
         metrics.apply.observe_time(begun.elapsed());
         metrics.applied.add(count as u64);
-        if result.is_ok() && (bytes >= limits.checkpoint_bytes || rows >= limits.checkpoint_rows) {
+        if result.is_ok()
+            && (self.bytes >= self.limits.checkpoint_bytes || self.rows >= self.limits.checkpoint_rows)
+        {
             let begun = Instant::now();
-            result = store.persist();
+            result = self.store.persist();
             metrics.checkpoint.observe_time(begun.elapsed());
-            (bytes, rows) = (0, 0);
+            (self.bytes, self.rows) = (0, 0);
         }
-        metrics.since_checkpoint_bytes.set(bytes);
-        metrics.since_checkpoint_rows.set(rows);
+        metrics.since_checkpoint_bytes.set(self.bytes);
+        metrics.since_checkpoint_rows.set(self.rows);
         let block = applied.checkpoint.block;
-        let signal = match result {
-            Ok(()) => Signal::Applied(block, Box::new(store.view(block))),
+        match result {
+            Ok(()) => Signal::Applied(block, Box::new(self.store.view(block))),
             Err(error) => Signal::Failed(StopReason::Store(error)),
-        };
+        }
+    }
+}
+
+/// Puts changes into the store until there are no more.
+pub(super) fn apply_layers(mut applier: Applier, layers: &Receiver<Apply>, signals: &Signals) {
+    while let Ok(first) = layers.recv() {
+        std::thread::sleep(GATHER);
+        let signal = applier.apply(first, || layers.try_recv().ok());
         let failed = matches!(signal, Signal::Failed(_));
         if signals.send(signal).is_err() || failed {
             return;
@@ -141,6 +164,17 @@ pub(super) fn apply_layers(
 }
 
 /// Reads rows from the store.
+pub(super) fn load(store: &Database, keys: Vec<RowKey>, metrics: &RowMetrics) -> Signal {
+    metrics.loaded.add(keys.len() as u64);
+    let rows: Result<Vec<_>, _> =
+        keys.into_iter().map(|key| store.look(&key).map(|row| (key, row))).collect();
+    match rows {
+        Ok(rows) => Signal::Loaded(rows),
+        Err(error) => Signal::Failed(StopReason::Store(error)),
+    }
+}
+
+/// Reads rows from the store until nobody wants any.
 pub(super) fn load_rows(
     store: &Database,
     requests: &Receiver<Vec<RowKey>>,
@@ -148,14 +182,7 @@ pub(super) fn load_rows(
     metrics: &RowMetrics,
 ) {
     while let Ok(keys) = requests.recv() {
-        metrics.loaded.add(keys.len() as u64);
-        let rows: Result<Vec<_>, _> =
-            keys.into_iter().map(|key| store.look(&key).map(|row| (key, row))).collect();
-        let signal = match rows {
-            Ok(rows) => Signal::Loaded(rows),
-            Err(error) => Signal::Failed(StopReason::Store(error)),
-        };
-        if signals.send(signal).is_err() {
+        if signals.send(load(store, keys, metrics)).is_err() {
             return;
         }
     }

@@ -7,10 +7,9 @@ use crate::core::{Drafted, Event, Now, Reply, RowKey};
 use crate::log::{At, Block, BlockBuilder, PlaceInBlock};
 use crate::store::{Layer, LayerBuilder};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, LeaderEpoch, PartitionId};
+use crate::types::{BlockNumber, HashSet, LeaderEpoch, PartitionId};
 use crate::wire::batch::BatchError;
 use bytes::Bytes;
-use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -59,7 +58,14 @@ struct Frame<'d> {
 
 impl OpenBlock {
     pub(super) fn new(number: BlockNumber, now: Now, builder: BlockBuilder) -> OpenBlock {
-        OpenBlock { number, now, builder, changed: HashSet::new(), batches: Vec::new(), replies: Vec::new() }
+        OpenBlock {
+            number,
+            now,
+            builder,
+            changed: HashSet::default(),
+            batches: Vec::new(),
+            replies: Vec::new(),
+        }
     }
 
     /// Puts a decision into the block, all of it or nothing. `batches` are the command's, by index.

@@ -16,8 +16,10 @@ use crate::core::{
 };
 use crate::log::{BlockBuilder, BlockStamp, Cursor, Identity, PlacedBlock};
 use crate::store::{Applied, Layer, ReadView};
-use crate::types::{BlockNumber, ConnectionId, GroupEpoch, LeaderEpoch, PartitionId, RequestId, ServedTime};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::types::{
+    BlockNumber, ConnectionId, GroupEpoch, HashMap, LeaderEpoch, PartitionId, RequestId, ServedTime,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
@@ -117,7 +119,7 @@ impl<P: Ports> Engine<P> {
             durable: last,
             applied: last,
             held: BTreeMap::new(),
-            awaited: HashMap::new(),
+            awaited: HashMap::default(),
             view,
             backlog: Vec::new(),
             deadlines: deadlines.iter().map(|(timer, deadline)| (*deadline, timer.clone())).collect(),

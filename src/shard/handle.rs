@@ -2,6 +2,7 @@
 
 use super::backup::{BackupRefused, BackupStanding, Backups};
 use super::metrics::ShardMetrics;
+use super::off_thread::off_thread;
 use super::upkeep::Pressure;
 use super::watch::{Watch, Watchers};
 use crate::core::{Command, Reply};
@@ -93,10 +94,7 @@ impl Shard {
     /// off the async threads.
     pub async fn back_up(&self, name: String) -> Result<BackupStanding, BackupRefused> {
         let backups = self.backups.clone();
-        match tokio::task::spawn_blocking(move || backups.ask(&name)).await {
-            Ok(standing) => standing,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        off_thread(move || backups.ask(&name)).await
     }
 
     /// Whether the disk's reserve has been reached: then what takes more space is to be refused, with an error that
@@ -177,9 +175,6 @@ impl Shard {
             }
             Ok(batches)
         };
-        match tokio::task::spawn_blocking(read).await {
-            Ok(batches) => batches,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        off_thread(read).await
     }
 }

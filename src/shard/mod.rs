@@ -12,9 +12,13 @@ mod engine;
 mod handle;
 mod limits;
 mod metrics;
+mod off_thread;
 mod payload;
+mod ports;
 mod rebuild;
 mod replay;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod start;
 mod table;
 pub(crate) mod trace;
@@ -32,6 +36,7 @@ pub use backup::{
 pub use handle::{Answer, Origin, Shard, ShardStopped};
 pub use limits::{ShardLimits, SpaceLimits};
 pub use metrics::{Marks, ShardMetrics, SpaceMetrics};
+pub use off_thread::off_thread;
 pub use rebuild::RebuildError;
 pub use start::{Running, StartError, StopReason, start};
 pub use watch::Watch;

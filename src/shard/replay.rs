@@ -9,8 +9,7 @@ use crate::core::{Draft, Event, Need, RowKey, evolve};
 use crate::log::PlacedBlock;
 use crate::store::{Applied, Database, Layer, LayerBuilder, StoreError};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, ServedTime};
-use std::collections::HashSet;
+use crate::types::{BlockNumber, HashSet, ServedTime};
 use std::sync::Arc;
 
 /// Rows that are put into the store at once.
@@ -73,7 +72,7 @@ fn evolve_block(table: &mut Table, store: &Database, placed: &PlacedBlock) -> Re
     let header = placed.block.header();
     let number = header.number;
     let mut layer = LayerBuilder::default();
-    let mut changed = HashSet::new();
+    let mut changed = HashSet::default();
     let left_out = usize::from(mutated(Mutant::ReplayOneShort));
     for (frame, place) in placed.frames().skip(left_out) {
         let event =

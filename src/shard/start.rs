@@ -1,11 +1,12 @@
 //! A shard's start (lock, store, log, replay, loop), its loop, and its stop.
 
-use super::applier::{Apply, LogEnd, Signal, Signals, apply_layers, load_rows, write_blocks};
+use super::applier::{LogEnd, Signal, Signals};
 use super::backup::{BackupError, Backups, Manifest, Restored, is_half_restored, restore_of};
-use super::engine::{Begin, Engine, Ports, Written};
+use super::engine::{Begin, Engine, Ports};
 use super::handle::{Ask, Origin, Shard};
 use super::limits::ShardLimits;
 use super::metrics::ShardMetrics;
+use super::ports::{Beside, Clock, Hands, Outward, Threads, Working};
 use super::rebuild::{ROWS, RebuildError, Sources, complete_made_anew};
 use super::replay::replay;
 use super::table::Table;
@@ -16,25 +17,21 @@ use super::upkeep::{
 };
 use super::watch::Watchers;
 use crate::core::mutant::{Mutant, mutated};
-use crate::core::{
-    ClusterRow, Command, Drafted, Now, Reply, RestoredRow, RowKey, Timer, TransactionRow, TransactionState,
-};
+use crate::core::{ClusterRow, Command, RestoredRow, Timer, TransactionRow, TransactionState};
 use crate::log::{
-    DirectoryLock, Disk, DiskError, InvalidOptions, LockError, Log, LogId, LogOptions, PlacedBlock, Reader,
-    RecoverError, Recovery, Segments, ShardNumber, StopError, WriteError, recover,
+    DirectoryLock, Disk, DiskError, InvalidOptions, LockError, Log, LogId, LogOptions, RecoverError,
+    Recovery, Segments, ShardNumber, StopError, WriteError, recover,
 };
-use crate::store::{
-    Applied, Database, Layer, ReadView, Snapshot, SnapshotError, Snapshots, StoreError, suspect,
-};
+use crate::store::{Applied, Database, ReadView, Snapshot, SnapshotError, Snapshots, StoreError, suspect};
 use crate::types::codec::CodecError;
-use crate::types::{BlockNumber, ConnectionId, PartitionId, ProducerId, ServedTime, Timestamp};
+use crate::types::{BlockNumber, ConnectionId, ProducerId, ServedTime, outside};
 use arc_swap::ArcSwap;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc as threads};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// Why a shard cannot start.
@@ -205,15 +202,15 @@ pub fn start(dir: &Path, disk: Arc<dyn Disk>, limits: &ShardLimits) -> Result<Ru
         took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         "the log is recovered"
     );
-    let clock = Clock { base: log.served_time.max(served), since: Instant::now() };
+    let clock = Clock::from(log.served_time.max(served));
     let restored = restore_of(dir)?;
     let space = Space { disk, dir: dir.to_path_buf(), snapshots, snapshot, restored };
-    run(lock, store, log, table, clock, limits, space)
+    run(lock, Parts { store, log, table, clock, limits, space })
 }
 
 /// How the log in a data directory is opened.
 pub(super) fn log_options(dir: &Path, limits: &ShardLimits) -> LogOptions {
-    let id_if_new = LogId(uuid::Uuid::new_v4().as_u128());
+    let id_if_new = LogId(outside::uuid().as_u128());
     let mut options = LogOptions::new(dir.join("log"), ShardNumber(0), id_if_new);
     options.segment_length = limits.segment_bytes;
     options.recent_bytes_max = limits.recent_bytes;
@@ -223,10 +220,10 @@ pub(super) fn log_options(dir: &Path, limits: &ShardLimits) -> LogOptions {
 /// The rows up to the end of the log, which is not open for writing yet.
 pub(super) struct Recovered {
     pub(super) store: Database,
-    served: ServedTime,
+    pub(super) served: ServedTime,
     pub(super) recovery: Recovery,
     pub(super) table: Table,
-    blocks: u64,
+    pub(super) blocks: u64,
 }
 
 /// Opens the store, or makes it anew, and replays the log above it.
@@ -240,104 +237,31 @@ pub(super) fn recover_all(
 ) -> Result<Recovered, StartError> {
     let segments = Segments::find(Arc::clone(disk), options.dir.clone())?;
     let store = Sources { dir, limits, segments: segments.clone(), snapshots, snapshot }.open_store()?;
+    let recovered = replay_above(store, disk, options, limits)?;
+    complete_made_anew(dir, segments.as_ref(), &recovered.store)?;
+    Ok(recovered)
+}
+
+/// Replays the log above what a store has.
+pub(super) fn replay_above(
+    store: Database,
+    disk: &Arc<dyn Disk>,
+    options: LogOptions,
+    limits: &ShardLimits,
+) -> Result<Recovered, StartError> {
     let Applied { checkpoint, served } = store.applied()?;
     let mut recovery = recover(Arc::clone(disk), options, checkpoint)?;
     let (table, blocks) = replay(|| Ok(recovery.next_block()?), &store, limits)?;
-    complete_made_anew(dir, segments.as_ref(), &store)?;
     Ok(Recovered { store, served, recovery, table, blocks })
 }
 
 /// What the space of the log is kept with.
-struct Space {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    snapshots: Snapshots,
-    snapshot: Option<Snapshot>,
-    restored: Option<Restored>,
-}
-
-/// Served time goes on from where the log left it; wall time is the system's.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    base: ServedTime,
-    since: Instant,
-}
-
-impl Clock {
-    pub(super) fn now(self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            served: self.base.plus(self.since.elapsed()),
-            wall: Timestamp(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)),
-        }
-    }
-
-    /// How long it is until `at`.
-    fn until(self, at: ServedTime) -> Duration {
-        at.since(self.now().served)
-    }
-}
-
-/// A block that at most so many commands went into is written by the loop itself: two changes of thread would take
-/// about as long as the sync, and with so few asking there is little that could be decided meanwhile.
-const WRITTEN_HERE_COMMANDS: usize = 4;
-
-/// The same, in bytes: a long write is better overlapped with the next decisions.
-const WRITTEN_HERE_BYTES: u32 = 128 << 10;
-
-/// The engine's ports, as threads.
-struct Threads {
-    clock: Clock,
-    reader: Arc<Reader>,
-    log: LogEnd,
-    signals: Signals,
-    blocks: threads::Sender<PlacedBlock>,
-    layers: threads::Sender<Apply>,
-    loads: threads::Sender<Vec<RowKey>>,
-    view: Arc<ArcSwap<ReadView>>,
-    watchers: Arc<Watchers>,
-    trace: Option<Trace>,
-    metrics: Arc<ShardMetrics>,
-}
-
-impl Ports for Threads {
-    fn now(&self) -> Now {
-        self.clock.now()
-    }
-    fn buffer(&self) -> Vec<u8> {
-        self.reader.buffer()
-    }
-    // A thread that is gone has failed and said so: the loop is about to end.
-    fn write(&mut self, block: PlacedBlock, commands: usize) -> Written {
-        self.metrics.log.commands.observe(commands as u64);
-        if commands > WRITTEN_HERE_COMMANDS || block.block.length() > WRITTEN_HERE_BYTES {
-            let _ = self.blocks.send(block);
-            return Written::Later;
-        }
-        match self.log.write(&block) {
-            Ok(()) => Written::Now,
-            Err(error) => {
-                let _ = self.signals.send(Signal::Failed(StopReason::Log(error)));
-                Written::Later
-            }
-        }
-    }
-    fn apply(&mut self, layer: Arc<Layer>, applied: Applied, log_bytes: u32) {
-        let _ = self.layers.send(Apply { layer, applied, log_bytes });
-    }
-    fn load(&mut self, rows: Vec<RowKey>) {
-        let _ = self.loads.send(rows);
-    }
-    fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]) {
-        self.view.store(view);
-        self.watchers.wake(changed.iter().copied());
-    }
-    fn trace(&mut self) -> Option<&mut Trace> {
-        self.trace.as_mut()
-    }
-    fn count(&mut self, command: &Command, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
-        self.metrics.decided(command, reply, drafted, table);
-    }
+pub(super) struct Space {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    pub(super) snapshots: Snapshots,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) restored: Option<Restored>,
 }
 
 fn spawn<T: Send + 'static>(
@@ -364,81 +288,113 @@ pub(super) fn spawn_beside(
     })
 }
 
-fn run(
-    lock: DirectoryLock,
-    store: Database,
-    log: Log,
-    table: Table,
-    clock: Clock,
-    limits: ShardLimits,
-    space: Space,
-) -> Result<Running, StartError> {
-    let Log { cursor, writer, reader, last, segments, .. } = log;
-    let trace = open_trace(limits.trace.as_deref())?;
-    let pressure = Pressure::default();
-    let first_view = Arc::new(store.view(last));
-    let beginning = Beginning::of(&first_view, space.restored.as_ref())?;
-    let deadlines = timers(&first_view, beginning.ids_from)?;
-    let view = Arc::new(ArcSwap::new(Arc::clone(&first_view)));
-    let watchers = Arc::new(Watchers::default());
-    let (asks, ask_queue) = mpsc::channel(limits.queue);
-    let (signals, signal_queue) = mpsc::unbounded_channel();
-    let backups = Backups::new(limits.backup_dir.clone());
-    let metrics = Arc::new(ShardMetrics::with_reads(store.reads()));
-    let shard = Shard {
-        asks,
-        view: Arc::clone(&view),
-        watchers: Arc::clone(&watchers),
-        reader: Arc::clone(&reader),
-        pressure: pressure.clone(),
-        metrics: Arc::clone(&metrics),
-        backups: backups.clone(),
-        store: store.clone(),
-    };
-    let recycler = writer.recycler();
-    let ground = GroundStart {
-        store: store.clone(),
-        segments,
-        recycler,
-        reader: Arc::clone(&reader),
-        snapshots: space.snapshots.clone(),
-        signals: signals.clone(),
-        pressure,
-        metrics: Arc::clone(&metrics),
-        limits: limits.space.clone(),
-        segment_length: limits.segment_bytes,
-    };
-    let duties = space.duties(ground, &limits, (backups, Arc::clone(&view)))?;
-    let begin = Begin { identity: writer.identity(), table, cursor, last, view: first_view, deadlines };
-    let log = LogEnd::new(writer, Arc::clone(&reader), Arc::clone(&metrics));
-    let Beside { blocks, layers, loads, writing, applying } =
-        Beside::start(&store, &log, &limits, &signals, &metrics)?;
-    let ports = Threads {
-        clock,
-        reader,
-        log: log.clone(),
-        signals: signals.clone(),
-        blocks,
-        layers,
-        loads,
-        view,
-        watchers,
-        trace,
-        metrics: Arc::clone(&metrics),
-    };
-    let engine = Engine::new(ports, limits.clone(), begin);
+/// A shard that has been recovered.
+pub(super) struct Parts {
+    pub(super) store: Database,
+    pub(super) log: Log,
+    pub(super) table: Table,
+    pub(super) clock: Clock,
+    pub(super) limits: ShardLimits,
+    pub(super) space: Space,
+}
 
-    let (upkeep, upkeep_runtime) = (Upkeep::new(shard.clone(), clock, duties), runtime()?);
+/// A shard whose loop has not begun to turn yet.
+pub(super) struct Made<H> {
+    pub(super) shard: Shard,
+    pub(super) turning: Loop<Outward<H>>,
+    /// Dropped to stop the loop.
+    pub(super) stop: oneshot::Sender<()>,
+    pub(super) upkeep: Upkeep,
+    pub(super) signals: Signals,
+    pub(super) store: Database,
+    pub(super) log: LogEnd,
+}
+
+impl Parts {
+    /// Makes a shard of them. `hands` starts what works beside its loop.
+    pub(super) fn make<H: Hands, W>(
+        self,
+        hands: impl FnOnce(&Beside) -> Result<(H, W), StartError>,
+    ) -> Result<(Made<H>, W), StartError> {
+        let Parts { store, log, table, clock, limits, space } = self;
+        let Log { cursor, writer, reader, last, segments, .. } = log;
+        let trace = open_trace(limits.trace.as_deref())?;
+        let pressure = Pressure::default();
+        let first_view = Arc::new(store.view(last));
+        let beginning = Beginning::of(&first_view, space.restored.as_ref())?;
+        let deadlines = timers(&first_view, beginning.ids_from)?;
+        let view = Arc::new(ArcSwap::new(Arc::clone(&first_view)));
+        let watchers = Arc::new(Watchers::default());
+        let (asks, ask_queue) = mpsc::channel(limits.queue);
+        let (signals, signal_queue) = mpsc::unbounded_channel();
+        let backups = Backups::new(limits.backup_dir.clone());
+        let metrics = Arc::new(ShardMetrics::with_reads(store.reads()));
+        let shard = Shard {
+            asks,
+            view: Arc::clone(&view),
+            watchers: Arc::clone(&watchers),
+            reader: Arc::clone(&reader),
+            pressure: pressure.clone(),
+            metrics: Arc::clone(&metrics),
+            backups: backups.clone(),
+            store: store.clone(),
+        };
+        let ground = GroundStart {
+            store: store.clone(),
+            segments,
+            recycler: writer.recycler(),
+            reader: Arc::clone(&reader),
+            snapshots: space.snapshots.clone(),
+            signals: signals.clone(),
+            pressure,
+            metrics: Arc::clone(&metrics),
+            limits: limits.space.clone(),
+            segment_length: limits.segment_bytes,
+        };
+        let duties = space.duties(ground, &limits, (backups, Arc::clone(&view)))?;
+        let begin = Begin { identity: writer.identity(), table, cursor, last, view: first_view, deadlines };
+        let log = LogEnd::new(writer, Arc::clone(&reader), Arc::clone(&metrics));
+        let beside = Beside {
+            store: store.clone(),
+            log: log.clone(),
+            limits: limits.clone(),
+            signals: signals.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let (hands, working) = hands(&beside)?;
+        let (signals, log) = (beside.signals, beside.log);
+        let ports = Outward {
+            clock,
+            reader,
+            log: log.clone(),
+            signals: signals.clone(),
+            view,
+            watchers,
+            trace,
+            metrics: Arc::clone(&metrics),
+            hands,
+        };
+        let engine = Engine::new(ports, limits.clone(), begin);
+        let upkeep = Upkeep::new(shard.clone(), clock, duties);
+        let (stop, stopped) = oneshot::channel();
+        beginning.ask(&shard);
+        let turning =
+            Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits, metrics };
+        Ok((Made { shard, turning, stop, upkeep, signals, store, log }, working))
+    }
+}
+
+/// Has a shard turn on threads of its own.
+fn run(lock: DirectoryLock, parts: Parts) -> Result<Running, StartError> {
+    let (made, Working { writing, applying }) = parts.make(Threads::start)?;
+    let Made { shard, turning, stop, upkeep, signals, store, log } = made;
+    let upkeep_runtime = runtime()?;
     let keeping =
         spawn_beside("semel-upkeep", &signals.clone(), move || upkeep_runtime.block_on(upkeep.run(signals)))?;
-
     let runtime = runtime()?;
-    let (stop, stopped) = oneshot::channel();
     let (end, ended) = oneshot::channel();
-    beginning.ask(&shard);
     let engine = spawn("semel-shard", move || {
-        let turn = Loop { engine, clock, asks: ask_queue, signals: signal_queue, stopped, limits, metrics };
-        let result = runtime.block_on(turn.run());
+        let result = runtime.block_on(turning.run());
         let result = result.and_then(|()| finish(writing, applying, keeping, &store, log));
         drop(lock);
         let _ = end.send(result);
@@ -452,42 +408,6 @@ fn open_trace(path: Option<&Path>) -> Result<Option<Trace>, StartError> {
         trace::file(path).map(Trace::new).map_err(|source| StartError::Io { what: what(), source })
     });
     opened.transpose()
-}
-
-/// The threads beside the loop, and the queues to them.
-struct Beside {
-    blocks: threads::Sender<PlacedBlock>,
-    layers: threads::Sender<Apply>,
-    loads: threads::Sender<Vec<RowKey>>,
-    writing: JoinHandle<()>,
-    applying: JoinHandle<()>,
-}
-
-impl Beside {
-    fn start(
-        store: &Database,
-        log: &LogEnd,
-        limits: &ShardLimits,
-        signals: &Signals,
-        metrics: &Arc<ShardMetrics>,
-    ) -> Result<Beside, StartError> {
-        let (blocks, block_queue) = threads::channel();
-        let (end_of_log, to_engine) = (log.clone(), signals.clone());
-        let writing =
-            spawn_beside("semel-log", signals, move || write_blocks(&end_of_log, &block_queue, &to_engine))?;
-        let (layers, layer_queue) = threads::channel();
-        let (applied, limits, to_engine) = (store.clone(), limits.clone(), signals.clone());
-        let counted = Arc::clone(metrics);
-        let applying = spawn_beside("semel-rows", signals, move || {
-            apply_layers(&applied, &limits, &layer_queue, &to_engine, &counted.rows);
-        })?;
-        let (loads, load_queue) = threads::channel();
-        let (loaded, to_engine, counted) = (store.clone(), signals.clone(), Arc::clone(metrics));
-        spawn_beside("semel-load", signals, move || {
-            load_rows(&loaded, &load_queue, &to_engine, &counted.rows)
-        })?;
-        Ok(Beside { blocks, layers, loads, writing, applying })
-    }
 }
 
 /// What must happen to whom, and when, as the rows have it. Transactions under producer ids below `ids_from`, from before a
@@ -586,7 +506,7 @@ impl Beginning {
             ids_from = ProducerId(i64::MAX);
         }
         if view.get::<ClusterRow>(&())?.is_none() {
-            commands.push(Command::FormCluster { id: uuid::Uuid::new_v4() });
+            commands.push(Command::FormCluster { id: outside::uuid() });
         }
         Ok(Beginning { commands, ids_from })
     }
@@ -612,7 +532,7 @@ fn finish(
 }
 
 /// The loop.
-struct Loop<P> {
+pub(super) struct Loop<P> {
     engine: Engine<P>,
     clock: Clock,
     asks: mpsc::Receiver<Ask>,
@@ -627,7 +547,7 @@ struct Loop<P> {
 const COMMANDS_PER_TURN: usize = 256;
 
 impl<P: Ports> Loop<P> {
-    async fn run(mut self) -> Result<(), StopReason> {
+    pub(super) async fn run(mut self) -> Result<(), StopReason> {
         loop {
             let deadline = self.engine.next_deadline().map(|at| self.clock.until(at));
             let takes = self.engine.takes_commands();

@@ -3,9 +3,9 @@
 
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::{Look, RowKey, RowValue, View};
-use crate::types::BlockNumber;
+use crate::types::{BlockNumber, HashMap};
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque, hash_map};
+use std::collections::{VecDeque, hash_map};
 
 /// What is known of a row.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl View for Table {
 impl Table {
     /// An empty table that tries to hold no more than `capacity` rows; one that clients have made large counts as several.
     pub(super) fn new(capacity: usize) -> Table {
-        Table { entries: HashMap::new(), queue: VecDeque::new(), count: 0, capacity }
+        Table { entries: HashMap::default(), queue: VecDeque::new(), count: 0, capacity }
     }
 
     /// Puts what is known of a row in the place of what was.

@@ -2,8 +2,8 @@
 
 use super::handle::Ask;
 use crate::core::RowKey;
-use crate::types::ConnectionId;
-use std::collections::{HashMap, VecDeque};
+use crate::types::{ConnectionId, HashMap};
+use std::collections::VecDeque;
 
 /// Commands that wait, by connection. Bounded by the requests that connections may have in flight.
 #[derive(Debug, Default)]

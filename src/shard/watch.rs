@@ -1,7 +1,6 @@
 //! Who waits for which partition: fetches are woken, not polled.
 
-use crate::types::PartitionId;
-use std::collections::HashMap;
+use crate::types::{HashMap, PartitionId};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 

@@ -5,8 +5,7 @@ use super::index::{IndexEntry, IndexKind};
 use super::keys::{KeyBytes, KeyReader, kind};
 use super::view::ReadView;
 use crate::core::AbortedKey;
-use crate::types::{Offset, PartitionId, ProducerId};
-use std::collections::HashMap;
+use crate::types::{HashMap, Offset, PartitionId, ProducerId};
 
 /// Each producer's next aborted range, as far as it has been asked for: (first offset, marker), or that there is none. It
 /// holds as long as the view does that it is asked of.

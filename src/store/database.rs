@@ -1,4 +1,4 @@
-//! fjall, as semel uses it: two keyspaces, one writer (the applier), snapshots for readers, checkpoints now and then.
+//! The row store, as semel uses it: two keyspaces, one writer (the applier), snapshots for readers, checkpoints now and then.
 
 use super::background;
 use super::compaction::CompactionRow;
@@ -7,7 +7,8 @@ use super::keys::{KeyReader, encode_key, kind};
 use super::segments::{SegmentUse, SegmentUses};
 use super::stamps::{Stamps, numbers};
 use super::suspicion::{Suspicion, said};
-use super::view::{Layer, ReadView, Reading};
+use super::tables::{Batch, Flush, Space, Tables};
+use super::view::{Layer, ReadView, Reading, space_of};
 use crate::codec;
 use crate::core::{Now, RowKey, RowValue};
 use crate::log::{At, Checkpoint, Place, SegmentNumber};
@@ -15,9 +16,7 @@ use crate::metrics::Counter;
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{BlockNumber, PartitionId, ServedTime};
 use bytes::Bytes;
-use fjall::{AbstractTree as _, CompressionType, KeyspaceCreateOptions, PersistMode, Readable as _};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,7 +142,7 @@ impl Default for StoreLimits {
 }
 
 /// How large the store is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct StoreSizes {
     /// Bytes of tables on disk.
     pub tables_bytes: u64,
@@ -192,9 +191,7 @@ impl Applied {
 /// The rows on disk. Cheap to clone: all clones are one store.
 #[derive(Clone)]
 pub struct Database {
-    fjall: fjall::Database,
-    rows: fjall::Keyspace,
-    index: fjall::Keyspace,
+    tables: Tables,
     /// What the last batch has. Locked while a batch is made, so that what is written of it and what it says agree.
     written: Arc<Mutex<Written>>,
     suspicion: Suspicion,
@@ -204,7 +201,6 @@ pub struct Database {
     persisted: Arc<Mutex<Applied>>,
     /// Whether memtables are being written out. fjall does that by itself: in a batch that makes one too large it is begun.
     rewriting: Arc<AtomicBool>,
-    memtable_bytes: u64,
 }
 
 /// What the last batch has.
@@ -234,36 +230,31 @@ impl Database {
 
     fn open_fjall(path: &Path, limits: StoreLimits) -> Result<Database, StoreError> {
         let is_new = !path.join(MADE).exists();
-        let open = || {
-            let fjall = fjall::Database::builder(path)
-                .cache_size(limits.cache_bytes)
-                .max_journaling_size(limits.journal_bytes)
-                .journal_compression(CompressionType::None)
-                .worker_threads(1)
-                .open()?;
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(limits.memtable_bytes);
-            let rows = fjall.keyspace("rows", options)?;
-            let index = fjall.keyspace("index", options)?;
-            // fjall makes a directory for each and does not sync its name. Lost in a power cut, it would be made anew
-            // empty, and later take the changes of the old one out of the journal.
-            File::open(path.join("keyspaces"))?.sync_all()?;
-            let written = Arc::new(Mutex::new(Written::default()));
-            let persisted = Arc::new(Mutex::new(Applied::NOTHING));
-            let suspicion = Suspicion::about(path);
-            let (reads, rewriting, memtable_bytes) = (Arc::default(), Arc::default(), limits.memtable_bytes);
-            Ok(Database {
-                fjall,
-                rows,
-                index,
-                written,
-                suspicion,
-                reads,
-                persisted,
-                rewriting,
-                memtable_bytes,
-            })
+        let tables = Tables::open(path, limits);
+        Database::over(
+            tables.map_err(|source| StoreError::Open { path: path.to_owned(), source })?,
+            path,
+            is_new,
+        )
+    }
+
+    /// The store whose rows after a crash, or at first, a model has.
+    #[cfg(test)]
+    pub(crate) fn modelled(model: &super::Model) -> Result<Database, StoreError> {
+        let tables = Tables::Model(model.clone());
+        let is_new = tables.snapshot().age() == 0;
+        Database::over(tables, Path::new("model"), is_new)
+    }
+
+    fn over(tables: Tables, path: &Path, is_new: bool) -> Result<Database, StoreError> {
+        let database = Database {
+            tables,
+            written: Arc::new(Mutex::new(Written::default())),
+            suspicion: Suspicion::about(path),
+            reads: Arc::default(),
+            persisted: Arc::new(Mutex::new(Applied::NOTHING)),
+            rewriting: Arc::default(),
         };
-        let database = open().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let batch = database.last_batch(path, is_new)?;
         *lock(&database.written) = Written { uses: SegmentUses::load(&database.view_now()?)?, batch };
         // What can be read may be in the page cache only: it is made durable before anybody relies on it.
@@ -275,25 +266,24 @@ impl Database {
     /// Only a new store may have none: elsewhere it may still be in the journal, of a keyspace that was lost whole.
     fn last_batch(&self, path: &Path, is_new: bool) -> Result<u64, StoreError> {
         let noted = |error| self.suspicion.of(error);
-        let newest = |keyspace: &fjall::Keyspace| numbers(keyspace.prefix(Stamps::prefix()), &self.suspicion);
-        let newest = Stamps { rows: newest(&self.rows)?, index: newest(&self.index)? };
+        let newest = |space| numbers(self.tables.prefix(space, &Stamps::prefix()), &self.suspicion);
+        let newest = Stamps { rows: newest(Space::Rows)?, index: newest(Space::Index)? };
         // When a whole journal is gone, fjall counts its writes from 0 again, and what its tables have is in no snapshot.
-        let snapshot = self.fjall.snapshot();
-        let found = |keyspace: &fjall::Keyspace| {
-            numbers(snapshot.prefix(keyspace, Stamps::prefix()), &self.suspicion)
-        };
-        let found = Stamps { rows: found(&self.rows)?, index: found(&self.index)? };
+        let snapshot = self.tables.snapshot();
+        let found = |space| numbers(snapshot.prefix(space, &Stamps::prefix()), &self.suspicion);
+        let found = Stamps { rows: found(Space::Rows)?, index: found(Space::Index)? };
         if newest != found {
             return Err(StoreError::Lost { path: path.to_owned(), found });
         }
-        let is_empty =
-            is_new && self.rows.is_empty().map_err(noted)? && self.index.is_empty().map_err(noted)?;
+        let is_empty = is_new
+            && self.tables.is_empty(Space::Rows).map_err(noted)?
+            && self.tables.is_empty(Space::Index).map_err(noted)?;
         found.whole(is_empty).ok_or_else(|| StoreError::Lost { path: path.to_owned(), found })
     }
 
     /// How far the log is in the rows.
     pub fn applied(&self) -> Result<Applied, StoreError> {
-        match self.read(&self.rows, &[kind::APPLIED])? {
+        match self.read(Space::Rows, &[kind::APPLIED])? {
             Some(row) => {
                 Applied::from_bytes(&row).map_err(|source| StoreError::damaged(&[kind::APPLIED], source))
             }
@@ -314,30 +304,29 @@ impl Database {
         layers.into_iter().for_each(|layer| changes.extend(layer.changes()));
         let mut written = lock(&self.written);
         self.suspicion.watch(|| {
-            let mut batch = self.fjall.batch();
+            let mut batch = self.tables.batch();
             for (key, row) in changes {
-                let is_index = key.first() == Some(&kind::INDEX);
-                let keyspace = self.keyspace(is_index);
+                let space = space_of(key);
                 match row {
-                    Some(row) => batch.insert(keyspace, key, &row[..]),
-                    None => batch.remove(keyspace, key),
+                    Some(row) => batch.insert(space, key, row),
+                    None => batch.remove(space, key),
                 }
-                if let (true, Some(row)) = (is_index, row) {
+                if let (Space::Index, Some(row)) = (space, row) {
                     written.uses.add(read_entry(key, row)?.place);
                 }
             }
-            batch.insert(&self.rows, [kind::APPLIED], applied.to_bytes());
+            batch.insert(Space::Rows, &[kind::APPLIED], &applied.to_bytes());
             self.commit(batch, &mut written)
         })
     }
 
     /// Removes index entries, as they were found. Readers of older views still see them.
     pub fn remove_index(&self, entries: &[(Vec<u8>, Bytes)]) -> Result<(), StoreError> {
-        let mut batch = self.fjall.batch();
+        let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
         let mut removed: BTreeMap<PartitionId, u64> = BTreeMap::new();
         for (key, row) in entries {
-            batch.remove(&self.index, &key[..]);
+            batch.remove(Space::Index, key);
             let entry = read_entry(key, row)?;
             written.uses.take(entry.place);
             if let bytes @ 1.. = entry.removed_bytes() {
@@ -348,7 +337,7 @@ impl Database {
         for (partition, bytes) in removed {
             if let Some(mut row) = self.compaction(partition)? {
                 row.removed_bytes = row.removed_bytes.saturating_sub(bytes);
-                batch.insert(&self.rows, CompactionRow::key(partition), row.to_bytes());
+                batch.insert(Space::Rows, &CompactionRow::key(partition), &row.to_bytes());
             }
         }
         self.commit(batch, &mut written)
@@ -361,45 +350,45 @@ impl Database {
         put: &[(Vec<u8>, IndexEntry)],
         (row_key, row): (Vec<u8>, Vec<u8>),
     ) -> Result<(), StoreError> {
-        let mut batch = self.fjall.batch();
+        let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
         // A key comes once in a batch: all of a batch happens at one time.
         let replaced: BTreeSet<&[u8]> = put.iter().map(|(key, _)| &key[..]).collect();
         for (key, entry) in gone {
             written.uses.take(entry.place);
             if !replaced.contains(&key[..]) {
-                batch.remove(&self.index, &key[..]);
+                batch.remove(Space::Index, key);
             }
         }
         for (key, entry) in put {
             written.uses.add(entry.place);
-            batch.insert(&self.index, &key[..], entry.to_bytes());
+            batch.insert(Space::Index, key, &entry.to_bytes());
         }
-        batch.insert(&self.rows, row_key, row);
+        batch.insert(Space::Rows, &row_key, &row);
         self.commit(batch, &mut written)
     }
 
     /// What compaction knows of a partition, as of now.
     pub fn compaction(&self, partition: PartitionId) -> Result<Option<CompactionRow>, StoreError> {
         let key = CompactionRow::key(partition);
-        self.read(&self.rows, &key)?.map(|row| CompactionRow::read(&key, &row)).transpose()
+        self.read(Space::Rows, &key)?.map(|row| CompactionRow::read(&key, &row)).transpose()
     }
 
     /// The file that compaction has made, or is about to make, and has not laid over the index to its end.
     pub fn laying_over(&self) -> Result<Option<SegmentNumber>, StoreError> {
         let key = [kind::LAYING_OVER];
-        let file = self.read(&self.rows, &key)?.map(|row| SegmentNumber::from_bytes(&row)).transpose();
+        let file = self.read(Space::Rows, &key)?.map(|row| SegmentNumber::from_bytes(&row)).transpose();
         file.map_err(|source| StoreError::damaged(&key, source))
     }
 
     /// Says which file that is. It must be durable before the file is there: so that a file which is there, and was not laid
     /// over to its end, is known.
     pub fn set_laying_over(&self, file: Option<SegmentNumber>) -> Result<(), StoreError> {
-        let mut batch = self.fjall.batch();
+        let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
         match file {
-            Some(file) => batch.insert(&self.rows, [kind::LAYING_OVER], file.to_bytes()),
-            None => batch.remove(&self.rows, [kind::LAYING_OVER]),
+            Some(file) => batch.insert(Space::Rows, &[kind::LAYING_OVER], &file.to_bytes()),
+            None => batch.remove(Space::Rows, &[kind::LAYING_OVER]),
         }
         self.commit(batch, &mut written)
     }
@@ -410,12 +399,12 @@ impl Database {
         partition: PartitionId,
         row: Option<&CompactionRow>,
     ) -> Result<(), StoreError> {
-        let mut batch = self.fjall.batch();
+        let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
         let key = CompactionRow::key(partition);
         match row {
-            Some(row) => batch.insert(&self.rows, key, row.to_bytes()),
-            None => batch.remove(&self.rows, key),
+            Some(row) => batch.insert(Space::Rows, &key, &row.to_bytes()),
+            None => batch.remove(Space::Rows, &key),
         }
         self.commit(batch, &mut written)
     }
@@ -423,27 +412,27 @@ impl Database {
     /// How the wall clock was last found to stand against served time.
     pub fn wall_clock(&self) -> Result<Option<WallClockRow>, StoreError> {
         let key = [kind::WALL_CLOCK];
-        let row = self.read(&self.rows, &key)?;
+        let row = self.read(Space::Rows, &key)?;
         row.map(|row| WallClockRow::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source)))
             .transpose()
     }
 
     /// Notes how the wall clock stands against served time.
     pub fn set_wall_clock(&self, row: &WallClockRow) -> Result<(), StoreError> {
-        let mut batch = self.fjall.batch();
+        let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
-        batch.insert(&self.rows, [kind::WALL_CLOCK], row.to_bytes());
+        batch.insert(Space::Rows, &[kind::WALL_CLOCK], &row.to_bytes());
         self.commit(batch, &mut written)
     }
 
     /// Lets index entries point to where their batches have been moved: (entry's key, entry, new place).
     pub fn move_index(&self, moves: Vec<(Vec<u8>, IndexEntry, Place)>) -> Result<(), StoreError> {
-        let mut batch = self.fjall.batch();
+        let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
         for (key, entry, place) in moves {
             written.uses.take(entry.place);
             written.uses.add(place);
-            batch.insert(&self.index, key, IndexEntry { place, ..entry }.to_bytes());
+            batch.insert(Space::Index, &key, &IndexEntry { place, ..entry }.to_bytes());
         }
         self.commit(batch, &mut written)
     }
@@ -453,29 +442,28 @@ impl Database {
         &self,
         rows: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
     ) -> Result<(), StoreError> {
-        let mut batch = self.fjall.batch();
+        let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
         for (key, row) in rows {
-            let is_index = key.first() == Some(&kind::INDEX);
-            batch.insert(self.keyspace(is_index), key, row);
-            if is_index {
+            batch.insert(space_of(key), key, row);
+            if space_of(key) == Space::Index {
                 written.uses.add(read_entry(key, row)?.place);
             }
         }
         self.commit(batch, &mut written)
     }
 
-    fn commit(&self, mut batch: fjall::OwnedWriteBatch, written: &mut Written) -> Result<(), StoreError> {
+    fn commit(&self, mut batch: Batch, written: &mut Written) -> Result<(), StoreError> {
         for (segment, used) in written.uses.changed() {
             let key = SegmentUses::key(segment);
             match used {
-                Some(used) => batch.insert(&self.rows, key, used.to_bytes()),
-                None => batch.remove(&self.rows, key),
+                Some(used) => batch.insert(Space::Rows, &key, &used.to_bytes()),
+                None => batch.remove(Space::Rows, &key),
             }
         }
         let number = written.batch + 1;
-        for keyspace in [&self.rows, &self.index] {
-            Stamps::put(&mut batch, keyspace, number);
+        for space in Space::ALL {
+            Stamps::put(&mut batch, space, number);
         }
         self.suspicion.watch(|| batch.commit().map_err(|error| self.refused(error)))?;
         written.batch = number;
@@ -487,7 +475,7 @@ impl Database {
     /// use, which is several syncs. Cheap, and never waits.
     #[must_use]
     pub fn is_rewriting(&self) -> bool {
-        self.rewriting.load(Ordering::Relaxed) || self.fjall.active_compactions() > 0
+        self.rewriting.load(Ordering::Relaxed) || self.tables.is_merging()
     }
 
     /// Looks whether the store is writing tables. Waits for as long as a read would.
@@ -497,20 +485,12 @@ impl Database {
 
     /// Under the lock of what is written, so that nobody overwrites a newer finding.
     fn note_rewriting(&self, _written: &Written) {
-        let rewritten = |keyspace: &fjall::Keyspace| {
-            keyspace.sealed_memtable_count() > 0
-                || keyspace.tree.active_memtable().size() > self.memtable_bytes
-        };
-        self.rewriting.store(rewritten(&self.rows) || rewritten(&self.index), Ordering::Relaxed);
+        self.rewriting.store(self.tables.is_flushing(), Ordering::Relaxed);
     }
 
-    fn keyspace(&self, is_index: bool) -> &fjall::Keyspace {
-        if is_index { &self.index } else { &self.rows }
-    }
-
-    fn read(&self, keyspace: &fjall::Keyspace, key: &[u8]) -> Result<Option<fjall::Slice>, StoreError> {
+    fn read(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.reads.one();
-        self.suspicion.watch(|| keyspace.get(key).map_err(|error| self.suspicion.of(error)))
+        self.suspicion.watch(|| self.tables.get(space, key).map_err(|error| self.suspicion.of(error)))
     }
 
     /// Says how far the log is in rows that were made anew, and makes them durable.
@@ -527,13 +507,13 @@ impl Database {
 
     /// The index entry with this key, as of now.
     pub fn index_entry(&self, key: &[u8]) -> Result<Option<IndexEntry>, StoreError> {
-        self.read(&self.index, key)?.map(|row| read_entry(key, &row)).transpose()
+        self.read(Space::Index, key)?.map(|row| read_entry(key, &row)).transpose()
     }
 
     /// Makes everything applied so far durable: a checkpoint.
     pub fn persist(&self) -> Result<(), StoreError> {
         let applied = self.applied()?;
-        self.flush(PersistMode::SyncAll)?;
+        self.flush(Flush::Durably)?;
         let mut persisted = lock(&self.persisted);
         if applied.checkpoint.block > persisted.checkpoint.block {
             *persisted = applied;
@@ -541,14 +521,14 @@ impl Database {
         Ok(())
     }
 
-    fn flush(&self, mode: PersistMode) -> Result<(), StoreError> {
-        self.suspicion.watch(|| self.fjall.persist(mode).map_err(|error| self.refused(error)))
+    fn flush(&self, how: Flush) -> Result<(), StoreError> {
+        self.suspicion.watch(|| self.tables.flush(how).map_err(|error| self.refused(error)))
     }
 
     /// Looks whether the store still takes anything: after a task of its own has failed it does not, and nobody else would
     /// notice before the next change. Cheap, and waits for no longer than a change of rows takes to be written.
     pub fn check(&self) -> Result<(), StoreError> {
-        self.flush(PersistMode::Buffer)
+        self.flush(Flush::Buffers)
     }
 
     /// Why a change was refused. Once a task of its own has failed, fjall does not say with what; if it was damage, it shows
@@ -557,22 +537,13 @@ impl Database {
         match self.suspicion.of(error) {
             refuses @ StoreError::Refuses { .. } => {
                 let read = self.suspicion.watch(|| {
-                    [&self.rows, &self.index].into_iter().try_for_each(|keyspace| self.read_tables(keyspace))
+                    let mut read = Space::ALL.into_iter().map(|space| self.tables.read_tables(space));
+                    read.try_for_each(|read| read.map_err(|error| self.suspicion.of(error)))
                 });
                 read.err().filter(StoreError::is_damage).unwrap_or(refuses)
             }
             error => error,
         }
-    }
-
-    fn read_tables(&self, keyspace: &fjall::Keyspace) -> Result<(), StoreError> {
-        let failed = |error| self.suspicion.of(fjall::Error::Storage(error));
-        for table in keyspace.tree.current_version().iter_tables() {
-            for row in table.scan().map_err(failed)? {
-                row.map_err(failed)?;
-            }
-        }
-        Ok(())
     }
 
     /// How far the rows are known to be durable: the last completed checkpoint.
@@ -589,16 +560,7 @@ impl Database {
 
     /// How large it is.
     pub fn sizes(&self) -> Result<StoreSizes, StoreError> {
-        let tables_bytes = self.rows.disk_space() + self.index.disk_space();
-        let all = self.fjall.disk_space().map_err(|error| self.suspicion.of(error))?;
-        Ok(StoreSizes {
-            tables_bytes,
-            journal_bytes: all.saturating_sub(tables_bytes),
-            memtables_bytes: self.fjall.write_buffer_size(),
-            cache_bytes: self.fjall.cache_size(),
-            tables_l0: (self.rows.l0_table_count() + self.index.l0_table_count()) as u64,
-            flushes_waiting: self.fjall.outstanding_flushes() as u64,
-        })
+        self.tables.sizes().map_err(|error| self.suspicion.of(error))
     }
 
     /// The rows as they are, with what they say of how far the log is in them.
@@ -611,15 +573,14 @@ impl Database {
     /// The rows as they are, for readers. Call it where nothing is being applied, or use [`Database::view_now`].
     #[must_use]
     pub fn view(&self, applied: BlockNumber) -> ReadView {
-        let keyspaces = [self.rows.clone(), self.index.clone()];
         let reading = Reading { suspicion: self.suspicion.clone(), reads: Arc::clone(&self.reads) };
-        ReadView::new(self.fjall.snapshot(), keyspaces, reading, applied)
+        ReadView::new(self.tables.snapshot(), reading, applied)
     }
 
     /// One row, as of now.
     pub fn look(&self, key: &RowKey) -> Result<Option<RowValue>, StoreError> {
         let Some(bytes) = encode_key(key) else { return Ok(None) };
-        match self.read(&self.rows, &bytes)? {
+        match self.read(Space::Rows, &bytes)? {
             Some(row) => {
                 RowValue::decode(key, &row).map(Some).map_err(|source| StoreError::damaged(&bytes, source))
             }

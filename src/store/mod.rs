@@ -14,12 +14,18 @@ mod dead;
 mod idle;
 mod index;
 mod keys;
+#[cfg(test)]
+mod model;
 mod search;
 pub(crate) mod segments;
 mod snapshot;
 mod stamps;
 mod suspicion;
+mod tables;
 mod view;
+
+#[cfg(test)]
+pub(crate) use model::{Model, is_state};
 
 pub use aborted::{AbortedOutlook, AbortedRanges};
 pub use compaction::{CompactionRow, Overlay};

@@ -5,8 +5,8 @@
 use super::database::StoreError;
 use super::keys::{KeyBytes, kind};
 use super::suspicion::Suspicion;
+use super::tables::{Batch, Entries, Space};
 use crate::types::codec::{Codec, CodecError};
-use fjall::{Keyspace, OwnedWriteBatch};
 use std::fmt;
 
 /// The version of the rows' format. Rows of another one are made anew (`spec/rows.md`, "Versions").
@@ -43,14 +43,14 @@ impl Stamps {
     }
 
     /// Puts a batch's number into it.
-    pub(super) fn put(batch: &mut OwnedWriteBatch, keyspace: &Keyspace, number: u64) {
-        batch.insert(keyspace, Stamps::key(number), VERSION.to_bytes());
+    pub(super) fn put(batch: &mut Batch, space: Space, number: u64) {
+        batch.insert(space, &Stamps::key(number), &VERSION.to_bytes());
         // Each number is put once and removed once. This kind of removal goes together with what it removes when they meet
         // in a compaction, so that they do not pile up.
         if number > 1 {
-            batch.remove_weak(keyspace, Stamps::key(number - 1));
+            batch.remove_once(space, &Stamps::key(number - 1));
         } else {
-            batch.insert(keyspace, Stamps::key(FIRST), VERSION.to_bytes());
+            batch.insert(space, &Stamps::key(FIRST), &VERSION.to_bytes());
         }
     }
 
@@ -70,11 +70,11 @@ impl Stamps {
 }
 
 /// The numbers that are found in a keyspace, the first few.
-pub(super) fn numbers(keys: fjall::Iter, suspicion: &Suspicion) -> Result<Vec<u64>, StoreError> {
+pub(super) fn numbers(keys: Entries, suspicion: &Suspicion) -> Result<Vec<u64>, StoreError> {
     let keys = keys.take(LOOKED_AT_MAX);
     let number = |key: &[u8]| key.get(1..).and_then(|n| n.try_into().ok()).map(u64::from_be_bytes);
-    keys.map(|guard| {
-        let (key, row) = guard.into_inner().map_err(|error| suspicion.of(error))?;
+    keys.map(|entry| {
+        let (key, row) = entry.map_err(|error| suspicion.of(error))?;
         if u16::from_bytes(&row) != Ok(VERSION) {
             return Err(StoreError::damaged(&key, CodecError::Invalid("rows of another version")));
         }

@@ -1,17 +1,17 @@
-//! What readers see: one immutable view of the rows, as of one durable block. It is a snapshot of fjall (rows as of
+//! What readers see: one immutable view of the rows, as of one durable block. It is a snapshot of the store (rows as of
 //! *applied*) under layers (the row changes of durable blocks that are not in the snapshot yet).
 
 use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
 use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
 use super::suspicion::Suspicion;
+use super::tables::{Entries, Snapshot, Space};
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::*;
 use crate::metrics::Counter;
 use crate::types::codec::Codec;
 use crate::types::*;
 use bytes::Bytes;
-use fjall::{Keyspace, Readable, Snapshot};
 use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -98,8 +98,6 @@ const LAYERS_UNMERGED: usize = 12;
 #[derive(Clone)]
 pub struct ReadView {
     snapshot: Snapshot,
-    rows: Keyspace,
-    index: Keyspace,
     reading: Reading,
     /// Oldest first.
     layers: Vec<Arc<Layer>>,
@@ -115,12 +113,11 @@ pub(super) struct Reading {
 
 impl Reading {
     /// The next row that a snapshot has.
-    fn next(&self, rows: &mut fjall::Iter) -> Result<Option<(Vec<u8>, Bytes)>, StoreError> {
+    fn next(&self, rows: &mut Entries) -> Result<Option<(Vec<u8>, Bytes)>, StoreError> {
         self.suspicion.watch(|| {
-            let Some(guard) = rows.next() else { return Ok(None) };
+            let Some(entry) = rows.next() else { return Ok(None) };
             self.reads.one();
-            let (key, row) = guard.into_inner().map_err(|error| self.suspicion.of(error))?;
-            Ok(Some((key.to_vec(), Bytes::copy_from_slice(&row))))
+            entry.map(Some).map_err(|error| self.suspicion.of(error))
         })
     }
 }
@@ -135,13 +132,8 @@ impl std::fmt::Debug for ReadView {
 }
 
 impl ReadView {
-    pub(super) fn new(
-        snapshot: Snapshot,
-        [rows, index]: [Keyspace; 2],
-        reading: Reading,
-        applied: BlockNumber,
-    ) -> ReadView {
-        ReadView { snapshot, rows, index, reading, layers: Vec::new(), durable: applied }
+    pub(super) fn new(snapshot: Snapshot, reading: Reading, applied: BlockNumber) -> ReadView {
+        ReadView { snapshot, reading, layers: Vec::new(), durable: applied }
     }
 
     /// The block up to which everything is in this view.
@@ -190,10 +182,10 @@ impl ReadView {
         self.layers.iter().map(|layer| layer.first).min()
     }
 
-    /// Which of fjall's states the snapshot is: of two, the newer has the higher age.
+    /// Which of the store's states the snapshot is: of two, the newer has the higher age.
     #[must_use]
     pub fn age(&self) -> u64 {
-        self.snapshot.seqno()
+        self.snapshot.age()
     }
 
     /// The same rows, with those up to `applied` taken from the snapshot of `base`; unless the snapshot is newer already:
@@ -209,10 +201,6 @@ impl ReadView {
         view
     }
 
-    fn keyspace(&self, key: &[u8]) -> &Keyspace {
-        if key.first() == Some(&kind::INDEX) { &self.index } else { &self.rows }
-    }
-
     pub(super) fn bytes(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         for layer in self.layers.iter().rev() {
             if let Some(change) = layer.rows.get(key) {
@@ -226,9 +214,7 @@ impl ReadView {
     fn stored(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let suspicion = &self.reading.suspicion;
         self.reading.reads.one();
-        let read = || self.snapshot.get(self.keyspace(key), key).map_err(|error| suspicion.of(error));
-        let row = suspicion.watch(read)?;
-        Ok(row.map(|row| Bytes::copy_from_slice(&row)))
+        suspicion.watch(|| self.snapshot.get(space_of(key), key).map_err(|error| suspicion.of(error)))
     }
 
     /// One row.
@@ -249,7 +235,7 @@ impl ReadView {
 
     /// The rows with keys from `from` up to, but not including, `to`, in order.
     pub(super) fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
-        let stored: fjall::Iter = self.snapshot.range(self.keyspace(from), from..to);
+        let stored = self.snapshot.range(space_of(from), from, Bound::Excluded(to));
         Range { stored: Some(stored), ..self.range_of_layers(from, to) }
     }
 
@@ -266,7 +252,7 @@ impl ReadView {
         &self,
         from: &[u8],
     ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), StoreError>> + '_ {
-        let mut rows = self.snapshot.range(&self.rows, from.to_vec()..);
+        let mut rows = self.snapshot.range(Space::Rows, from, Bound::Unbounded);
         std::iter::from_fn(move || self.reading.next(&mut rows).transpose())
     }
 
@@ -503,6 +489,11 @@ impl ReadView {
     }
 }
 
+/// The keyspace that a key is in.
+pub(super) fn space_of(key: &[u8]) -> Space {
+    if key.first() == Some(&kind::INDEX) { Space::Index } else { Space::Rows }
+}
+
 fn topic_entry(entry: Result<(Vec<u8>, Bytes), StoreError>) -> Result<(TopicId, TopicRow), StoreError> {
     let (key, row) = entry?;
     let id = KeyReader::new(&key).and_then(|mut key| key.topic());
@@ -526,7 +517,7 @@ pub(super) struct Range<'a> {
     /// Newest first.
     layers: Vec<LayerRange<'a>>,
     /// What is left of the snapshot's part, if there is anything.
-    stored: Option<fjall::Iter>,
+    stored: Option<Entries>,
     reading: &'a Reading,
     next_stored: Option<(Vec<u8>, Bytes)>,
 }

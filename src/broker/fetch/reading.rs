@@ -66,6 +66,7 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
             // What changes from here on wakes; what has changed before is looked at once more.
             None => watch = Some(cx.node.shard.watch(readings().map(|reading| reading.partition))),
             Some(watch) => tokio::select! {
+                biased;
                 () = watch.changed() => {}
                 () = sleep_until(terms.deadline) => {}
             },

@@ -4,12 +4,12 @@
 use super::{TopicRef, Wanted};
 use crate::broker::limits::{FETCH_SESSION_EVICTION_AGE, FETCH_SESSION_PARTITIONS_MAX, FETCH_SESSIONS_MAX};
 use crate::net::Principal;
+use crate::types::{HashMap, outside};
 use crate::wire::messages::{FetchPartitionResponse, FetchRequest};
 use crate::wire::{ApiKey, ErrorCode};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use uuid::Uuid;
 
 /// The epoch of a request that begins a session.
 const FIRST: i32 = 0;
@@ -199,7 +199,7 @@ impl FetchSessions {
         let mut session = Session {
             by_id: names_by_id(version),
             epoch: next_epoch(FIRST),
-            partitions: HashMap::with_capacity(answers.len()),
+            partitions: HashMap::with_capacity_and_hasher(answers.len(), Default::default()),
             turns: BTreeMap::new(),
             next_turn: 0,
         };
@@ -252,7 +252,7 @@ impl Cache {
     /// An id that is not in use, and that nobody can guess.
     fn free_id(&self) -> i32 {
         loop {
-            let [a, b, c, d, ..] = *Uuid::new_v4().as_bytes();
+            let [a, b, c, d, ..] = *outside::uuid().as_bytes();
             let id = i32::from_be_bytes([a & 0x7f, b, c, d]);
             if id != 0 && !self.sessions.contains_key(&id) {
                 return id;

@@ -2,8 +2,7 @@
 //! leaves word how far it came, so that the next one, from the same offset, goes on there.
 
 use crate::broker::limits::REMEMBERED_SKIPS_MAX;
-use crate::types::{Offset, PartitionId};
-use std::collections::HashMap;
+use crate::types::{HashMap, Offset, PartitionId};
 use std::sync::{Mutex, PoisonError};
 
 /// What one connection remembers: a partition → (where the fetch began, up to where nothing is to be kept). What is skipped

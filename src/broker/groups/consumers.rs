@@ -13,13 +13,14 @@ use crate::core::{
 };
 use crate::shard::Answer;
 use crate::store::ReadView;
-use crate::types::{GroupEpoch, GroupId, InstanceId, MemberId, PartitionId, PartitionIndex, TopicId};
+use crate::types::{
+    GroupEpoch, GroupId, InstanceId, MemberId, PartitionId, PartitionIndex, TopicId, outside,
+};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// The first version whose members draw their ids themselves (KIP-1082).
 const DRAWS_ITS_ID: i16 = 1;
@@ -134,7 +135,7 @@ fn heartbeat_of(cx: &Context, request: ConsumerGroupHeartbeatRequest) -> Result<
         patterns::whole(pattern).map_err(|error| (ErrorCode::InvalidRegularExpression, error.to_string()))?;
     }
     let member = match member_id.is_empty() {
-        true => Uuid::new_v4().to_string(),
+        true => outside::uuid().to_string(),
         false => member_id,
     };
     let timeout = u64::try_from(request.rebalance_timeout_ms).ok().map(Duration::from_millis);

@@ -10,14 +10,13 @@ use crate::core::{
     Assignment, Command, ConsumerMetadata, JoinGroup, Joined, JoinedMember, LeavingMember, Member,
     MemberProtocol, Refusal, SyncGroup, Synced,
 };
-use crate::types::{GroupId, InstanceId, MemberId};
+use crate::types::{GroupId, InstanceId, MemberId, outside};
 use crate::wire::ErrorCode;
 use crate::wire::consumer_protocol::{self, CONSUMER, Subscription};
 use crate::wire::messages::*;
 use bytes::Bytes;
 use std::future::Future;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// The first version whose dynamic members are sent back to join with the id they got (KIP-394).
 const KNOWN_MEMBERS: i16 = 4;
@@ -72,7 +71,7 @@ fn check_join(cx: &Context, request: &JoinGroupRequest) -> Result<(), ErrorCode>
 
 /// A member id that nobody has had: what the member calls itself, and a number drawn at random.
 fn fresh_member_id(cx: &Context, instance: Option<&str>) -> String {
-    format!("{}-{}", instance.unwrap_or(&cx.client_id), Uuid::new_v4())
+    format!("{}-{}", instance.unwrap_or(&cx.client_id), outside::uuid())
 }
 
 fn join_of(cx: &Context, request: JoinGroupRequest, fresh: &str) -> JoinGroup {

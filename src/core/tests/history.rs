@@ -5,7 +5,6 @@ use super::world::World;
 use crate::core::*;
 use crate::types::*;
 use proptest::prelude::*;
-use std::collections::HashMap;
 use std::time::Duration;
 
 pub(super) const IDS: [&str; 2] = ["x", "y"];

@@ -496,3 +496,15 @@ fn a_repeated_end_makes_its_connection_the_newest_and_an_older_ones_counts_no_mo
     assert_eq!(world.enrol_over("x", p, &[0], 1), vec![Err(Refusal::NotCoordinator)]);
     assert_eq!(world.enrol_over("x", p, &[0], 2), vec![Ok(())]);
 }
+
+#[test]
+fn a_row_with_more_partitions_than_a_topic_can_have_is_damaged() {
+    let key = RowKey::Topic(TopicId::NIL);
+    for (partitions, is_read) in [(10_000, true), (10_001, false), (u32::MAX, false)] {
+        let name = TopicName::new("t").unwrap();
+        let row = RowValue::from(TopicRow { name, partitions, config: TopicConfig::new() });
+        let mut bytes = Vec::new();
+        row.encode(&mut bytes);
+        assert_eq!(RowValue::decode(&key, &bytes).is_ok(), is_read, "{partitions}");
+    }
+}

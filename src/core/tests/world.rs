@@ -2,7 +2,7 @@
 
 use crate::core::*;
 use crate::types::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod fuzz;
 mod inspect;
 mod moved;
 mod real;

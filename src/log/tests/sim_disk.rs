@@ -5,6 +5,7 @@ use super::super::disk::{Disk, DiskFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 const PAGE: usize = super::PAGE as usize;
@@ -52,6 +53,12 @@ struct Sim {
     name_changes: Vec<NameChange>,
     operations: u64,
     fault: Option<Fault>,
+    /// Whether files can get no more space.
+    full: bool,
+    /// Which read from here gives a flipped bit.
+    flip: Option<u64>,
+    /// Told when a planned fault has come.
+    came: Option<Arc<AtomicBool>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -87,6 +94,34 @@ impl SimDisk {
         sim.fault = fault;
     }
 
+    /// The same; and `came` becomes true at that moment.
+    pub(crate) fn plan_and_tell(&self, fault: Fault, came: &Arc<AtomicBool>) {
+        self.plan(Some(fault));
+        self.sim().came = Some(Arc::clone(came));
+    }
+
+    /// Whether files can get no more space from now on.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.sim().full = full;
+    }
+
+    /// After so many reads, one gives a flipped bit.
+    pub(crate) fn flip_read(&self, after: u64) {
+        self.sim().flip = Some(after);
+    }
+
+    /// Whether the flipped bit is still to come.
+    pub(crate) fn has_flip(&self) -> bool {
+        self.sim().flip.is_some()
+    }
+
+    /// The process dies, and the system goes on: what was written can be read.
+    pub(crate) fn process_dies(&self) {
+        let mut sim = self.sim();
+        sim.operations = 0;
+        (sim.fault, sim.came, sim.flip) = (None, None, None);
+    }
+
     /// Operations since the last plan.
     pub(crate) fn operations(&self) -> u64 {
         self.sim().operations
@@ -94,9 +129,8 @@ impl SimDisk {
 
     /// Cuts the power and restores it.
     pub(crate) fn power_cut(&self, choose: &mut dyn Choose) {
+        self.process_dies();
         let mut sim = self.sim();
-        sim.operations = 0;
-        sim.fault = None;
         for inode in &mut sim.inodes {
             inode.power_cut(choose);
         }
@@ -190,14 +224,30 @@ impl Sim {
     /// Counts an operation; an error if it is to go wrong.
     fn step(&mut self) -> io::Result<()> {
         self.operations += 1;
-        match self.fault {
-            Some(Fault::PowerCut { operation }) if self.operations >= operation => {
-                Err(io::Error::other("the power is cut"))
+        let error = match self.fault {
+            Some(Fault::PowerCut { operation }) if self.operations >= operation => "the power is cut",
+            Some(Fault::Error { operation }) if self.operations == operation => "the disk fails",
+            _ => return Ok(()),
+        };
+        self.came.iter().for_each(|came| came.store(true, Ordering::Relaxed));
+        Err(io::Error::other(error))
+    }
+
+    /// More space for a file.
+    fn grow(&self) -> io::Result<()> {
+        if self.full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// What becomes of what was read.
+    fn flip(&mut self, read: &mut [u8]) {
+        match &mut self.flip {
+            Some(0) if !read.is_empty() => {
+                let at = read.len() / 2;
+                read[at] ^= 1;
+                self.flip = None;
             }
-            Some(Fault::Error { operation }) if self.operations == operation => {
-                Err(io::Error::other("the disk fails"))
-            }
-            _ => Ok(()),
+            Some(after) if *after > 0 => *after -= 1,
+            _ => {}
         }
     }
 
@@ -219,6 +269,9 @@ impl Disk for SimDisk {
     fn create(&self, path: &Path, length: u64) -> io::Result<Box<dyn DiskFile>> {
         let mut sim = self.sim();
         sim.step()?;
+        if length > 0 {
+            sim.grow()?;
+        }
         let cached = vec![0; usize::try_from(length).unwrap()];
         sim.inodes.push(Inode { cached, ..Inode::default() });
         let inode = sim.inodes.len() - 1;
@@ -264,7 +317,7 @@ impl Disk for SimDisk {
     }
 
     fn free_space(&self, _dir: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(if self.sim().full { 0 } else { u64::MAX })
     }
 }
 
@@ -277,8 +330,12 @@ struct SimFile {
 impl DiskFile for SimFile {
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         let mut sim = self.disk.sim();
-        let step = sim.step();
         let position = usize::try_from(position).unwrap();
+        let grows = position + bytes.len() > sim.inodes[self.inode].cached.len();
+        if grows {
+            sim.grow()?;
+        }
+        let step = sim.step();
         // A write that fails has got half way.
         let done = if step.is_ok() { bytes.len() } else { bytes.len() / 2 };
         sim.inodes[self.inode].write(position, &bytes[..done]);
@@ -301,12 +358,14 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, position: u64, length: usize, into: &mut Vec<u8>) -> io::Result<usize> {
-        let sim = self.disk.sim();
+        let mut sim = self.disk.sim();
         let cached = &sim.inodes[self.inode].cached;
         let start = usize::try_from(position).unwrap().min(cached.len());
         let read = &cached[start..(start + length).min(cached.len())];
+        let (before, count) = (into.len(), read.len());
         into.extend_from_slice(read);
-        Ok(read.len())
+        sim.flip(&mut into[before..]);
+        Ok(count)
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -315,8 +374,11 @@ impl DiskFile for SimFile {
 
     fn resize(&self, length: u64) -> io::Result<()> {
         let mut sim = self.disk.sim();
-        sim.step()?;
         let length = usize::try_from(length).unwrap();
+        if length > sim.inodes[self.inode].cached.len() {
+            sim.grow()?;
+        }
+        sim.step()?;
         let inode = &mut sim.inodes[self.inode];
         let cut = length < inode.cached.len();
         inode.cached.resize(length, 0);

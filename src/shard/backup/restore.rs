@@ -6,6 +6,7 @@ use super::manifest::{BackupFile, Manifest, as_text};
 use super::take::sync_dir;
 use crate::log::{Disk, DiskError, DiskFile};
 use crate::store::Snapshots;
+use crate::types::outside;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write as _;
@@ -60,7 +61,7 @@ pub fn restore(
         }
     }
     let restored =
-        Restored { id: Uuid::new_v4(), backup: manifest.name.clone(), taken_ms: manifest.taken_ms };
+        Restored { id: outside::uuid(), backup: manifest.name.clone(), taken_ms: manifest.taken_ms };
     let (restoring, path) = (data_dir.join(RESTORING), data_dir.join(RESTORED));
     write(&restoring, &restored)?;
     sync_dir(data_dir)?;

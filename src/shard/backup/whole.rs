@@ -1,8 +1,8 @@
 //! Looks whether the transactions that a log ends are whole: the outcome and its markers are one decision, in one block.
 
 use crate::core::{Event, MarkerWritten, Outcome};
-use crate::types::{PartitionId, ProducerId, TopicId, TransactionalId, TxnNumber};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use crate::types::{HashMap, HashSet, PartitionId, ProducerId, TopicId, TransactionalId, TxnNumber};
+use std::collections::BTreeSet;
 
 /// What is open as far as the log that was read tells. Bounded by what a log may have open at a time.
 #[derive(Debug, Default)]

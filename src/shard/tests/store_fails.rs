@@ -3,7 +3,7 @@
 
 use super::contents::Contents;
 use super::*;
-use crate::shard::applier::{Apply, Signal, apply_layers};
+use crate::shard::applier::{Applier, Apply, Signal, apply_layers};
 use crate::store::{Applied, Database, LayerBuilder, StoreError, StoreLimits, suspect};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -24,7 +24,7 @@ async fn a_panic_of_the_store_ends_the_shard_and_makes_the_rows_suspect() {
     let layer = layer.finish(BlockNumber(1));
     let (send, layers) = std::sync::mpsc::channel();
     send.send(Apply { layer, applied: Applied::NOTHING, log_bytes: 1 }).unwrap();
-    apply_layers(&store, &limits(), &layers, &signals, &ShardMetrics::default().rows);
+    apply_layers(Applier::new(store, limits(), Arc::default()), &layers, &signals);
     let signal = told.recv().await.unwrap();
     let Signal::Failed(reason @ StopReason::Store(StoreError::Panic { .. })) = signal else {
         panic!("{signal:?}")

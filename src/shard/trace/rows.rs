@@ -3,7 +3,6 @@
 use crate::core::*;
 use crate::types::*;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 
 /// Open transactions of a partition that a line names, the oldest first: the last stable offset is about the oldest.
 const OPEN_SHOWN: usize = 16;

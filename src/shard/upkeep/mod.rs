@@ -24,11 +24,13 @@ mod wall_clock;
 
 use super::applier::{Signal, Signals};
 use super::handle::{Origin, Shard, ShardStopped};
-use super::start::{Clock, StopReason};
+use super::ports::Clock;
+use super::start::StopReason;
 use crate::core::{Command, Now};
 use crate::store::{ReadView, StoreError};
 use crate::types::ConnectionId;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 pub(super) use backup::TakeBackups;
 pub(super) use compact::Compact;
@@ -92,7 +94,7 @@ impl Upkeep {
             tokio::select! {
                 biased;
                 () = self.shard.stopped() => return,
-                () = tokio::time::sleep_until(due.into()) => {}
+                () = tokio::time::sleep_until(due) => {}
             }
             let Some((at, duty)) = self.duties.iter_mut().min_by_key(|(due, _)| *due) else { return };
             let turn = match duty.turn(&self.shard.view(), self.clock.now()) {
@@ -105,22 +107,22 @@ impl Upkeep {
             };
             // Behind those that are due by now, so that no duty keeps the others waiting.
             *at = Instant::now() + if turn.more { Duration::ZERO } else { duty.period() };
-            if self.ask(turn.commands).await.is_err() {
+            if ask(&self.shard, &self.origin, turn.commands).await.is_err() {
                 return;
             }
         }
     }
+}
 
-    /// Asks, and waits until all of it is durable: the next turn sees what became of this one.
-    async fn ask(&self, commands: Vec<Command>) -> Result<(), ShardStopped> {
-        let mut answers = Vec::with_capacity(commands.len());
-        for command in commands.into_iter().take(COMMANDS_PER_TURN_MAX) {
-            answers.push(self.shard.ask(&self.origin, command, Vec::new()).await?);
-        }
-        for answer in answers {
-            // A proposal that is refused was old.
-            let _ = answer.await?;
-        }
-        Ok(())
+/// Asks, and waits until all of it is durable: the next turn sees what became of this one.
+async fn ask(shard: &Shard, origin: &Origin, commands: Vec<Command>) -> Result<(), ShardStopped> {
+    let mut answers = Vec::with_capacity(commands.len());
+    for command in commands.into_iter().take(COMMANDS_PER_TURN_MAX) {
+        answers.push(shard.ask(origin, command, Vec::new()).await?);
     }
+    for answer in answers {
+        // A proposal that is refused was old.
+        let _ = answer.await?;
+    }
+    Ok(())
 }

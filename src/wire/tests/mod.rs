@@ -3,6 +3,7 @@
 mod codec;
 mod declared;
 mod frames;
+mod fuzz;
 mod hostile;
 mod layouts;
 mod oracle;

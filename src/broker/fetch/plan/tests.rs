@@ -4,9 +4,8 @@ use super::*;
 use crate::core::Totals;
 use crate::log::SegmentNumber;
 use crate::store::Cleaned;
-use crate::types::Timestamp;
+use crate::types::{HashMap, Timestamp};
 use proptest::prelude::*;
-use std::collections::HashMap;
 use std::convert::Infallible;
 
 /// What happens in a partition, in order.

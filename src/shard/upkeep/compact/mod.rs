@@ -27,7 +27,8 @@ use crate::wire::batch::{BatchError, Retained};
 use bytes::Bytes;
 use pass::{Judged, Made, Pass};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use unneeded::Unneeded;
 
 /// See the module.

@@ -1,0 +1,175 @@
+//! The engine's ports: the same for every shard, but for whose hands do the work beside the loop. In a broker these are
+//! threads; in a simulation, tasks of one thread (`simulated.rs`).
+
+use super::applier::{Applier, Apply, LogEnd, Signal, Signals, apply_layers, load_rows, write_blocks};
+use super::engine::{Ports, Written};
+use super::limits::ShardLimits;
+use super::metrics::ShardMetrics;
+use super::start::{StartError, StopReason, spawn_beside};
+use super::table::Table;
+use super::trace::Trace;
+use super::watch::Watchers;
+use crate::core::{Command, Drafted, Now, Reply, RowKey};
+use crate::log::{PlacedBlock, Reader};
+use crate::store::{Applied, Database, Layer, ReadView};
+use crate::types::{PartitionId, ServedTime, outside};
+use arc_swap::ArcSwap;
+use std::sync::{Arc, mpsc as threads};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Served time goes on from where the log left it; wall time is the system's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    base: ServedTime,
+    since: Instant,
+}
+
+impl Clock {
+    pub(super) fn from(base: ServedTime) -> Clock {
+        Clock { base, since: Instant::now() }
+    }
+
+    pub(super) fn now(self) -> Now {
+        Now { served: self.base.plus(self.since.elapsed()), wall: outside::wall_clock() }
+    }
+
+    /// How long it is until `at`.
+    pub(super) fn until(self, at: ServedTime) -> Duration {
+        at.since(self.now().served)
+    }
+}
+
+/// What the work beside the loop is done with.
+pub(super) struct Beside {
+    pub(super) store: Database,
+    pub(super) log: LogEnd,
+    pub(super) limits: ShardLimits,
+    pub(super) signals: Signals,
+    pub(super) metrics: Arc<ShardMetrics>,
+}
+
+impl Beside {
+    pub(super) fn applier(&self) -> Applier {
+        Applier::new(self.store.clone(), self.limits.clone(), Arc::clone(&self.metrics))
+    }
+}
+
+/// Who does the work beside the loop. Each tells the loop when it is done; one that is gone has failed and said so.
+pub(super) trait Hands {
+    /// Whether the loop itself shall write a block of so many bytes that so many commands went into.
+    fn leave_to_loop(&mut self, commands: usize, bytes: u32) -> bool;
+    fn write(&mut self, block: PlacedBlock);
+    fn apply(&mut self, changes: Apply);
+    fn load(&mut self, rows: Vec<RowKey>);
+}
+
+/// The engine's ports.
+pub(super) struct Outward<H> {
+    pub(super) clock: Clock,
+    pub(super) reader: Arc<Reader>,
+    pub(super) log: LogEnd,
+    pub(super) signals: Signals,
+    pub(super) view: Arc<ArcSwap<ReadView>>,
+    pub(super) watchers: Arc<Watchers>,
+    pub(super) trace: Option<Trace>,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) hands: H,
+}
+
+impl<H: Hands> Ports for Outward<H> {
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+    fn buffer(&self) -> Vec<u8> {
+        self.reader.buffer()
+    }
+    fn write(&mut self, block: PlacedBlock, commands: usize) -> Written {
+        self.metrics.log.commands.observe(commands as u64);
+        if !self.hands.leave_to_loop(commands, block.block.length()) {
+            self.hands.write(block);
+            return Written::Later;
+        }
+        match self.log.write(&block) {
+            Ok(()) => Written::Now,
+            Err(error) => {
+                // The loop is about to end.
+                let _ = self.signals.send(Signal::Failed(StopReason::Log(error)));
+                Written::Later
+            }
+        }
+    }
+    fn apply(&mut self, layer: Arc<Layer>, applied: Applied, log_bytes: u32) {
+        self.hands.apply(Apply { layer, applied, log_bytes });
+    }
+    fn load(&mut self, rows: Vec<RowKey>) {
+        self.hands.load(rows);
+    }
+    fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]) {
+        self.view.store(view);
+        self.watchers.wake(changed.iter().copied());
+    }
+    fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_mut()
+    }
+    fn count(&mut self, command: &Command, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
+        self.metrics.decided(command, reply, drafted, table);
+    }
+}
+
+/// A block that at most so many commands went into is written by the loop itself: two changes of thread would take
+/// about as long as the sync, and with so few asking there is little that could be decided meanwhile.
+const WRITTEN_HERE_COMMANDS: usize = 4;
+
+/// The same, in bytes: a long write is better overlapped with the next decisions.
+const WRITTEN_HERE_BYTES: u32 = 128 << 10;
+
+/// The queues to the threads beside the loop.
+pub(super) struct Threads {
+    blocks: threads::Sender<PlacedBlock>,
+    layers: threads::Sender<Apply>,
+    loads: threads::Sender<Vec<RowKey>>,
+}
+
+/// The threads that a stop waits for.
+pub(super) struct Working {
+    pub(super) writing: JoinHandle<()>,
+    pub(super) applying: JoinHandle<()>,
+}
+
+impl Threads {
+    pub(super) fn start(beside: &Beside) -> Result<(Threads, Working), StartError> {
+        let Beside { store, log, signals, metrics, .. } = beside;
+        let (blocks, block_queue) = threads::channel();
+        let (end_of_log, to_engine) = (log.clone(), signals.clone());
+        let writing =
+            spawn_beside("semel-log", signals, move || write_blocks(&end_of_log, &block_queue, &to_engine))?;
+        let (layers, layer_queue) = threads::channel();
+        let (applier, to_engine) = (beside.applier(), signals.clone());
+        let applying =
+            spawn_beside("semel-rows", signals, move || apply_layers(applier, &layer_queue, &to_engine))?;
+        let (loads, load_queue) = threads::channel();
+        let (loaded, to_engine, counted) = (store.clone(), signals.clone(), Arc::clone(metrics));
+        spawn_beside("semel-load", signals, move || {
+            load_rows(&loaded, &load_queue, &to_engine, &counted.rows)
+        })?;
+        Ok((Threads { blocks, layers, loads }, Working { writing, applying }))
+    }
+}
+
+// A thread that is gone has failed and said so: the loop is about to end.
+impl Hands for Threads {
+    fn leave_to_loop(&mut self, commands: usize, bytes: u32) -> bool {
+        commands <= WRITTEN_HERE_COMMANDS && bytes <= WRITTEN_HERE_BYTES
+    }
+    fn write(&mut self, block: PlacedBlock) {
+        let _ = self.blocks.send(block);
+    }
+    fn apply(&mut self, changes: Apply) {
+        let _ = self.layers.send(changes);
+    }
+    fn load(&mut self, rows: Vec<RowKey>) {
+        let _ = self.loads.send(rows);
+    }
+}

@@ -1,0 +1,97 @@
+//! Who uses the broker: producers of both protocols, readers, committers of offsets, members of groups, administrators. Each
+//! is a task with choices of its own; each goes on after whatever happens, as a client does, and tells what it saw.
+
+mod administrator;
+mod committer;
+mod idempotent;
+mod member;
+mod reader;
+mod records;
+mod transactional;
+
+use super::peer::Peer;
+use super::world::{TOPIC, World};
+use crate::history::Isolation;
+use crate::types::TopicId;
+use crate::wire::ErrorCode;
+use crate::wire::messages::*;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// The longest that any transaction may take.
+pub(crate) const TRANSACTION_TIMEOUT_MOST: Duration = Duration::from_secs(30);
+
+/// The group whose offsets go with transactions.
+const GROUP: &str = "g";
+
+/// A partition of the topic, as histories name it.
+fn partition_name(index: i32) -> String {
+    format!("{TOPIC}/{index}")
+}
+
+/// Makes the topic.
+pub(crate) async fn found(world: &World) {
+    let mut peer = Peer::new(world, "founder");
+    let topic = CreatableTopic {
+        name: TOPIC.to_owned(),
+        num_partitions: world.plan.partitions,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+    let id = loop {
+        if let Ok(mut response) = peer.call(7, &request).await {
+            let created = response.topics.remove(0);
+            if created.error_code == ErrorCode::None {
+                break created.topic_id;
+            }
+        }
+        if let Some(id) = look_up(&mut peer).await {
+            break id;
+        }
+        peer.pause(200).await;
+    };
+    world.topic.set(id).expect("it is made once");
+}
+
+/// The topic's id, if it is there: an answer that was lost may have been good news.
+async fn look_up(peer: &mut Peer) -> Option<TopicId> {
+    let topics = Some(vec![MetadataRequestTopic { name: Some(TOPIC.to_owned()), ..Default::default() }]);
+    let response = peer.call(12, &MetadataRequest { topics, ..Default::default() }).await.ok()?;
+    let topic = response.topics.into_iter().next()?;
+    (topic.error_code == ErrorCode::None).then_some(topic.topic_id)
+}
+
+/// Lets all clients begin.
+pub(crate) fn begin(world: &World, crowd: &mut JoinSet<()>) {
+    let clients = &world.plan.clients;
+    for number in 0..clients.idempotent {
+        crowd.spawn(idempotent::run(Peer::new(world, &format!("idempotent-{number}-"))));
+    }
+    for number in 0..clients.transactional {
+        crowd.spawn(transactional::run(Peer::new(world, &format!("transactional-{number}-"))));
+    }
+    for number in 0..clients.readers {
+        let isolation = if number % 2 == 0 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+        crowd.spawn(reader::run(Peer::new(world, &format!("reader-{number}-")), isolation));
+    }
+    for number in 0..clients.committers {
+        crowd.spawn(committer::run(Peer::new(world, &format!("committer-{number}-"))));
+    }
+    for number in 0..clients.members {
+        crowd.spawn(member::run(Peer::new(world, &format!("member-{number}-"))));
+    }
+    for number in 0..clients.administrators {
+        crowd.spawn(administrator::run(Peer::new(world, &format!("administrator-{number}-"))));
+    }
+    crowd.spawn(reader::watch(Peer::new(world, "watcher-")));
+}
+
+/// Reads everything once more.
+pub(crate) async fn conclude(world: &World) {
+    let mut peer = Peer::new(world, "last-");
+    reader::look(&mut peer, true).await;
+    for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
+        reader::read_all(&mut peer, isolation).await;
+    }
+}

@@ -1,0 +1,206 @@
+//! What a world is like: the seed chooses load, settings and faults, each world others (a swarm), and a failing world can be
+//! made smaller by taking some away.
+
+use super::chance::Chance;
+use crate::shard::{ShardLimits, SpaceLimits};
+use std::fmt;
+use std::time::Duration;
+
+/// What a world is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// How long clients work, in the world's time.
+    pub(crate) load: Duration,
+    pub(crate) partitions: i32,
+    pub(crate) clients: Clients,
+    pub(crate) troubles: Troubles,
+    /// Parts that have been taken away.
+    pub(crate) without: Vec<Part>,
+}
+
+/// How many clients of each kind.
+#[derive(Clone, Debug)]
+pub(crate) struct Clients {
+    pub(crate) idempotent: u64,
+    pub(crate) transactional: u64,
+    pub(crate) readers: u64,
+    pub(crate) committers: u64,
+    pub(crate) members: u64,
+    pub(crate) administrators: u64,
+}
+
+/// How much goes wrong: once in so many, or so often in a minute; 0 is never.
+#[derive(Clone, Debug)]
+pub(crate) struct Troubles {
+    pub(crate) delay: Duration,
+    pub(crate) breaks: u64,
+    pub(crate) holes: u64,
+    pub(crate) kills: u64,
+    pub(crate) power_cuts: u64,
+    pub(crate) failing_calls: u64,
+    pub(crate) full_disks: u64,
+    pub(crate) flips: u64,
+    pub(crate) clock_jumps: u64,
+    pub(crate) slow_disk: bool,
+    pub(crate) restarts: u64,
+}
+
+/// Something that can be taken away from a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Idempotent,
+    Transactional,
+    Readers,
+    Committers,
+    Members,
+    Administrators,
+    Delay,
+    Breaks,
+    Holes,
+    Kills,
+    PowerCuts,
+    FailingCalls,
+    FullDisks,
+    Flips,
+    ClockJumps,
+    SlowDisk,
+    Restarts,
+    /// The second half of the load.
+    Half,
+    Quarter,
+    Eighth,
+}
+
+impl Part {
+    pub(crate) const ALL: [Part; 20] = [
+        Part::Half,
+        Part::Quarter,
+        Part::Eighth,
+        Part::Kills,
+        Part::PowerCuts,
+        Part::FailingCalls,
+        Part::FullDisks,
+        Part::Flips,
+        Part::ClockJumps,
+        Part::SlowDisk,
+        Part::Restarts,
+        Part::Holes,
+        Part::Breaks,
+        Part::Members,
+        Part::Administrators,
+        Part::Committers,
+        Part::Idempotent,
+        Part::Transactional,
+        Part::Readers,
+        Part::Delay,
+    ];
+
+    pub(crate) fn named(name: &str) -> Option<Part> {
+        Part::ALL.into_iter().find(|part| format!("{part:?}") == name)
+    }
+}
+
+impl Plan {
+    /// The world of a seed.
+    pub(crate) fn of(seed: u64) -> Plan {
+        let mut chance = Chance::of(seed, "plan");
+        let chance = &mut chance;
+        let sometimes = |chance: &mut Chance, percent, least, most| match chance.percent(percent) {
+            true => chance.between(least, most),
+            false => 0,
+        };
+        let clients = Clients {
+            idempotent: chance.between(0, 2),
+            transactional: chance.between(1, 4),
+            readers: chance.between(1, 3),
+            committers: chance.between(0, 1),
+            members: sometimes(chance, 40, 1, 3),
+            administrators: chance.between(0, 1),
+        };
+        let troubles = Troubles {
+            delay: Duration::from_millis(*chance.of_these(&[1, 5, 20, 200, 1_000])),
+            breaks: sometimes(chance, 60, 20, 400),
+            holes: sometimes(chance, 40, 50, 800),
+            kills: sometimes(chance, 50, 1, 10),
+            power_cuts: sometimes(chance, 60, 1, 10),
+            failing_calls: sometimes(chance, 40, 1, 8),
+            full_disks: sometimes(chance, 35, 1, 8),
+            flips: sometimes(chance, 30, 5, 40),
+            clock_jumps: sometimes(chance, 30, 1, 5),
+            slow_disk: chance.percent(25),
+            restarts: sometimes(chance, 25, 1, 4),
+        };
+        let load = Duration::from_secs(chance.between(15, 40));
+        let partitions = i32::try_from(chance.between(2, 4)).unwrap();
+        Plan { seed, load, partitions, clients, troubles, without: Vec::new() }
+    }
+
+    /// The same world with a part less; none if that makes no difference.
+    pub(crate) fn without(&self, part: Part) -> Option<Plan> {
+        let mut plan = self.clone();
+        plan.without.push(part);
+        let (clients, troubles) = (&mut plan.clients, &mut plan.troubles);
+        let taken = match part {
+            Part::Idempotent => std::mem::take(&mut clients.idempotent) > 0,
+            Part::Transactional => std::mem::take(&mut clients.transactional) > 0,
+            Part::Readers => std::mem::take(&mut clients.readers) > 0,
+            Part::Committers => std::mem::take(&mut clients.committers) > 0,
+            Part::Members => std::mem::take(&mut clients.members) > 0,
+            Part::Administrators => std::mem::take(&mut clients.administrators) > 0,
+            Part::Delay => std::mem::take(&mut troubles.delay) > Duration::ZERO,
+            Part::Breaks => std::mem::take(&mut troubles.breaks) > 0,
+            Part::Holes => std::mem::take(&mut troubles.holes) > 0,
+            Part::Kills => std::mem::take(&mut troubles.kills) > 0,
+            Part::PowerCuts => std::mem::take(&mut troubles.power_cuts) > 0,
+            Part::FailingCalls => std::mem::take(&mut troubles.failing_calls) > 0,
+            Part::FullDisks => std::mem::take(&mut troubles.full_disks) > 0,
+            Part::Flips => std::mem::take(&mut troubles.flips) > 0,
+            Part::ClockJumps => std::mem::take(&mut troubles.clock_jumps) > 0,
+            Part::SlowDisk => std::mem::take(&mut troubles.slow_disk),
+            Part::Restarts => std::mem::take(&mut troubles.restarts) > 0,
+            Part::Half | Part::Quarter | Part::Eighth => {
+                plan.load /= 2;
+                true
+            }
+        };
+        taken.then_some(plan)
+    }
+
+    /// The shard's limits: small, so that little load meets all of them.
+    pub(crate) fn limits(&self) -> ShardLimits {
+        let mut chance = Chance::of(self.seed, "limits");
+        let segment_bytes = *chance.of_these(&[64 << 10, 128 << 10, 512 << 10]);
+        ShardLimits {
+            queue: usize::try_from(chance.between(1, 64)).unwrap(),
+            segment_bytes,
+            block_bytes: segment_bytes / 4,
+            recent_bytes: usize::try_from(chance.between(0, 1) * 64 * 1024).unwrap(),
+            resident_rows: usize::try_from(chance.between(1, 64)).unwrap(),
+            backlog_rows: usize::try_from(chance.between(50, 2_000)).unwrap(),
+            checkpoint_bytes: chance.between(1, 64) << 10,
+            checkpoint_rows: chance.between(10, 1_000),
+            retention_check: Duration::from_secs(5),
+            space: SpaceLimits {
+                rest: Duration::from_millis(chance.between(100, 1_000)),
+                snapshot_log_bytes: chance.between(64, 512) << 10,
+                snapshot_turn_bytes: 4 << 10,
+                move_turn_bytes: 16 << 10,
+                reserve_bytes: 1 << 20,
+                ..SpaceLimits::default()
+            },
+            ..ShardLimits::default()
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SIM_SEED={}", self.seed)?;
+        if !self.without.is_empty() {
+            let without: Vec<String> = self.without.iter().map(|part| format!("{part:?}")).collect();
+            write!(f, " SIM_WITHOUT={}", without.join(","))?;
+        }
+        write!(f, " cargo test --lib sim::tests::replay -- --nocapture")
+    }
+}
