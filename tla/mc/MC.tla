@@ -18,4 +18,6 @@ AllOrdered == {"InitProducerId", "AddPartitionsToTxn", "AddOffsetsToTxn", "TxnOf
 
 (* A constraint: the second client begins after the restore. What two holders do to each other without one is in the models of zombies. *)
 SecondAfterRestore == clients[c2] = NewClient \/ spent.restores > 0
+(* As well: the second client begins when the first has something to take over, or asks for it to be prepared. *)
+SecondAfterPrepare == clients[c2] = NewClient \/ \E m \in msgs : m.type = "PrepareTxn" /\ m.c = c1
 =============================================================================
