@@ -51,8 +51,8 @@ IsPreparing(row) == row.state \in {"PrepareCommit", "PrepareAbort"}
 
 ProducerIdCurrent(row, m) == row.pid = m.pid
 EpochCurrent(row, m) == row.epoch = m.epoch
-(* B3: it may speak of what is gone. *)
-PredatesRestore(c, pid) == pid < c.restored
+(* B3: it may speak of what is gone. Without a restore nothing does, not even a number that was never an id. *)
+PredatesRestore(c, pid) == c.restored > 0 /\ pid < c.restored
 
 Identity(c, m) ==
     LET row == c.txn[m.tid]
