@@ -6,8 +6,7 @@
 use crate::core::Outcome;
 use crate::log::Place;
 use crate::store::{AbortedOutlook, IndexEntry, IndexKind};
-use crate::types::{Offset, ProducerId};
-use std::collections::HashMap;
+use crate::types::{HashMap, Offset, ProducerId};
 
 /// A batch that is part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +170,7 @@ const BATCHES_AT_ONCE: usize = 64;
 /// How the transactions of these batches ended, where the marker is among them: a producer's next marker is that of its
 /// transaction. Small transactions mostly end soon, and then nobody need be asked for aborted ranges.
 fn fates(batches: &[(Offset, IndexEntry)]) -> Vec<Option<Outcome>> {
-    let mut next: HashMap<ProducerId, Outcome> = HashMap::new();
+    let mut next: HashMap<ProducerId, Outcome> = HashMap::default();
     let fate = |(_, entry): &(Offset, IndexEntry)| match entry.kind {
         IndexKind::Marker { producer, outcome } => {
             next.insert(producer, outcome);
