@@ -37,6 +37,7 @@ class Client:
     def __init__(self, access):
         self.settings = settings(access)
         self.producers = {}
+        self.transactional = set()
         self.members = {}
 
     def topic(self, name, partitions, config=None):
@@ -52,6 +53,7 @@ class Client:
             config |= {"transactional.id": transactional_id, "transaction.timeout.ms": timeout_ms}
         self.producers[id] = Producer(config)
         if transactional_id is not None:
+            self.transactional.add(id)
             self.producers[id].init_transactions(SECONDS)
 
     def begin(self, id):
@@ -64,15 +66,19 @@ class Client:
         self.producers[id].abort_transaction(SECONDS)
 
     def close(self, id):
+        self.transactional.discard(id)
         self.producers.pop(id).flush(SECONDS)
 
     def send_keyed(self, id, topic, records):
         producer = self.producers[id]
         outcomes = [None] * len(records)
+        refused = []
 
         def report(place):
             def delivered(error, message):
                 outcomes[place] = [message.offset()] if error is None else [error.name(), error.str()]
+                if error is not None:
+                    refused.append(place)
 
             return delivered
 
@@ -83,9 +89,15 @@ class Client:
             except KafkaException as failed_before:
                 outcomes[place] = [name_of(failed_before), str(failed_before)]
             producer.poll(0)
-        if producer.flush(SECONDS) != 0:
-            raise TimeoutError("records without an acknowledgement")
-        return {"outcomes": outcomes}
+        deadline = time.monotonic() + SECONDS
+        while producer.flush(0.05) != 0:
+            if refused and id in self.transactional:
+                # A transaction that failed sends no more: what is queued waits for the abort.
+                break
+            if time.monotonic() > deadline:
+                raise TimeoutError("records without an acknowledgement")
+        queued = ["_QUEUED", "queued when the transaction failed"]
+        return {"outcomes": [outcome or queued for outcome in outcomes]}
 
     def send(self, id, topic, records):
         producer = self.producers[id]
