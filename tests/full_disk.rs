@@ -57,7 +57,7 @@ struct Story {
 
 impl Story {
     async fn begin(disk: SmallDisk) -> Story {
-        let broker = Broker::start_on(disk, OPTIONS);
+        let broker = Broker::start_on(disk, OPTIONS, &[]);
         let client = connect(&broker).await;
         let admin = Admin::new(&client);
         for topic in ["kept", "ledger", "first", "second"] {

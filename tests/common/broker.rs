@@ -104,8 +104,8 @@ impl Broker {
     }
 
     /// Starts on a file system of its own.
-    pub fn start_on(disk: SmallDisk, options: &[&str]) -> Broker {
-        Broker::start_at(Home::Disk(disk), options, &[])
+    pub fn start_on(disk: SmallDisk, options: &[&str], environment: &[(&str, &Path)]) -> Broker {
+        Broker::start_at(Home::Disk(disk), options, environment)
     }
 
     fn start_at(home: Home, options: &[&str], environment: &[(&str, &Path)]) -> Broker {
@@ -158,6 +158,16 @@ impl Broker {
     /// kill -9.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// SIGSTOP: it does nothing any more, and keeps everything.
+    pub fn freeze(&mut self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) {
+        self.process.signal(Signal::CONT);
     }
 
     /// SIGTERM, and the wait for a clean end.

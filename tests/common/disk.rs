@@ -96,6 +96,15 @@ impl SmallDisk {
         space.f_bavail * space.f_frsize
     }
 
+    /// Takes space until so many bytes are free.
+    pub fn fill_to(&self, free: u64) {
+        let mut filler = File::options().create(true).append(true).open(self.filler()).unwrap();
+        while self.free_bytes() > free {
+            filler.write_all(&[0x5a; 1 << 20]).unwrap();
+            filler.sync_all().unwrap();
+        }
+    }
+
     /// Takes all the space there is.
     pub fn fill(&self) {
         let Ok(mut filler) = File::options().create(true).append(true).open(self.filler()) else { return };

@@ -24,6 +24,8 @@ macro_rules! over_both {
 pub mod actor;
 pub mod behind_splice;
 pub mod broker;
+pub mod clock;
+pub mod crowd;
 pub mod disk;
 pub mod frames;
 pub mod process;

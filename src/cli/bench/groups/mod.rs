@@ -34,7 +34,7 @@ const OPENED_AT_ONCE: usize = 32;
 const SPREADING_INTERVALS: u32 = 2;
 const RECORD_BYTES: usize = 1024;
 /// How long a broker may take to know a topic that it has made.
-const KNOWN_WITHIN: Duration = Duration::from_secs(10);
+const KNOWN_WITHIN: Duration = Duration::from_secs(300);
 
 /// The protocol of the groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

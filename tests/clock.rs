@@ -9,19 +9,13 @@
     clippy::print_stderr
 )]
 
-#[path = "../common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use common::broker::Broker;
+use common::clock::{SetClock, YEAR_S};
 use common::frames::{Bytes, Connection, NONE, Parse};
-use common::process::run;
-use common::tools::{find, or_skip, set_up};
 use semel::client::{
     Admin, Client, ClientConfig, Consumer, ConsumerConfig, GroupMember, IDEMPOTENCY_KEY_HEADER, Isolation,
     NewTopic, OffsetQuery, OffsetToCommit, ProduceError, Producer, ProducerConfig, ProducerRecord, Start,
@@ -30,41 +24,17 @@ use semel::client::{
 use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
 
 const DAY_MS: &str = "86400000";
-const YEAR_S: i64 = 365 * 86_400;
-const STEPPED: &str = "the wall clock has stepped";
-
-/// The library that tells the broker another time.
-fn wall() -> Option<&'static Path> {
-    static LIBRARY: std::sync::OnceLock<Result<PathBuf, String>> = std::sync::OnceLock::new();
-    let library = LIBRARY.get_or_init(|| {
-        let compiler = find("cc")?;
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clock/wall.c");
-        let home = set_up("clock", &common::process::text_of(&source), |home| {
-            let library = home.join("wall.so");
-            run(Command::new(compiler)
-                .args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-                .arg(library)
-                .arg(&source))?;
-            Ok(())
-        })?;
-        Ok(home.join("wall.so"))
-    });
-    or_skip("a clock that can be set", library).map(PathBuf::as_path)
-}
 
 /// A broker whose wall clock the test sets.
 struct Site {
     broker: Broker,
-    clock: File,
-    steps: usize,
-    _home: tempfile::TempDir,
+    clock: SetClock,
 }
 
 impl Site {
-    fn start(library: &Path) -> Site {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("clock");
-        fs::write(&path, 0_i64.to_ne_bytes()).unwrap();
+    /// None where there is no such clock.
+    fn start() -> Option<Site> {
+        let clock = SetClock::new()?;
         let options = [
             "--retention-check-ms",
             "100",
@@ -73,22 +43,17 @@ impl Site {
             "--producer-id-expiration",
             "86400",
         ];
-        let environment = [("LD_PRELOAD", library), ("SEMEL_TEST_CLOCK", path.as_path())];
-        let broker = Broker::start_in(&options, &environment);
-        let clock = File::options().write(true).open(&path).unwrap();
-        Site { broker, clock, steps: 0, _home: home }
+        Some(Site { broker: Broker::start_in(&options, &clock.environment()), clock })
     }
 
     /// Sets the broker's clock so far ahead of the true one.
     fn set(&mut self, ahead_s: i64) {
-        self.clock.write_all_at(&ahead_s.to_ne_bytes(), 0).unwrap();
-        self.steps += 1;
+        self.clock.set(ahead_s);
     }
 
     /// Waits until the broker has noticed every step there was.
     fn notices(&self) {
-        self.broker
-            .wait_for_log("that the clock has stepped", |log| log.matches(STEPPED).count() >= self.steps);
+        self.clock.is_noticed_by(&self.broker);
     }
 
     async fn client(&self) -> Client {
@@ -234,8 +199,7 @@ async fn a_clock_that_is_set_makes_nothing_old() {
     if !Broker::runs_semel() {
         return;
     }
-    let Some(library) = wall() else { return };
-    let mut site = Site::start(library);
+    let Some(mut site) = Site::start() else { return };
     let mut kept = Kept::prepare(&site).await;
     let client = site.client().await;
     Admin::new(&client).create_topic(&NewTopic::new(topic("used"), 1)).await.unwrap();
