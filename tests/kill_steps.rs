@@ -22,8 +22,8 @@ use common::broker::Broker;
 use common::process::{run, text_of};
 use common::tools::{announce, find, or_skip, set_up};
 use semel::client::{
-    Admin, Client, ClientConfig, Committed, Consumer, ConsumerConfig, GroupMember, Isolation, NewTopic,
-    OffsetQuery, OffsetToCommit, ProducerRecord, Start, TlsFiles, TopicPartition, TransactionConfig,
+    Admin, Client, ClientConfig, Consumer, ConsumerConfig, GroupMember, Isolation, NewTopic, OffsetQuery,
+    OffsetToCommit, ProducerRecord, Start, TlsFiles, TopicPartition, TransactionConfig,
     TransactionalProducer,
 };
 use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
@@ -71,6 +71,15 @@ enum Comes {
     Other,
 }
 
+/// How the transaction is to end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Commit,
+    Abort,
+    /// It is prepared first; whoever comes then, commits what is.
+    Prepared,
+}
+
 /// A broker with a topic, which will be killed at its `nth` write to the log from the next start on.
 struct Site {
     broker: Broker,
@@ -80,7 +89,7 @@ struct Site {
 
 impl Site {
     async fn prepare(tracer: &Path, nth: usize, killed: Killed) -> Site {
-        let mut broker = Broker::start();
+        let mut broker = Broker::start_with(&["--two-phase-commit", "true"]);
         let client = connect(&broker).await;
         Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
         client.close().await;
@@ -139,8 +148,22 @@ async fn holder(client: &Client) -> TransactionalProducer {
     TransactionalProducer::init(client, id, TransactionConfig::default()).await.unwrap()
 }
 
+/// The holder that comes after another one. What that has prepared is committed.
+async fn next_holder(client: &Client, end: End) -> TransactionalProducer {
+    if end != End::Prepared {
+        return holder(client).await;
+    }
+    let id = TransactionalId::new("x").unwrap();
+    let config = TransactionConfig::default();
+    let mut producer = TransactionalProducer::init_keeping_prepared(client, id, config).await.unwrap();
+    if let Some(prepared) = producer.prepared().await {
+        prepared.commit().await.unwrap();
+    }
+    producer
+}
+
 /// A transaction, one step after the other, each waited for.
-async fn transact(producer: &mut TransactionalProducer, name: &str) -> Committed {
+async fn transact(producer: &mut TransactionalProducer, name: &str, end: End) {
     let mut transaction = producer.begin().await.unwrap();
     for index in 0..PARTITIONS {
         let record = ProducerRecord::new(topic(), name.to_owned()).partition(PartitionIndex(index));
@@ -149,7 +172,13 @@ async fn transact(producer: &mut TransactionalProducer, name: &str) -> Committed
     }
     let offsets = BTreeMap::from([(partition(0), OffsetToCommit::new(Offset(7)))]);
     transaction.send_offsets(&group(), &offsets).await.unwrap();
-    transaction.commit().await.unwrap()
+    if end == End::Prepared {
+        transaction.prepare(None).await.unwrap();
+    }
+    match end {
+        End::Commit | End::Prepared => drop(transaction.commit().await.unwrap()),
+        End::Abort => transaction.abort().await.unwrap(),
+    }
 }
 
 /// What readers of committed records see in each partition; nothing may hold them back.
@@ -176,10 +205,10 @@ async fn read(client: &Client) -> Vec<Vec<String>> {
 }
 
 /// Lives a life in which the broker is killed at one write; false if it had fewer.
-async fn live(tracer: &Path, nth: usize, killed: Killed, comes: Comes) -> bool {
+async fn live(tracer: &Path, nth: usize, killed: Killed, (end, comes): (End, Comes)) -> bool {
     let mut site = Site::prepare(tracer, nth, killed).await;
     let client = connect(&site.broker).await;
-    let life = async { transact(&mut holder(&client).await, "first").await };
+    let life = async { transact(&mut holder(&client).await, "first", end).await };
     let mut life = Box::pin(life);
     tokio::select! {
         biased;
@@ -187,19 +216,24 @@ async fn live(tracer: &Path, nth: usize, killed: Killed, comes: Comes) -> bool {
         _ = &mut life => return false,
     }
     match comes {
-        Comes::Same => drop(life.await),
+        Comes::Same => life.await,
         Comes::Other => drop(life),
     }
-    let case = format!("killed {:?} write {}, then {comes:?}", site.killed, site.nth);
+    let case = format!("{end:?}, killed {:?} write {}, then {comes:?}", site.killed, site.nth);
     let client = connect(&site.broker).await;
-    let mut next = holder(&client).await;
+    let mut next = next_holder(&client, end).await;
     let first = read(&client).await;
     let whole = first == [["first"], ["first"]];
-    assert!(whole || (matches!(comes, Comes::Other) && first == [[""; 0], [""; 0]]), "{case}: {first:?}");
+    let nothing = first == [[""; 0], [""; 0]];
+    match (end, comes) {
+        (End::Abort, _) => assert!(nothing, "{case}: {first:?}"),
+        (_, Comes::Same) => assert!(whole, "{case}: {first:?}"),
+        (_, Comes::Other) => assert!(whole || nothing, "{case}: {first:?}"),
+    }
     let committed =
         client.committed_offsets(&group().group, &[partition(0)], OffsetQuery::Stable).await.unwrap();
     assert_eq!(committed.contains_key(&partition(0)), whole, "{case}: its offset");
-    transact(&mut next, "second").await;
+    transact(&mut next, "second", End::Commit).await;
     let mut wanted = first;
     wanted.iter_mut().for_each(|values| values.push("second".to_owned()));
     assert_eq!(read(&client).await, wanted, "{case}: and on it goes");
@@ -207,27 +241,42 @@ async fn live(tracer: &Path, nth: usize, killed: Killed, comes: Comes) -> bool {
 }
 
 /// Every write, both ways; how many there were.
-async fn every_write(tracer: &Path, comes: Comes) {
+async fn every_write(end: End, comes: Comes) {
+    let Some(tracer) = tracer().filter(|_| Broker::runs_semel()) else { return };
     for killed in [Killed::Before, Killed::After] {
         let mut writes = 0;
-        while live(tracer, writes + 1, killed, comes).await {
+        while live(tracer, writes + 1, killed, (end, comes)).await {
             writes += 1;
             assert!(writes < WRITES_MAX, "a life has no end");
         }
-        announce(&format!("{writes} writes in a life, killed {killed:?} each; then {comes:?}"));
-        // The identity, two appends with their enrolment, the offset, the outcome.
-        assert!(writes >= 5, "{writes} writes");
+        announce(&format!("{writes} writes in a life to {end:?}, killed {killed:?} each; then {comes:?}"));
+        // The identity, two appends with their enrolment, the offset, the outcome; and that it is prepared.
+        let least = 5 + usize::from(end == End::Prepared);
+        assert!(writes >= least, "{writes} writes");
     }
 }
 
 #[tokio::test]
 async fn the_holder_goes_on_as_if_nothing_had_been() {
-    let Some(tracer) = tracer().filter(|_| Broker::runs_semel()) else { return };
-    every_write(tracer, Comes::Same).await;
+    every_write(End::Commit, Comes::Same).await;
 }
 
 #[tokio::test]
 async fn another_holder_finds_all_of_it_or_nothing() {
-    let Some(tracer) = tracer().filter(|_| Broker::runs_semel()) else { return };
-    every_write(tracer, Comes::Other).await;
+    every_write(End::Commit, Comes::Other).await;
+}
+
+#[tokio::test]
+async fn of_what_is_aborted_nothing_is_ever_seen() {
+    every_write(End::Abort, Comes::Same).await;
+}
+
+#[tokio::test]
+async fn the_holder_goes_on_with_what_it_was_preparing() {
+    every_write(End::Prepared, Comes::Same).await;
+}
+
+#[tokio::test]
+async fn another_holder_finds_what_is_prepared_or_nothing() {
+    every_write(End::Prepared, Comes::Other).await;
 }

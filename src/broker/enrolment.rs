@@ -172,7 +172,7 @@ fn verify(
         _ => return Ok(asked.all(ErrorCode::InvalidProducerIdMapping)),
     };
     let enrolled = match row.state {
-        TransactionState::Ongoing(ongoing) => ongoing.partitions,
+        TransactionState::Ongoing(ongoing) => view.enrolled(&id, ongoing)?,
         _ => Default::default(),
     };
     let code = |partition: &Option<PartitionId>| match partition {

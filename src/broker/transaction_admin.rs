@@ -141,11 +141,9 @@ pub(super) async fn answer_describe(
 }
 
 fn describe(view: &ReadView, transactional_id: String) -> Result<DescribedTransaction, Failure> {
-    let row = match TransactionalId::new(&transactional_id) {
-        Some(id) => view.get::<TransactionRow>(&id)?,
-        None => None,
-    };
-    let Some(row) = row else {
+    let id = TransactionalId::new(&transactional_id);
+    let row = id.as_ref().map(|id| view.get::<TransactionRow>(id)).transpose()?.flatten();
+    let (Some(id), Some(row)) = (id, row) else {
         let error_code = match transactional_id.is_empty() {
             true => ErrorCode::InvalidRequest,
             false => ErrorCode::TransactionalIdNotFound,
@@ -153,7 +151,7 @@ fn describe(view: &ReadView, transactional_id: String) -> Result<DescribedTransa
         return Ok(DescribedTransaction { error_code, transactional_id, ..Default::default() });
     };
     let partitions = match row.state.open() {
-        Some(open) => by_topic(view, open.partitions.iter().copied())?,
+        Some(open) => by_topic(view, view.enrolled(&id, open.clone())?.into_iter())?,
         None => Vec::new(),
     };
     Ok(DescribedTransaction {

@@ -2,8 +2,8 @@
 //! view, within limits: a broker with more than that is told in part, and it is told that it is.
 
 use crate::core::{
-    ConsumerGroupStatus, GroupState, OpenTransactionsRow, PartitionRow, ProducerOwnerRow, Timer,
-    TransactionRow, TransactionState, consumer_group_status,
+    ConsumerGroupStatus, GroupState, PartitionRow, ProducerOwnerRow, Timer, TransactionRow, TransactionState,
+    consumer_group_status,
 };
 use crate::store::{ReadView, StoreError};
 use crate::types::{GroupId, Offset, PartitionId, ProducerId, Timestamp, TopicId, TransactionalId};
@@ -336,16 +336,15 @@ fn blocker(
     names: &HashMap<TopicId, String>,
     now: Timestamp,
 ) -> Result<Option<Blocker>, StoreError> {
-    let open = view.get::<OpenTransactionsRow>(&partition)?.unwrap_or_default();
-    let Some((offset, transaction)) = open.by_first_offset.into_iter().next() else { return Ok(None) };
-    let owner = view.get::<ProducerOwnerRow>(&transaction.producer)?.map(|owner| owner.transactional_id);
+    let Some((offset, producer)) = view.oldest_open(partition)? else { return Ok(None) };
+    let owner = view.get::<ProducerOwnerRow>(&producer)?.map(|owner| owner.transactional_id);
     let holder = owner.as_ref().map(|owner| view.get::<TransactionRow>(owner)).transpose()?.flatten();
     let began = holder.as_ref().and_then(|holder| holder.state.open()).map(|ongoing| ongoing.began);
     Ok(Some(Blocker {
         topic: names.get(&partition.topic).cloned().unwrap_or_default(),
         partition: partition.index.0,
         offset: offset.max(row.log_start),
-        producer: transaction.producer,
+        producer,
         transactional_id: owner.map(|owner| owner.as_str().to_owned()).unwrap_or_default(),
         prepared: holder.as_ref().is_some_and(is_prepared),
         age: began.map_or(Duration::ZERO, |began| age(began, now)),

@@ -4,6 +4,7 @@
 mod consumers;
 mod groups;
 mod keys;
+mod open;
 mod restored;
 
 use super::draft::{Draft, Need};
@@ -31,7 +32,7 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
             producer_initialized(rows, at, transactional_id, (*holder, *recoverable, *timeout))
         }
         Event::PartitionsEnrolled { enrolment, partitions } => {
-            enrolled(rows, at, enrolment, |ongoing| ongoing.partitions.extend(partitions.iter().copied()))
+            partitions_enrolled(rows, at, enrolment, partitions)
         }
         Event::GroupEnrolled { enrolment, group } => enrolled(rows, at, enrolment, |ongoing| {
             ongoing.groups.insert(group.clone());
@@ -82,11 +83,15 @@ pub fn evolve(rows: &mut Draft<'_>, at: ServedTime, event: &Event) -> Result<(),
         Event::OffsetsCommitted { offsets } => offsets_committed(rows, offsets),
         Event::LogRestored { .. } => restored::log_restored(rows, event),
         Event::KeysAccepted(_) | Event::KeysForgotten { .. } => keys::evolve(rows, event),
-        Event::RowsSwept { producers, aborted } => {
-            removed::<ProducerRow>(rows, producers)?;
-            removed::<AbortedRow>(rows, aborted)
-        }
+        Event::RowsSwept { producers, aborted } => rows_swept(rows, producers, aborted),
     }
+}
+
+fn rows_swept(rows: &mut Draft<'_>, producers: &[ProducerKey], aborted: &[AbortedKey]) -> Result<(), Need> {
+    removed::<ProducerRow>(rows, producers)?;
+    // With the partition of a list of open transactions, only the list's own row has gone.
+    removed::<QueuedRow>(rows, producers)?;
+    removed::<AbortedRow>(rows, aborted)
 }
 
 /// Topics come, change and go.
@@ -165,6 +170,7 @@ fn topic_deleted(rows: &mut Draft<'_>, topic: TopicId) -> Result<(), Need> {
     for partition in partitions_of(topic, 0..row.partitions) {
         rows.remove::<PartitionRow>(&partition);
         rows.remove::<OpenTransactionsRow>(&partition);
+        rows.remove::<OpenQueueRow>(&partition);
     }
     count_partitions(rows, |count| count.saturating_sub(row.partitions))
 }
@@ -206,6 +212,16 @@ fn own_producer_id(
         rows.remove::<ProducerOwnerRow>(&before);
     }
     rows.put(&producer, ProducerOwnerRow { transactional_id: id.clone() });
+}
+
+fn partitions_enrolled(
+    rows: &mut Draft<'_>,
+    at: ServedTime,
+    enrolment: &Enrolment,
+    partitions: &[PartitionId],
+) -> Result<(), Need> {
+    enrolled(rows, at, enrolment, |_| {})?;
+    open::partitions_enrolled(rows, &enrolment.transactional_id, partitions)
 }
 
 /// Opens the transaction if this is its first enrolment.
@@ -275,35 +291,11 @@ fn batch_appended(rows: &mut Draft<'_>, at: ServedTime, batch: &BatchAppended) -
         }
     })?;
     match opens {
-        Some(number) => transaction_opened(rows, partition, batch.base_offset, append.identity.id, number),
+        Some(number) => {
+            open::transaction_opened(rows, partition, batch.base_offset, append.identity.id, number)
+        }
         None => Ok(()),
     }
-}
-
-/// A transaction's first record in a partition: from here on it holds back the last stable offset.
-fn transaction_opened(
-    rows: &mut Draft<'_>,
-    partition: PartitionId,
-    first: Offset,
-    producer: ProducerId,
-    number: TxnNumber,
-) -> Result<(), Need> {
-    rows.update(&partition, OpenTransactionsRow::default, |row| {
-        row.by_first_offset.insert(first, OpenTransaction { producer, number });
-    })?;
-    rows.change(&partition, |row: &mut PartitionRow| {
-        row.first_open = Some(row.first_open.map_or(first, |open| open.min(first)));
-    })
-}
-
-/// The transaction holds the last stable offset of `partition` back no longer.
-fn transaction_closed(rows: &mut Draft<'_>, partition: PartitionId, first: Offset) -> Result<(), Need> {
-    let mut oldest = None;
-    rows.update(&partition, OpenTransactionsRow::default, |row| {
-        row.by_first_offset.remove(&first);
-        oldest = row.by_first_offset.keys().next().copied().filter(|_| !mutated(Mutant::LsoOverlooksOthers));
-    })?;
-    rows.change(&partition, |row: &mut PartitionRow| row.first_open = oldest)
 }
 
 fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) -> Result<(), Need> {
@@ -333,7 +325,7 @@ fn marker_written(rows: &mut Draft<'_>, at: ServedTime, marker: &MarkerWritten) 
             AbortedRow { first: if mutated(Mutant::AbortedRangeOneShort) { first.next() } else { first } },
         );
     }
-    transaction_closed(rows, partition, first)
+    open::transaction_closed(rows, partition, first, marker.producer.id)
 }
 
 fn offsets_staged(
@@ -371,6 +363,7 @@ fn transaction_ended(
     let ended = TransactionState::Complete(Ended { outcome, reason, by });
     if let Some(ongoing) = std::mem::replace(&mut row.state, ended).into_open() {
         rows.remove::<DeadlineRow>(&Timer::Transaction(id.clone()));
+        open::enrolments_ended(rows, id, &ongoing)?;
         for offset in ongoing.offsets {
             let key = PendingOffsetKey { offset, producer: ran_under.id };
             let pending = rows.get::<PendingOffsetRow>(&key)?.cloned();

@@ -17,9 +17,27 @@ pub const OFFSETS_PER_TRANSACTION_MAX: usize = 16_384;
 /// Groups whose offsets one transaction may carry.
 pub const GROUPS_PER_TRANSACTION_MAX: usize = 256;
 
-/// Transactions that may have records in one partition at the same time: the row that orders them is rewritten with
-/// each first append and each marker.
+/// Transactions that may have records in one partition at the same time: whoever asks what is open there sees so many.
 pub const OPEN_TRANSACTIONS_PER_PARTITION_MAX: usize = 4_096;
+
+/// Of these, how many are in the partition's row, which is written anew with each first append and each marker.
+pub const OPEN_TRANSACTIONS_PER_ROW_MAX: usize = 64;
+
+/// Partitions of a transaction that are in its own row, which is written anew with each that is enrolled. Part of the rows'
+/// format: whoever finds fewer looks for no others.
+pub const PARTITIONS_PER_ROW_MAX: usize = 64;
+
+/// [`OPEN_TRANSACTIONS_PER_ROW_MAX`]; tests can have small rows.
+#[must_use]
+pub fn open_transactions_per_row_max() -> usize {
+    small_rows().unwrap_or(OPEN_TRANSACTIONS_PER_ROW_MAX)
+}
+
+/// [`PARTITIONS_PER_ROW_MAX`]; tests can have small rows.
+#[must_use]
+pub fn partitions_per_row_max() -> usize {
+    small_rows().unwrap_or(PARTITIONS_PER_ROW_MAX)
+}
 
 /// Outcomes kept of each transactional id: a client that has lost an answer asks for its last one; more are for people.
 pub const OUTCOMES_PER_ID_MAX: u64 = 16;
@@ -107,3 +125,35 @@ pub const SESSIONS_MAX: u64 = 100_000;
 
 /// The longest metadata text of a committed offset, in bytes (Kafka's `offset.metadata.max.bytes`).
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
+
+#[cfg(not(test))]
+const fn small_rows() -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+use small::small_rows;
+#[cfg(test)]
+pub(crate) use small::with_small_rows;
+
+#[cfg(test)]
+mod small {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Of this thread alone: tests run side by side.
+        static SMALL: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn small_rows() -> Option<usize> {
+        SMALL.get()
+    }
+
+    /// Does `work` with rows that have room for so few: what lies beyond is reached by a handful of transactions.
+    pub(crate) fn with_small_rows<T>(most: usize, work: impl FnOnce() -> T) -> T {
+        let before = SMALL.replace(Some(most));
+        let result = work();
+        SMALL.set(before);
+        result
+    }
+}

@@ -55,6 +55,7 @@ pub use rows::{
     Assignor, ConsumerGroupRow, ConsumerRow, ConsumersRow, Holding, PatternsRow, Speaks, Subscription,
     TopicsSeenRow, TopicsVersionRow,
 };
+pub use rows::{EnrolledKey, EnrolledRow, MoreEnrolledRow, OpenQueueRow, QueuedRow};
 pub use rows::{
     FreedKeysEndKey, FreedKeysEndRow, FreedKeysRow, KeyEndKey, KeyEndRow, KeyHolderRow, KeyRow, KeyStanding,
     KeyTransaction, TopicKey,

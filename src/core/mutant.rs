@@ -51,6 +51,8 @@ mutants! {
     PreparedEnrols: "a prepared transaction's producer goes on adding (E9)",
     NumberReused: "the next transaction has the number of the one before (E1)",
     NumberNotCompared: "an operator's decision ends whatever transaction is open by now (O11)",
+    EnrolledOverlooked: "partitions beyond those that a transaction's row has room for get no marker (O6)",
+    QueueOverlooked: "open transactions beyond those that a partition's row has room for hold back no reader",
     MarkerTwice: "a partition gets its marker twice (O6)",
     MarkerSkipped: "a partition is taken for deleted, and gets no marker (O6)",
     MarkerOfOtherOutcome: "an abort's markers say commit (O6)",

@@ -3,15 +3,17 @@
 mod consumers;
 mod groups;
 mod keys;
+mod overflow;
 mod restored;
 mod weight;
 
 pub use consumers::*;
 pub use groups::*;
 pub use keys::*;
+pub use overflow::*;
 pub use restored::*;
 
-use super::limits::{IDLE_SPAN, PARTITIONS_PER_TOPIC_MAX};
+use super::limits::{IDLE_SPAN, PARTITIONS_PER_TOPIC_MAX, partitions_per_row_max};
 use super::mutant::{Mutant, mutated};
 use crate::types::codec::{Codec, CodecError};
 use crate::types::*;
@@ -139,6 +141,14 @@ rows! {
     FreedKeysEnd[FreedKeysEndKey] => FreedKeysEndRow,
     /// The open transaction of a transactional id that has taken keys.
     KeyHolder[TransactionalId] => KeyHolderRow,
+    /// The open transactions of a partition beyond those in its row.
+    OpenQueue[PartitionId] => OpenQueueRow,
+    /// One of them.
+    Queued[ProducerKey] => QueuedRow,
+    /// That a transaction has partitions beyond those in its row.
+    MoreEnrolled[TransactionalId] => MoreEnrolledRow,
+    /// Some of them.
+    Enrolled[EnrolledKey] => EnrolledRow,
     /// Volatile: the next producer id to give out.
     NextProducerId[()] => NextProducerIdRow,
     /// Volatile: a transactional id's newest connection to one kind of coordinator.
@@ -306,8 +316,9 @@ pub struct OpenTransaction {
 }
 codec!(OpenTransaction { producer, number });
 
-/// The open transactions with records in a partition, by the offset of their first record here. At most
-/// [`OPEN_TRANSACTIONS_PER_PARTITION_MAX`](super::limits::OPEN_TRANSACTIONS_PER_PARTITION_MAX).
+/// The open transactions with records in a partition, by the offset of their first record here; those that find no room
+/// here are in the list of [`OpenQueueRow`]. At most
+/// [`OPEN_TRANSACTIONS_PER_ROW_MAX`](super::limits::OPEN_TRANSACTIONS_PER_ROW_MAX); more where an earlier version has put them.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct OpenTransactionsRow {
     /// First offset → transaction.
@@ -578,7 +589,8 @@ impl TransactionState {
 /// An open transaction.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Ongoing {
-    /// The partitions that will get a marker.
+    /// The partitions that will get a marker, up to
+    /// [`PARTITIONS_PER_ROW_MAX`](super::limits::PARTITIONS_PER_ROW_MAX); those beyond are in [`EnrolledRow`]s.
     pub partitions: BTreeSet<PartitionId>,
     /// The groups whose offsets it may carry.
     pub groups: BTreeSet<GroupId>,
@@ -592,6 +604,14 @@ pub struct Ongoing {
     pub budget_of: Option<TopicId>,
 }
 codec!(Ongoing { partitions, groups, offsets, began, deadline, budget_of });
+
+impl Ongoing {
+    /// Whether there may be partitions beyond those that are listed here.
+    #[must_use]
+    pub fn may_have_more(&self) -> bool {
+        self.partitions.len() >= partitions_per_row_max()
+    }
+}
 
 /// A prepared transaction. No timeout of its producer's ends it, nor a new holder of its transactional id: whoever decides
 /// may have decided to commit.

@@ -2,8 +2,8 @@
 //! their length. Kinds are never reused.
 
 use crate::core::{
-    AbortedKey, FreedKeysEndKey, GroupOffsetKey, IdleProducerKey, IdleSpan, KeyEndKey, KeyTransaction,
-    MemberKey, OutcomeKey, RowKey, Timer, TopicKey,
+    AbortedKey, EnrolledKey, FreedKeysEndKey, GroupOffsetKey, IdleProducerKey, IdleSpan, KeyEndKey,
+    KeyTransaction, MemberKey, OutcomeKey, RowKey, Timer, TopicKey,
 };
 use crate::types::*;
 use bytes::Bytes;
@@ -42,6 +42,10 @@ pub(super) mod kind {
     pub const FREED_KEYS: u8 = 122;
     pub const FREED_KEYS_END: u8 = 123;
     pub const KEY_HOLDER: u8 = 124;
+    pub const OPEN_QUEUE: u8 = 140;
+    pub const QUEUED: u8 = 141;
+    pub const MORE_ENROLLED: u8 = 142;
+    pub const ENROLLED: u8 = 143;
     pub const CONSUMER_GROUP: u8 = 130;
     pub const CONSUMERS: u8 = 131;
     pub const CONSUMER: u8 = 132;
@@ -103,6 +107,12 @@ impl KeyBytes {
     /// A number that is not signed: spans of time, numbers of transactions.
     pub(super) fn unsigned(mut self, number: u64) -> KeyBytes {
         self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    /// One of few.
+    pub(super) fn byte(mut self, byte: u8) -> KeyBytes {
+        self.0.push(byte);
         self
     }
 
@@ -170,6 +180,12 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
             idle(kind::FREED_KEYS_END, *span).key_transaction(*transaction)
         }
         RowKey::KeyHolder(id) => KeyBytes::new(kind::KEY_HOLDER).text(id.as_str()),
+        RowKey::OpenQueue(partition) => KeyBytes::new(kind::OPEN_QUEUE).partition(*partition),
+        RowKey::Queued(key) => KeyBytes::new(kind::QUEUED).partition(key.partition).number(key.producer.0),
+        RowKey::MoreEnrolled(id) => KeyBytes::new(kind::MORE_ENROLLED).text(id.as_str()),
+        RowKey::Enrolled(EnrolledKey { transactional_id, bucket }) => {
+            KeyBytes::new(kind::ENROLLED).text(transactional_id.as_str()).byte(*bucket)
+        }
         RowKey::ProducerOwner(id) => KeyBytes::new(kind::PRODUCER_OWNER).number(id.0),
         RowKey::NextProducerId(())
         | RowKey::Rebalance(_)

@@ -12,7 +12,7 @@ use crate::metrics::Counter;
 use crate::types::codec::Codec;
 use crate::types::*;
 use bytes::Bytes;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -231,6 +231,24 @@ impl ReadView {
             }
             None => Ok(None),
         }
+    }
+
+    /// All partitions in which the open transaction of an id is enrolled.
+    pub fn enrolled(&self, id: &TransactionalId, open: Ongoing) -> Result<BTreeSet<PartitionId>, StoreError> {
+        let more = if open.may_have_more() { self.get::<MoreEnrolledRow>(id)? } else { None };
+        let mut partitions = open.partitions;
+        for key in more.iter().flat_map(|more| more.keys(id)) {
+            partitions.extend(self.get::<EnrolledRow>(&key)?.into_iter().flat_map(|row| row.partitions));
+        }
+        Ok(partitions)
+    }
+
+    /// The oldest transaction that is open in a partition: the offset of its first record there, and whose it is.
+    pub fn oldest_open(&self, partition: PartitionId) -> Result<Option<(Offset, ProducerId)>, StoreError> {
+        let in_row = self.get::<OpenTransactionsRow>(&partition)?.unwrap_or_default().by_first_offset;
+        let in_row = in_row.first_key_value().map(|(first, open)| (*first, open.producer));
+        let queued = self.get::<OpenQueueRow>(&partition)?.map(|queue| (queue.first, queue.oldest));
+        Ok(in_row.into_iter().chain(queued).min())
     }
 
     /// The rows with keys from `from` up to, but not including, `to`, in order.

@@ -6,6 +6,7 @@ mod consume;
 mod groups;
 mod log;
 mod measure;
+mod open;
 mod produce;
 mod report;
 mod retention;
@@ -41,6 +42,8 @@ pub enum BenchCommand {
     Consume(consume::ConsumeBench),
     /// Transactions: their number, the time of a commit, and the time until a reader has the last record
     Txn(txn::TxnBench),
+    /// What a transaction costs a shard while others are open in its partition, and by its own partitions
+    Open(open::OpenBench),
     /// Consumer groups: the time to a stable assignment, heartbeats, memory, and what producing feels of them
     Groups(groups::GroupsBench),
 }
@@ -54,6 +57,7 @@ pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
         BenchCommand::Start(arguments) => start::run(arguments).await,
         BenchCommand::Consume(arguments) => consume::run(arguments).await,
         BenchCommand::Txn(arguments) => txn::run(arguments).await,
+        BenchCommand::Open(arguments) => open::run(arguments).await,
         BenchCommand::Groups(arguments) => groups::run(arguments).await,
     }
 }

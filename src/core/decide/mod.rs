@@ -5,6 +5,7 @@ mod expiry;
 mod groups;
 mod keys;
 mod offsets;
+mod open;
 mod operator;
 mod prepared;
 mod produce;

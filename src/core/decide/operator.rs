@@ -1,6 +1,7 @@
 //! What operators decide about the transactions of others (`spec/transactions.md`, O11). Each decision is on record: with
 //! its event, and with the outcome for as long as that is kept.
 
+use super::open::which_enrolled;
 use super::transactions::close;
 use crate::core::commands::{EndByOperator, ForceAbort, Now, Protocol, Refusal};
 use crate::core::draft::{Draft, Need};
@@ -21,8 +22,8 @@ pub(super) fn force_abort(
     let id = owner.transactional_id.clone();
     let Some(row) = rows.get::<TransactionRow>(&id)? else { return Ok(none) };
     let Some(open) = row.state.open().filter(|_| row.holder == abort.producer) else { return Ok(none) };
-    let had =
-        |partition| if open.partitions.contains(partition) { Ok(()) } else { Err(Refusal::TransactionState) };
+    let enrolled = which_enrolled(rows, &id, open, &abort.partitions.iter().copied().collect())?;
+    let had = |partition| if enrolled.contains(partition) { Ok(()) } else { Err(Refusal::TransactionState) };
     let answers: Vec<_> = abort.partitions.iter().map(had).collect();
     if answers.iter().any(Result::is_ok) {
         end(rows, now, &id, Outcome::Abort, &abort.operator)?;

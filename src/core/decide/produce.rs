@@ -1,6 +1,7 @@
 //! Idempotent and transactional append (`spec/transactions.md`, "Idempotent append" and "Enrolment").
 
 use super::keys::{InTransaction, accept_keys, judge_keys, rows_of_keys};
+use super::open::{count_enrolled, count_open, is_enrolled, require_joined, rows_of_open};
 use super::restore::predates_restore;
 use super::transactions::{check_enrols, enrolment, find_holder, limit_deadline};
 use crate::core::commands::{
@@ -20,11 +21,18 @@ pub(super) fn produce(
     produce: &Produce,
 ) -> Result<Vec<Result<Appended, NotAppended>>, Need> {
     rows.require(produce.batches.iter().flat_map(|batch| rows_of(produce, batch)))?;
+    require_joined(rows, produce.batches.iter().filter_map(joining))?;
     let mut answers = Vec::with_capacity(produce.batches.len());
     for (index, batch) in produce.batches.iter().enumerate() {
         answers.push(append_batch(rows, now, produce, batch, index)?);
     }
     Ok(answers)
+}
+
+/// Whose transaction may come to a partition with this batch.
+fn joining(batch: &ProduceBatch) -> Option<ProducerKey> {
+    let producer = batch.batch.producer.as_ref().filter(|producer| producer.transactional)?;
+    Some(ProducerKey { partition: batch.partition, producer: producer.identity.id })
 }
 
 /// The rows that a batch is judged by.
@@ -35,7 +43,7 @@ fn rows_of(produce: &Produce, batch: &ProduceBatch) -> Vec<RowKey> {
     if let Some(producer) = &batch.batch.producer {
         keys.push(ProducerRow::key(&ProducerKey { partition, producer: producer.identity.id }));
         if producer.transactional {
-            keys.push(OpenTransactionsRow::key(&partition));
+            keys.extend(rows_of_open(partition, producer.identity.id));
             keys.extend(produce.transactional_id.as_ref().map(TransactionRow::key));
         }
     }
@@ -197,14 +205,17 @@ fn find_transaction(
     if let Err(refusal) = check_enrols(row) {
         return Ok(Err(refusal));
     }
-    let enrolled = match &row.state {
-        TransactionState::Ongoing(ongoing) => Some(&ongoing.partitions),
-        _ => None,
+    let (is_enrolled, enrolled) = match &row.state {
+        TransactionState::Ongoing(open) => (
+            is_enrolled(rows, transactional_id, open, partition)?,
+            count_enrolled(rows, transactional_id, open)?,
+        ),
+        _ => (false, 0),
     };
     let opened = rows
         .get::<ProducerRow>(&ProducerKey { partition, producer: producer.identity.id })?
         .is_some_and(|producer| producer.open.is_some());
-    if !opened && open_transactions(rows, partition)? >= OPEN_TRANSACTIONS_PER_PARTITION_MAX {
+    if !opened && count_open(rows, partition)? >= OPEN_TRANSACTIONS_PER_PARTITION_MAX {
         return Ok(Err(Refusal::TransactionTooLarge));
     }
     let of_number = |number| {
@@ -212,22 +223,16 @@ fn find_transaction(
         (transactional_id.clone(), transaction)
     };
     let present = InThis { taker: of_number(row.number), enrols: None };
-    match (enrolled, produce.protocol) {
-        (Some(partitions), _) if partitions.contains(&partition) => Ok(Ok(present)),
-        (_, Protocol::V1) if mutated(Mutant::AppendWithoutEnrolment) => Ok(Ok(present)),
-        (_, Protocol::V1) => Ok(Err(Refusal::NotEnrolled)),
-        (Some(partitions), Protocol::V2) if partitions.len() >= PARTITIONS_PER_TRANSACTION_MAX => {
-            Ok(Err(Refusal::TransactionTooLarge))
-        }
-        (_, Protocol::V2) => {
+    match produce.protocol {
+        _ if is_enrolled => Ok(Ok(present)),
+        Protocol::V1 if mutated(Mutant::AppendWithoutEnrolment) => Ok(Ok(present)),
+        Protocol::V1 => Ok(Err(Refusal::NotEnrolled)),
+        Protocol::V2 if enrolled >= PARTITIONS_PER_TRANSACTION_MAX => Ok(Err(Refusal::TransactionTooLarge)),
+        Protocol::V2 => {
             let enrolment = enrolment(transactional_id, row, now);
             Ok(Ok(InThis { taker: of_number(enrolment.number), enrols: Some(enrolment) }))
         }
     }
-}
-
-fn open_transactions(rows: &Draft<'_>, partition: PartitionId) -> Result<usize, Need> {
-    Ok(rows.get::<OpenTransactionsRow>(&partition)?.map_or(0, |row| row.by_first_offset.len()))
 }
 
 fn state_append(

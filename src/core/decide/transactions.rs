@@ -1,5 +1,6 @@
 //! Transactions: who holds an id, enrolment, the end (`spec/transactions.md`).
 
+use super::open::{all_enrolled, count_enrolled, require_left, rows_of_open, which_enrolled};
 use super::producer_id::take_producer_id;
 use super::restore::predates_restore;
 use crate::core::commands::{EndTxn, Enrol, Now, Protocol, Refusal, TransactionalProducer};
@@ -120,15 +121,15 @@ pub(super) fn enrol_partitions(
     if let Err(refusal) = check_enrols(row) {
         return Ok(all(refusal));
     }
-    let enrolment = enrolment(&enrol.producer.transactional_id, row, now);
+    let id = &enrol.producer.transactional_id;
+    let enrolment = enrolment(id, row, now);
     let mut partitions: BTreeSet<PartitionId> = enrol.partitions.iter().copied().collect();
-    let enrolled = match &row.state {
-        TransactionState::Ongoing(ongoing) => {
-            partitions.retain(|partition| !ongoing.partitions.contains(partition));
-            ongoing.partitions.len()
-        }
-        _ => 0,
-    };
+    let mut enrolled = 0;
+    if let Some(TransactionState::Ongoing(ongoing)) = rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
+        let known = which_enrolled(rows, id, ongoing, &partitions)?;
+        enrolled = count_enrolled(rows, id, ongoing)?;
+        partitions.retain(|partition| !known.contains(partition));
+    }
     if enrolled + partitions.len() > PARTITIONS_PER_TRANSACTION_MAX {
         return Ok(all(Refusal::TransactionTooLarge));
     }
@@ -143,7 +144,7 @@ pub(super) fn enrol_partitions(
     if !partitions.is_empty() {
         let topics: BTreeSet<TopicId> = partitions.iter().map(|partition| partition.topic).collect();
         rows.state(Event::PartitionsEnrolled { enrolment, partitions: partitions.into_iter().collect() })?;
-        limit_deadline(rows, now, &enrol.producer.transactional_id, topics)?;
+        limit_deadline(rows, now, id, topics)?;
     }
     Ok(answers)
 }
@@ -305,11 +306,13 @@ pub(super) fn close(
     // The end of nothing is the end of an empty transaction with a number of its own: an outcome is never said twice.
     let number = if row.state.open().is_some() { row.number } else { row.number.next() };
     let producer = row.runs_under().id;
-    let Ongoing { partitions, offsets, .. } = row.state.into_open().unwrap_or_default();
+    let open = row.state.into_open().unwrap_or_default();
+    let partitions = all_enrolled(rows, id, &open)?;
     let pending =
-        offsets.into_iter().map(|offset| PendingOffsetRow::key(&PendingOffsetKey { offset, producer }));
+        open.offsets.into_iter().map(|offset| PendingOffsetRow::key(&PendingOffsetKey { offset, producer }));
     let holder = [KeyHolderRow::key(id)];
-    rows.require(partitions.iter().flat_map(|p| rows_of_marker(*p, producer)).chain(pending).chain(holder))?;
+    rows.require(partitions.iter().flat_map(|p| rows_of_open(*p, producer)).chain(pending).chain(holder))?;
+    require_left(rows, &partitions, producer)?;
     let (marker_epoch, holder) = match protocol {
         Protocol::V2 if mutated(Mutant::EpochNotRaised) => (row.holder.epoch, row.holder),
         Protocol::V1 => (row.holder.epoch, row.holder),
@@ -340,14 +343,6 @@ pub(super) fn close(
         rows.state(Event::MarkerWritten(marker))?;
     }
     Ok(holder)
-}
-
-fn rows_of_marker(partition: PartitionId, producer: ProducerId) -> [RowKey; 3] {
-    [
-        PartitionRow::key(&partition),
-        ProducerRow::key(&ProducerKey { partition, producer }),
-        OpenTransactionsRow::key(&partition),
-    ]
 }
 
 /// The identity after `holder`, and the epoch that fences `holder`. When the epochs of an id are used up, or may have been

@@ -11,7 +11,8 @@ impl RowKey {
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
-            RowKey::Transaction(id) | RowKey::KeyHolder(id) => id.as_str().len(),
+            RowKey::Transaction(id) | RowKey::KeyHolder(id) | RowKey::MoreEnrolled(id) => id.as_str().len(),
+            RowKey::Enrolled(key) => key.transactional_id.as_str().len(),
             RowKey::Deadline(timer) => timer.weight(),
             RowKey::GroupOffset(key) => key.group.as_str().len(),
             RowKey::PendingOffset(key) => key.offset.group.as_str().len(),
@@ -58,6 +59,7 @@ impl RowValue {
                 row.config.iter().map(|(name, value)| name.len() + value.len() + ITEM).sum()
             }
             RowValue::OpenTransactions(row) => row.by_first_offset.len() * ITEM,
+            RowValue::Enrolled(row) => row.partitions.len() * ITEM,
             RowValue::Transaction(row) => row.state.open().map_or(0, Ongoing::weight),
             RowValue::GroupOffset(row) => row.metadata.len(),
             RowValue::PendingOffset(row) => row.committed.metadata.len(),

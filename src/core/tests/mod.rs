@@ -7,6 +7,7 @@ mod history;
 pub(crate) mod judge;
 mod keys;
 pub(crate) mod migration;
+mod overflow;
 mod prepared;
 pub(crate) mod properties;
 pub(crate) mod restores;

@@ -4,6 +4,7 @@ use super::findings::Broken;
 use super::history::{Clients, IDS, Step, step};
 use super::judge::Judge;
 use super::world::{TIMEOUT, Watch, World};
+use crate::core::limits::with_small_rows;
 use crate::core::{RowKey, RowValue, TransactionState, topic_settings};
 use crate::types::{Offset, ProducerId};
 use proptest::prelude::*;
@@ -89,8 +90,8 @@ fn aborted(world: &World, index: i32) -> Vec<(ProducerId, Offset, Offset)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
-    fn the_properties_hold_in_every_history(steps in steps()) {
-        let (_, verdict) = judge(&steps);
+    fn the_properties_hold_in_every_history(steps in steps(), room in 0usize..3) {
+        let (_, verdict) = with_small_rows(room, || judge(&steps));
         prop_assert!(verdict.is_ok(), "{}", verdict.unwrap_err());
     }
 }

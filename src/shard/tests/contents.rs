@@ -32,6 +32,7 @@ impl Contents {
         for (partition, row) in contents.list("partitions", view.all_partitions()) {
             contents.add("partitions", &partition, Ok(row));
             contents.add("open", &partition, view.get::<OpenTransactionsRow>(&partition));
+            contents.add_if_any("open beyond", &partition, view.get::<OpenQueueRow>(&partition));
             contents.producers(view, partition);
             contents.batches(running, view, partition).await;
         }
@@ -47,6 +48,18 @@ impl Contents {
     fn add(&mut self, listing: &str, name: &dyn ToString, value: Result<impl Debug, StoreError>) {
         let value = value.map(|value| format!("{value:?}")).map_err(|error| error.to_string());
         self.put(listing, name.to_string(), value);
+    }
+
+    /// What there mostly is not.
+    fn add_if_any(
+        &mut self,
+        listing: &str,
+        name: &dyn ToString,
+        value: Result<Option<impl Debug>, StoreError>,
+    ) {
+        if !matches!(value, Ok(None)) {
+            self.add(listing, name, value);
+        }
     }
 
     fn list<T>(&mut self, listing: &str, items: impl Iterator<Item = Result<T, StoreError>>) -> Vec<T> {

@@ -2,6 +2,7 @@
 
 use super::traces::{self, Source};
 use super::{compaction, history};
+use crate::core::limits::with_small_rows;
 use crate::core::mutant::{Mutant, with_mutant};
 use crate::core::tests::findings::Broken;
 use crate::core::tests::{consumers, groups, migration, properties, restores};
@@ -79,6 +80,11 @@ struct Caught {
     steps: usize,
 }
 
+/// How much has room in a row of a history: in some nothing, so that what lies beyond is reached soon.
+fn room(history: u64) -> usize {
+    usize::try_from(history % 3).unwrap()
+}
+
 /// Histories number 1, 2, … until something does not hold. They are the same each time.
 fn search(mutant: Option<Mutant>, kind: Kind) -> Option<Caught> {
     let mut steps = 0;
@@ -87,7 +93,8 @@ fn search(mutant: Option<Mutant>, kind: Kind) -> Option<Caught> {
         seed[..8].copy_from_slice(&history.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let (taken, verdict) = with_mutant(mutant, || (kind.judge_one)(&mut runner));
+        let judge = || with_small_rows(room(history), || (kind.judge_one)(&mut runner));
+        let (taken, verdict) = with_mutant(mutant, judge);
         steps += taken;
         if let Err(broken) = verdict {
             return Some(Caught { broken, history, steps });

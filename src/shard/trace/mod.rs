@@ -91,7 +91,11 @@ impl Trace {
             return None;
         }
         let keys: Vec<RowKey> = keys.into_iter().collect();
-        let too_many = keys.len() > ROWS_MAX;
+        let outside = if keys.len() > ROWS_MAX {
+            Some("too many rows for a line")
+        } else {
+            seen.overflows(&keys).then_some("more than a row has room for")
+        };
         self.replies += u64::from(reply.is_some());
         Some(json!({
             "do": "Decide",
@@ -105,7 +109,7 @@ impl Trace {
             "before": seen.all_before(&keys),
             "after": seen.all_after(&keys),
             "appended": appended(&drafted.events, asked.transactional_id.as_ref()),
-            "outside": too_many.then_some("too many rows for a line"),
+            "outside": outside,
         }))
     }
 

@@ -194,9 +194,24 @@ impl<'a> Seen<'a> {
         keys.iter().filter_map(named).collect()
     }
 
+    /// Whether what is shown of `keys` is only a part, because there is more of it in rows beside them.
+    pub(super) fn overflows(&self, keys: &[RowKey]) -> bool {
+        let is_there = |key: &RowKey| self.before(key).flatten().is_some() || self.after(key).is_some();
+        keys.iter().any(|key| match key {
+            RowKey::OpenTransactions(partition) => is_there(&OpenQueueRow::key(partition)),
+            RowKey::Transaction(id) => is_there(&MoreEnrolledRow::key(id)),
+            _ => false,
+        })
+    }
+
     fn content_before(&self, key: &RowKey) -> Option<Value> {
         let row = self.before(key)?;
         match (key, row) {
+            // What is open there is known only with what there may be beside it.
+            (RowKey::OpenTransactions(partition), _) => {
+                self.before(&OpenQueueRow::key(partition))?;
+                Some(content(row))
+            }
             // None has been given out since the start: the next one is the first that is not reserved.
             (RowKey::NextProducerId(()), None) => {
                 Some(first_not_reserved(self.before(&ProducerIdsRow::key(&()))?))

@@ -16,19 +16,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How much there is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Size {
+pub(in super::super) struct Size {
     /// Partitions, of one topic.
-    pub(super) partitions: u32,
+    pub(in super::super) partitions: u32,
     /// Producer ids without a transactional id, each with one batch in one partition.
-    pub(super) producers: u64,
+    pub(in super::super) producers: u64,
     /// Transactional ids, each with one committed transaction.
-    pub(super) transactional_ids: u64,
+    pub(in super::super) transactional_ids: u64,
     /// Transactional ids with an open transaction, beside them.
-    pub(super) open_transactions: u64,
+    pub(in super::super) open_transactions: u64,
     /// Bytes of batches in the log, beside those of the ids.
-    pub(super) log_bytes: u64,
+    pub(in super::super) log_bytes: u64,
     /// Bytes of each of those batches.
-    pub(super) batch_bytes: u64,
+    pub(in super::super) batch_bytes: u64,
 }
 
 /// What has been made.
@@ -50,10 +50,10 @@ const BATCHES_PER_COMMAND: u64 = 64;
 const LONG: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What is asked: a command, and the batches that go with it.
-type Asked = (Command, Vec<Bytes>);
+pub(in super::super) type Asked = (Command, Vec<Bytes>);
 
 /// Asks a shard, many commands at a time.
-struct Asking<'s> {
+pub(in super::super) struct Asking<'s> {
     shard: &'s Shard,
     origins: Vec<Origin>,
     topic: TopicId,
@@ -62,14 +62,7 @@ struct Asking<'s> {
 
 /// Makes it; `told` hears how much is done, of as many steps as [`Size::steps`] says.
 pub(super) async fn make(shard: &Shard, size: Size, mut told: impl FnMut(u64)) -> Result<Made, String> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let asking = Asking {
-        shard,
-        origins: (1..=AT_ONCE).map(|number| Origin::new(ConnectionId(number))).collect(),
-        topic: TopicId(uuid::Uuid::new_v4()),
-        now: Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
-    };
-    asking.create_topic(size.partitions).await?;
+    let asking = Asking::begin(shard, size.partitions).await?;
     asking.fill(&size, &mut told).await?;
     let first_producer = asking.producers(&size, &mut told).await?;
     asking.transactions(&size, &mut told).await?;
@@ -89,9 +82,22 @@ impl Size {
     }
 }
 
-impl Asking<'_> {
+impl<'s> Asking<'s> {
+    /// Creates the topic.
+    pub(in super::super) async fn begin(shard: &'s Shard, partitions: u32) -> Result<Asking<'s>, String> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let asking = Asking {
+            shard,
+            origins: (1..=AT_ONCE).map(|number| Origin::new(ConnectionId(number))).collect(),
+            topic: TopicId(uuid::Uuid::new_v4()),
+            now: Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+        };
+        asking.create_topic(partitions).await?;
+        Ok(asking)
+    }
+
     /// Asks all of it, and waits until all of it is durable.
-    async fn all(&self, commands: Vec<Asked>) -> Result<Vec<Reply>, String> {
+    pub(in super::super) async fn all(&self, commands: Vec<Asked>) -> Result<Vec<Reply>, String> {
         let mut answers = Vec::with_capacity(commands.len());
         for ((command, batches), origin) in commands.into_iter().zip(self.origins.iter().cycle()) {
             answers.push(self.shard.ask(origin, command, batches).await.map_err(|error| error.to_string())?);
@@ -160,7 +166,11 @@ impl Asking<'_> {
     }
 
     /// Lets transactional ids come, each with a transaction: the last ones' stay open.
-    async fn transactions(&self, size: &Size, told: &mut impl FnMut(u64)) -> Result<(), String> {
+    pub(in super::super) async fn transactions(
+        &self,
+        size: &Size,
+        told: &mut impl FnMut(u64),
+    ) -> Result<(), String> {
         let (all, mut done) = (size.transactional_ids + size.open_transactions, 0);
         while done < all {
             let numbers = done..(done + AT_ONCE * 4).min(all);
@@ -180,16 +190,42 @@ impl Asking<'_> {
             let ending = ids.iter().zip(&holders).zip(connections).zip(numbers.clone());
             let ends = ending.filter(|(_, number)| *number < size.transactional_ids).map(|(one, _)| {
                 let ((id, identity), connection) = one;
-                let producer =
-                    TransactionalProducer { transactional_id: id.clone(), identity: *identity, connection };
-                let end = EndTxn { producer, outcome: Outcome::Commit, protocol: Protocol::V2 };
-                (Command::EndTxn(end), Vec::new())
+                (commit(id, *identity, connection), Vec::new())
             });
             self.all(ends.collect()).await?;
             told(numbers.end - done);
             done = numbers.end;
         }
         Ok(())
+    }
+
+    /// Lets a transactional id have a holder.
+    pub(in super::super) async fn hold(&self, id: &TransactionalId) -> Result<Identity, String> {
+        let init = init(Some((id.clone(), ConnectionId(1))));
+        let replies = self.all(vec![(Command::InitProducerId(init), Vec::new())]).await?;
+        replies.first().map_or_else(|| Err("no answer".to_owned()), identity)
+    }
+
+    /// Commits the transaction of an id. Returns who holds the id from then on.
+    pub(in super::super) async fn commit(
+        &self,
+        id: &TransactionalId,
+        holder: Identity,
+    ) -> Result<Identity, String> {
+        let end = commit(id, holder, ConnectionId(1));
+        let replies = self.all(vec![(end, Vec::new())]).await?;
+        replies.first().map_or_else(|| Err("no answer".to_owned()), identity)
+    }
+
+    /// One record for a partition, in a transaction of `id`.
+    pub(in super::super) fn one(
+        &self,
+        id: &TransactionalId,
+        holder: Identity,
+        partition: PartitionIndex,
+    ) -> Result<Asked, String> {
+        let batch = batch(self.now, Bytes::from_static(b"one"), Some((holder, 0, true)))?;
+        Ok(self.produce(Some(id), vec![(partition, batch)]))
     }
 
     fn produce(
@@ -231,6 +267,11 @@ fn transactional_id(number: u64) -> Option<TransactionalId> {
 
 fn init(transactional_id: Option<(TransactionalId, ConnectionId)>) -> InitProducerId {
     InitProducerId { transactional_id, timeout: LONG, current: None, two_phase: TwoPhase::Unaware }
+}
+
+fn commit(id: &TransactionalId, identity: Identity, connection: ConnectionId) -> Command {
+    let producer = TransactionalProducer { transactional_id: id.clone(), identity, connection };
+    Command::EndTxn(EndTxn { producer, outcome: Outcome::Commit, protocol: Protocol::V2 })
 }
 
 /// Whose a batch is, which sequence it begins with, and whether it is in a transaction.

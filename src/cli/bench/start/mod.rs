@@ -2,7 +2,7 @@
 
 mod broker;
 mod load;
-mod make;
+pub(super) mod make;
 mod sparse;
 
 use super::super::output::{Progress, bytes_text};

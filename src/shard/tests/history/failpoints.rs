@@ -188,6 +188,7 @@ impl Holder {
         for partition in [partition(0), partition(1)] {
             rows.push(format!("{:?}", view.get::<PartitionRow>(&partition).unwrap()));
             rows.push(format!("{:?}", view.get::<OpenTransactionsRow>(&partition).unwrap()));
+            rows.push(format!("{:?}", view.get::<OpenQueueRow>(&partition).unwrap()));
             rows.extend(view.producers(partition).map(|row| format!("{:?}", row.unwrap())));
         }
         let pending = PendingOffsetKey { offset: Self::offset_key(), producer: self.identity.id };
@@ -278,6 +279,15 @@ impl Life {
 
 #[test]
 fn a_transaction_killed_at_any_step_is_where_the_rules_say_and_its_holder_goes_on() {
+    is_where_the_rules_say_and_goes_on();
+}
+
+#[test]
+fn so_is_one_for_which_there_is_no_room_in_any_row() {
+    with_small_rows(0, is_where_the_rules_say_and_goes_on);
+}
+
+fn is_where_the_rules_say_and_goes_on() {
     for life in lives() {
         let reference = life.lived();
         for (at, applied, killed) in life.points() {
