@@ -65,6 +65,8 @@ pub(crate) struct Clients {
     pub(crate) committers: u64,
     pub(crate) members: u64,
     pub(crate) administrators: u64,
+    /// Applications with the Rust client.
+    pub(crate) applications: u64,
 }
 
 /// How much goes wrong: once in so many, or so often in a minute; 0 is never.
@@ -92,6 +94,7 @@ pub(crate) enum Part {
     Committers,
     Members,
     Administrators,
+    Applications,
     Delay,
     Breaks,
     Holes,
@@ -112,7 +115,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 21] = [
+    pub(crate) const ALL: [Part; 22] = [
         Part::Half,
         Part::Quarter,
         Part::Eighth,
@@ -129,6 +132,7 @@ impl Part {
         Part::Breaks,
         Part::Members,
         Part::Administrators,
+        Part::Applications,
         Part::Committers,
         Part::Idempotent,
         Part::Transactional,
@@ -150,13 +154,14 @@ impl Plan {
             true => chance.between(least, most),
             false => 0,
         };
-        let clients = Clients {
+        let mut clients = Clients {
             idempotent: chance.between(0, 2),
             transactional: chance.between(1, 4),
             readers: chance.between(1, 3),
             committers: chance.between(0, 1),
             members: sometimes(chance, 40, 1, 3),
             administrators: chance.between(0, 1),
+            applications: 0,
         };
         let troubles = Troubles {
             delay: Duration::from_millis(*chance.of_these(&[1, 5, 20, 200, 1_000])),
@@ -179,6 +184,7 @@ impl Plan {
             7 => Keeps::Bytes(chance.between(1, 32) << 10),
             _ => Keeps::NotDeleted,
         };
+        clients.applications = chance.between(0, 2);
         Plan { seed, load, partitions, keeps, clients, troubles, without: Vec::new() }
     }
 
@@ -194,6 +200,7 @@ impl Plan {
             Part::Committers => std::mem::take(&mut clients.committers) > 0,
             Part::Members => std::mem::take(&mut clients.members) > 0,
             Part::Administrators => std::mem::take(&mut clients.administrators) > 0,
+            Part::Applications => std::mem::take(&mut clients.applications) > 0,
             Part::Delay => std::mem::take(&mut troubles.delay) > Duration::ZERO,
             Part::Breaks => std::mem::take(&mut troubles.breaks) > 0,
             Part::Holes => std::mem::take(&mut troubles.holes) > 0,

@@ -2,6 +2,7 @@
 //! is a task with choices of its own; each goes on after whatever happens, as a client does, and tells what it saw.
 
 mod administrator;
+mod application;
 mod committer;
 mod deleter;
 mod idempotent;
@@ -92,6 +93,9 @@ pub(crate) fn begin(world: &World, crowd: &mut JoinSet<()>) {
     }
     for number in 0..clients.administrators {
         crowd.spawn(administrator::run(Peer::new(world, &format!("administrator-{number}-"))));
+    }
+    for number in 0..clients.applications {
+        crowd.spawn(application::run(Peer::new(world, &format!("application-{number}-"))));
     }
     if world.plan.keeps == Keeps::NotDeleted {
         crowd.spawn(deleter::run(Peer::new(world, "deleter-")));

@@ -1,11 +1,14 @@
 //! Batches of records, and requests that carry them.
 
 use super::partition_name;
+use crate::client::ProducerRecord;
 use crate::history::Operation;
 use crate::sim::peer::Peer;
 use crate::sim::plan::Keeps;
 use crate::sim::world::{TOPIC, World};
-use crate::types::{ProducerEpoch, ProducerId, Sequence, SequenceRange, Timestamp};
+use crate::types::{
+    PartitionIndex, ProducerEpoch, ProducerId, Sequence, SequenceRange, Timestamp, TopicName,
+};
 use crate::wire::Records;
 use crate::wire::batch::{BatchBuilder, BatchProducer, Compression, ProducerBatch, Record, RecordHeader};
 use crate::wire::messages::*;
@@ -64,6 +67,13 @@ pub(super) fn compose(
 }
 
 impl Written {
+    /// The same for the Rust client.
+    pub(super) fn producer_record(&self, index: i32) -> ProducerRecord {
+        let Record { key, value, headers } = self.record();
+        let (topic, partition) = (TopicName::new(TOPIC).unwrap(), Some(PartitionIndex(index)));
+        ProducerRecord { topic, partition, key, value, headers, timestamp: Some(TIME) }
+    }
+
     fn record(&self) -> Record {
         let name = Bytes::copy_from_slice(self.name.as_bytes());
         let key = Some(Bytes::copy_from_slice(self.key.as_bytes()));

@@ -13,10 +13,10 @@ use crate::wire::messages::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The partition whose offsets go with transactions: not the one that offsets are committed of by hand.
-const WITH_TRANSACTIONS: i32 = 1;
+pub(super) const WITH_TRANSACTIONS: i32 = 1;
 
 /// Ids that producers share.
-const IDS: [&str; 2] = ["x", "y"];
+pub(super) const IDS: [&str; 2] = ["x", "y"];
 
 /// How often something is tried again whose answer was lost, or that is refused for a while.
 const TRIES: u64 = 8;
