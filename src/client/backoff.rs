@@ -1,6 +1,6 @@
 //! Pauses between attempts: they double, have a limit, and are spread so that clients do not return in step.
 
-use std::hash::{BuildHasher, RandomState};
+use crate::types::outside;
 use std::time::Duration;
 
 /// The shortest and the longest pause.
@@ -37,7 +37,7 @@ impl Backoff {
     /// Starts anew with a seed that nobody chose.
     #[must_use]
     pub fn unseeded(limits: BackoffLimits) -> Backoff {
-        Backoff::new(limits, RandomState::new().hash_one(0_u8))
+        Backoff::new(limits, outside::seed())
     }
 
     /// The pause after one more failure: the doubled last one, give or take a fifth.

@@ -8,10 +8,11 @@ use super::error::{ClientError, seconds};
 use super::lane::{Lane, Purpose};
 use super::metadata::{Metadata, TopicPartition, topic_error};
 use super::transport::Dialer;
-use crate::types::{NodeId, TopicName};
+#[cfg(test)]
+use super::transport::SimulatedDial;
+use crate::types::{HashMap, NodeId, TopicName};
 use crate::wire::ErrorCode;
 use crate::wire::messages::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,8 +52,24 @@ pub(super) const SHARED_OWNER: u32 = 0;
 impl Client {
     /// Connects to the first bootstrap broker that answers, trying again until `bootstrap_timeout` has passed.
     pub async fn connect(config: ClientConfig) -> Result<Client, ClientError> {
+        Client::over(config, Dialer::new).await
+    }
+
+    /// The same in a simulated world.
+    #[cfg(test)]
+    pub(crate) async fn simulated(
+        config: ClientConfig,
+        dial: Box<SimulatedDial>,
+    ) -> Result<Client, ClientError> {
+        Client::over(config, |config| Ok(Dialer::simulated(config, dial))).await
+    }
+
+    async fn over(
+        config: ClientConfig,
+        dialer: impl FnOnce(&ClientConfig) -> Result<Dialer, ClientError>,
+    ) -> Result<Client, ClientError> {
         let scheme = config.check()?;
-        let dialer = Dialer::new(&config)?;
+        let dialer = dialer(&config)?;
         let client = Client {
             inner: Arc::new(Inner {
                 config,
@@ -172,7 +189,7 @@ impl Client {
         let answer = self.any_broker().await?.call(request).await?;
         answer.error_code.ok().map_err(|code| ClientError::broker("metadata", code, None))?;
         let mut metadata = lock(&self.inner.metadata);
-        *metadata = Arc::new(metadata.updated(&answer, self.inner.scheme, std::time::Instant::now()));
+        *metadata = Arc::new(metadata.updated(&answer, self.inner.scheme, Instant::now()));
         Ok(answer)
     }
 

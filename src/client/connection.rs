@@ -254,6 +254,7 @@ async fn carry(
     let Duplex { reader, writer } = duplex;
     let waiting = Mutex::new(VecDeque::new());
     let ended = tokio::select! {
+        biased;
         () = ending.asked.notified() => Ok(()),
         ended = write_requests(writer, &mut requests, &waiting) => ended,
         ended = read_answers(reader, &waiting) => ended,

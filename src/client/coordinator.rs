@@ -5,10 +5,9 @@ use super::connection::Connection;
 use super::error::ClientError;
 use super::lane::{Lane, Purpose};
 use super::metadata::Metadata;
-use crate::types::{GroupId, NodeId, TransactionalId};
+use crate::types::{GroupId, HashMap, NodeId, TransactionalId};
 use crate::wire::ErrorCode;
 use crate::wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is coordinated.

@@ -7,7 +7,8 @@ use crate::wire::ErrorCode;
 use crate::wire::messages::{MetadataResponse, MetadataResponseTopic};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A partition, by its topic's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -75,4 +75,6 @@ pub use transaction::{
     TransactionError, TransactionalProducer,
 };
 pub use transaction_admin::{Blocker, TransactionDescription, TransactionFilter};
+#[cfg(test)]
+pub(crate) use transport::SimulatedStream;
 pub use versions::TransactionProtocol;

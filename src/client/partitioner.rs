@@ -1,8 +1,7 @@
 //! Which partition a record goes to. Pure: its randomness is its seed.
 
 use super::backoff::split_mix;
-use crate::types::{PartitionIndex, TopicName};
-use std::collections::HashMap;
+use crate::types::{HashMap, PartitionIndex, TopicName};
 
 /// Kafka's hash of a key: MurmurHash2 (Appleby), 32 bits, with Kafka's seed, so that all clients agree on a key's
 /// partition.
@@ -50,7 +49,7 @@ impl Partitioner {
     /// Equal seeds make equal choices.
     #[must_use]
     pub fn new(sticky_bytes: usize, seed: u64) -> Partitioner {
-        Partitioner { sticky_bytes, random: seed, sticky: HashMap::new() }
+        Partitioner { sticky_bytes, random: seed, sticky: HashMap::default() }
     }
 
     /// The partition of a record of `size` bytes, among `partitions`, which is at least 1.

@@ -127,11 +127,32 @@ impl Duplex {
 
 /// Opens connections and lanes.
 pub(super) struct Dialer {
+    ways: Ways,
+    frame_bytes_max: usize,
+}
+
+/// How brokers are reached.
+enum Ways {
+    Sockets(Sockets),
+    #[cfg(test)]
+    Simulated(Box<SimulatedDial>),
+}
+
+/// Gives a connection of a simulated world; none while nobody is there.
+#[cfg(test)]
+pub(super) type SimulatedDial = dyn Fn() -> Option<Box<dyn SimulatedStream>> + Send + Sync;
+
+#[cfg(test)]
+pub(crate) trait SimulatedStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+#[cfg(test)]
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> SimulatedStream for S {}
+
+struct Sockets {
     tls: Arc<rustls::ClientConfig>,
     quic: Arc<QuicDialer>,
     /// One QUIC connection for each broker, shared by its lanes. As many as there are brokers.
     peers: tokio::sync::Mutex<HashMap<Endpoint, quinn::Connection>>,
-    frame_bytes_max: usize,
 }
 
 struct QuicDialer {
@@ -151,32 +172,57 @@ impl Dialer {
         })?;
         let mut quic = quinn::ClientConfig::new(Arc::new(crypto));
         quic.transport_config(Arc::new(quic_transport()));
-        Ok(Dialer {
+        let ways = Ways::Sockets(Sockets {
             tls: Arc::new(tls),
             quic: Arc::new(QuicDialer { config: quic, sockets: Mutex::default() }),
             peers: tokio::sync::Mutex::default(),
-            frame_bytes_max: config.frame_bytes_max,
-        })
+        });
+        Ok(Dialer { ways, frame_bytes_max: config.frame_bytes_max })
+    }
+
+    #[cfg(test)]
+    pub(super) fn simulated(config: &ClientConfig, dial: Box<SimulatedDial>) -> Dialer {
+        Dialer { ways: Ways::Simulated(dial), frame_bytes_max: config.frame_bytes_max }
     }
 
     /// Opens a lane to `endpoint`.
     pub(super) async fn open(&self, endpoint: &Endpoint) -> Result<Duplex, ClientError> {
-        let opened = match endpoint.scheme {
-            Scheme::Tls => self.open_tls(endpoint).await,
-            Scheme::Quic => self.open_quic(endpoint).await,
+        let opened = match (&self.ways, endpoint.scheme) {
+            (Ways::Sockets(sockets), Scheme::Tls) => sockets.open_tls(endpoint, self.frame_bytes_max).await,
+            (Ways::Sockets(sockets), Scheme::Quic) => sockets.open_quic(endpoint, self.frame_bytes_max).await,
+            #[cfg(test)]
+            (Ways::Simulated(dial), _) => {
+                let nobody = || OpenError::unreachable("nobody is there");
+                dial().map(|stream| Duplex::over(stream, self.frame_bytes_max)).ok_or_else(nobody)
+            }
         };
         opened.map_err(|error| error.at(endpoint))
     }
 
     /// Opens a connection that speaks HTTP to `endpoint`, on TCP whatever its scheme is.
     pub(super) async fn open_https(&self, endpoint: &Endpoint) -> Result<TlsStream<TcpStream>, ClientError> {
-        let mut tls = (*self.tls).clone();
+        let sockets = match &self.ways {
+            Ways::Sockets(sockets) => sockets,
+            #[cfg(test)]
+            Ways::Simulated(_) => return Err(OpenError::unreachable("no HTTP is simulated").at(endpoint)),
+        };
+        let mut tls = (*sockets.tls).clone();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         connect_tls(Arc::new(tls), endpoint).await.map_err(|error| error.at(endpoint))
     }
 
     /// Takes leave of the brokers, so that they need not wait until the connections have been silent for too long.
     pub(super) async fn close(&self) {
+        match &self.ways {
+            Ways::Sockets(sockets) => sockets.close().await,
+            #[cfg(test)]
+            Ways::Simulated(_) => {}
+        }
+    }
+}
+
+impl Sockets {
+    async fn close(&self) {
         for (_, connection) in self.peers.lock().await.drain() {
             connection.close(VarInt::from_u32(0), b"done");
         }
@@ -187,16 +233,16 @@ impl Dialer {
         }
     }
 
-    async fn open_tls(&self, endpoint: &Endpoint) -> Result<Duplex, OpenError> {
+    async fn open_tls(&self, endpoint: &Endpoint, frame_bytes_max: usize) -> Result<Duplex, OpenError> {
         let stream = connect_tls(Arc::clone(&self.tls), endpoint).await?;
-        Ok(Duplex::over(stream, self.frame_bytes_max))
+        Ok(Duplex::over(stream, frame_bytes_max))
     }
 
-    async fn open_quic(&self, endpoint: &Endpoint) -> Result<Duplex, OpenError> {
+    async fn open_quic(&self, endpoint: &Endpoint, frame_bytes_max: usize) -> Result<Duplex, OpenError> {
         let connection = self.peer(endpoint).await?;
         let (send, receive) = connection.open_bi().await?;
         Ok(Duplex {
-            reader: FrameReader::new(Box::new(receive), self.frame_bytes_max),
+            reader: FrameReader::new(Box::new(receive), frame_bytes_max),
             writer: FrameWriter::Quic(send),
         })
     }

@@ -24,10 +24,13 @@ pub enum Event {
         #[serde(default)]
         clock_skew_us: u64,
     },
-    /// A topic whose older records may go: absence is not judged there.
+    /// A topic whose older records may go: those of which a newer one has the same key, and those without a key.
     Compacted {
         /// Its name.
         topic: String,
+        /// How long tombstones stay at least, in microseconds.
+        #[serde(default)]
+        tombstones_kept_us: u64,
     },
     /// Somebody asks for something.
     Call(Call),
@@ -56,6 +59,10 @@ pub enum Event {
         /// When, in microseconds.
         at: u64,
     },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Somebody asks for something.
@@ -90,6 +97,12 @@ pub enum Operation {
         partition: PartitionName,
         /// A name that no other record of the history has.
         record: String,
+        /// Its key: in a compacted topic, the newest record of each key stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+        /// Whether it says that its key is gone: in a compacted topic it goes, too, after a while.
+        #[serde(default, skip_serializing_if = "is_false")]
+        tombstone: bool,
         /// The transaction that it is part of.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         txn: Option<String>,
@@ -254,7 +267,8 @@ impl Done {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub(super) skew: u64,
-    pub(super) compacted: Vec<String>,
+    /// Topics, and how long their tombstones stay.
+    pub(super) compacted: HashMap<String, u64>,
     /// In the order of the lines.
     pub(super) calls: Vec<Done>,
     pub(super) gone: Vec<String>,
@@ -335,7 +349,9 @@ impl Reading {
                 let first = r#"{"event":"history","version":1}"#;
                 return Err(HistoryError::line(line, format!("the first line is not {first}")));
             }
-            Event::Compacted { topic } => self.history.compacted.push(topic),
+            Event::Compacted { topic, tombstones_kept_us } => {
+                self.history.compacted.insert(topic, tombstones_kept_us);
+            }
             Event::Gone { process } => self.history.gone.push(process),
             Event::Crash { at } => self.history.crashes.push((line, at)),
             Event::Settled { at } => self.history.settled = Some((line, at)),

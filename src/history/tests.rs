@@ -99,7 +99,7 @@ impl Perfect {
             };
         }
         let Some(transactional_id) = client.id.clone() else {
-            return Operation::Produce { partition, record: name, txn: None };
+            return Operation::Produce { partition, record: name, txn: None, key: None, tombstone: false };
         };
         if client.epoch.is_none() {
             client.txn = None;
@@ -113,7 +113,7 @@ impl Perfect {
                 let offsets = [("t/0".to_owned(), i64::try_from(self.names).unwrap())].into();
                 Operation::SendOffsets { txn, group: "g".to_owned(), offsets }
             }
-            _ => Operation::Produce { partition, record: name, txn: Some(txn) },
+            _ => Operation::Produce { partition, record: name, txn: Some(txn), key: None, tombstone: false },
         }
     }
 
@@ -131,7 +131,7 @@ impl Perfect {
                 client.epoch = None;
                 return Returned::Failed;
             }
-            Operation::Produce { partition, record, txn } => {
+            Operation::Produce { partition, record, txn, .. } => {
                 if let Some(txn) = txn.as_ref().filter(|txn| !self.open.contains(txn)) {
                     self.open.push(txn.clone());
                 }
@@ -489,6 +489,45 @@ fn in_a_compacted_topic_records_may_go() {
     let compacted = SOUND.replacen("\n", "\n{\"event\":\"compacted\",\"topic\":\"t\"}\n", 1);
     let gone = compacted.replacen(r#"[5,"d"],"#, "", 1);
     assert!(verdict(&gone).holds(), "{:#?}", verdict(&gone));
+}
+
+/// The sound history in a compacted topic whose tombstones stay for a while, with keys: those of "a", "b", "c", "d" and "e".
+fn keyed(keys: [&str; 5], rest: &str) -> String {
+    let first = "\n{\"event\":\"compacted\",\"topic\":\"t\",\"tombstones_kept_us\":10}\n";
+    let text = SOUND.replacen('\n', first, 1);
+    ["a", "b", "c", "d", "e"].iter().zip(keys).fold(text, |text, (record, key)| {
+        let rest = if *record == "d" { rest } else { "" };
+        let (from, to) =
+            (format!(r#""record":"{record}""#), format!(r#""record":"{record}","key":"{key}"{rest}"#));
+        assert!(text.contains(&from));
+        text.replacen(&from, &to, 1)
+    })
+}
+
+#[test]
+fn in_a_compacted_topic_the_newest_record_of_a_key_stays() {
+    // "d" is passed over. Its key has a newer record, or none, or one that was aborted, or one in another place.
+    let without = |text: &str| verdict(&text.replacen(r#"[5,"d"],"#, "", 1));
+    let superseded = without(&keyed(["1", "2", "3", "4", "4"], ""));
+    assert!(superseded.holds(), "{superseded:#?}");
+    breaks(Property::NoLostWrite, &without(&keyed(["1", "2", "3", "4", "5"], "")));
+    breaks(Property::NoLostWrite, &without(&keyed(["4", "4", "4", "4", "5"], "")));
+    // What was aborted supersedes nothing: "b" is missed, "c" was aborted.
+    let text = keyed(["1", "2", "2", "4", "5"], "");
+    breaks(Property::NoLostWrite, &verdict(&text.replacen(r#"[1,"b"],"#, "", 1)));
+    let text = keyed(["1", "2", "3", "2", "5"], "");
+    let superseded = verdict(&text.replacen(r#"[1,"b"],"#, "", 1));
+    assert!(superseded.holds(), "{superseded:#?}");
+}
+
+#[test]
+fn in_a_compacted_topic_a_tombstone_stays_for_its_time() {
+    let text = keyed(["1", "2", "3", "4", "5"], r#","tombstone":true"#);
+    // The first reader is early, the last one late enough.
+    breaks(Property::NoLostWrite, &verdict(&text.replacen(r#"[5,"d"],"#, "", 1)));
+    let (early, late) = text.rsplit_once(r#"[5,"d"],"#).unwrap();
+    let gone = verdict(&format!("{early}{late}"));
+    assert!(gone.holds(), "{gone:#?}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub use backup::{
     RowsProblem, WholeTransactions, check_rows, restore,
 };
 pub use handle::{Answer, Origin, Shard, ShardStopped};
-pub use limits::{ShardLimits, SpaceLimits};
+pub use limits::{CompactionLimits, ShardLimits, SpaceLimits};
 pub use metrics::{Marks, ShardMetrics, SpaceMetrics};
 pub use off_thread::off_thread;
 pub use rebuild::RebuildError;

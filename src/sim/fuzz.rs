@@ -1,7 +1,7 @@
 //! Rows and frames that are nearly right (`src/fuzz/`), given to a whole broker with what a world has left.
 
 use super::node::{Remains, Slowness};
-use super::plan::Plan;
+use super::plan::{Keeps, Plan};
 use super::world::{run_to_end, within};
 use crate::broker::{Broker, BrokerConfig, Endpoint};
 use crate::fuzz::Target;
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 /// A world with all kinds of clients, and few faults: what it leaves has rows of many kinds.
 fn remains() -> Remains {
     let mut plan = Plan::of(1);
+    plan.keeps = Keeps::Newest { tombstones: Duration::from_secs(5) };
     (plan.clients.idempotent, plan.clients.transactional, plan.clients.members) = (1, 4, 2);
     (plan.clients.committers, plan.clients.administrators) = (1, 1);
     plan.load = Duration::from_secs(20);

@@ -18,3 +18,5 @@ mod recorder;
 mod shrink;
 mod tests;
 mod world;
+
+pub(crate) use tests::search_all;

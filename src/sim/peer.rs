@@ -26,7 +26,7 @@ pub(crate) struct Peer {
     pub(crate) name: String,
     pub(crate) chance: Chance,
     wire: Option<Wire>,
-    transport: Transport,
+    pub(crate) transport: Transport,
 }
 
 struct Wire {

@@ -2,7 +2,10 @@
 //! made smaller by taking some away.
 
 use super::chance::Chance;
-use crate::shard::{ShardLimits, SpaceLimits};
+use crate::core::topic_settings::{
+    CLEANUP_POLICY, COMPACT, DELETE_RETENTION_MS, MIN_DIRTY_RATIO, RETENTION_BYTES,
+};
+use crate::shard::{CompactionLimits, ShardLimits, SpaceLimits};
 use std::fmt;
 use std::time::Duration;
 
@@ -13,10 +16,44 @@ pub(crate) struct Plan {
     /// How long clients work, in the world's time.
     pub(crate) load: Duration,
     pub(crate) partitions: i32,
+    pub(crate) keeps: Keeps,
     pub(crate) clients: Clients,
     pub(crate) troubles: Troubles,
     /// Parts that have been taken away.
     pub(crate) without: Vec<Part>,
+}
+
+/// What becomes of old records of the topic that histories are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// They stay.
+    All,
+    /// Those go that have a newer one of the same key; tombstones after so long.
+    Newest { tombstones: Duration },
+    /// Those go that are too many: so many bytes are left.
+    Bytes(u64),
+    /// Those go that somebody deletes.
+    NotDeleted,
+}
+
+impl Keeps {
+    /// The topic's settings.
+    pub(crate) fn settings(self) -> Vec<(&'static str, String)> {
+        match self {
+            Keeps::All | Keeps::NotDeleted => Vec::new(),
+            Keeps::Newest { tombstones } => vec![
+                (CLEANUP_POLICY, COMPACT.to_owned()),
+                (DELETE_RETENTION_MS, tombstones.as_millis().to_string()),
+                (MIN_DIRTY_RATIO, "0.05".to_owned()),
+            ],
+            Keeps::Bytes(bytes) => vec![(RETENTION_BYTES, bytes.to_string())],
+        }
+    }
+
+    /// Whether the beginning of a partition may go.
+    pub(crate) fn moves_start(self) -> bool {
+        matches!(self, Keeps::Bytes(_) | Keeps::NotDeleted)
+    }
 }
 
 /// How many clients of each kind.
@@ -28,6 +65,8 @@ pub(crate) struct Clients {
     pub(crate) committers: u64,
     pub(crate) members: u64,
     pub(crate) administrators: u64,
+    /// Applications with the Rust client.
+    pub(crate) applications: u64,
 }
 
 /// How much goes wrong: once in so many, or so often in a minute; 0 is never.
@@ -55,6 +94,7 @@ pub(crate) enum Part {
     Committers,
     Members,
     Administrators,
+    Applications,
     Delay,
     Breaks,
     Holes,
@@ -66,6 +106,8 @@ pub(crate) enum Part {
     ClockJumps,
     SlowDisk,
     Restarts,
+    /// Whatever makes old records go.
+    Keeps,
     /// The second half of the load.
     Half,
     Quarter,
@@ -73,7 +115,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 20] = [
+    pub(crate) const ALL: [Part; 22] = [
         Part::Half,
         Part::Quarter,
         Part::Eighth,
@@ -85,10 +127,12 @@ impl Part {
         Part::ClockJumps,
         Part::SlowDisk,
         Part::Restarts,
+        Part::Keeps,
         Part::Holes,
         Part::Breaks,
         Part::Members,
         Part::Administrators,
+        Part::Applications,
         Part::Committers,
         Part::Idempotent,
         Part::Transactional,
@@ -110,13 +154,14 @@ impl Plan {
             true => chance.between(least, most),
             false => 0,
         };
-        let clients = Clients {
+        let mut clients = Clients {
             idempotent: chance.between(0, 2),
             transactional: chance.between(1, 4),
             readers: chance.between(1, 3),
             committers: chance.between(0, 1),
             members: sometimes(chance, 40, 1, 3),
             administrators: chance.between(0, 1),
+            applications: 0,
         };
         let troubles = Troubles {
             delay: Duration::from_millis(*chance.of_these(&[1, 5, 20, 200, 1_000])),
@@ -133,7 +178,14 @@ impl Plan {
         };
         let load = Duration::from_secs(chance.between(15, 40));
         let partitions = i32::try_from(chance.between(2, 4)).unwrap();
-        Plan { seed, load, partitions, clients, troubles, without: Vec::new() }
+        let keeps = match chance.below(10) {
+            0..=3 => Keeps::All,
+            4..=6 => Keeps::Newest { tombstones: Duration::from_millis(chance.between(1_000, 20_000)) },
+            7 => Keeps::Bytes(chance.between(1, 32) << 10),
+            _ => Keeps::NotDeleted,
+        };
+        clients.applications = chance.between(0, 2);
+        Plan { seed, load, partitions, keeps, clients, troubles, without: Vec::new() }
     }
 
     /// The same world with a part less; none if that makes no difference.
@@ -148,6 +200,7 @@ impl Plan {
             Part::Committers => std::mem::take(&mut clients.committers) > 0,
             Part::Members => std::mem::take(&mut clients.members) > 0,
             Part::Administrators => std::mem::take(&mut clients.administrators) > 0,
+            Part::Applications => std::mem::take(&mut clients.applications) > 0,
             Part::Delay => std::mem::take(&mut troubles.delay) > Duration::ZERO,
             Part::Breaks => std::mem::take(&mut troubles.breaks) > 0,
             Part::Holes => std::mem::take(&mut troubles.holes) > 0,
@@ -159,6 +212,7 @@ impl Plan {
             Part::ClockJumps => std::mem::take(&mut troubles.clock_jumps) > 0,
             Part::SlowDisk => std::mem::take(&mut troubles.slow_disk),
             Part::Restarts => std::mem::take(&mut troubles.restarts) > 0,
+            Part::Keeps => std::mem::replace(&mut plan.keeps, Keeps::All) != Keeps::All,
             Part::Half | Part::Quarter | Part::Eighth => {
                 plan.load /= 2;
                 true
@@ -170,6 +224,7 @@ impl Plan {
     /// The shard's limits: small, so that little load meets all of them.
     pub(crate) fn limits(&self) -> ShardLimits {
         let mut chance = Chance::of(self.seed, "limits");
+        let mut compacts = Chance::of(self.seed, "compaction");
         let segment_bytes = *chance.of_these(&[64 << 10, 128 << 10, 512 << 10]);
         ShardLimits {
             queue: usize::try_from(chance.between(1, 64)).unwrap(),
@@ -186,6 +241,14 @@ impl Plan {
                 snapshot_log_bytes: chance.between(64, 512) << 10,
                 snapshot_turn_bytes: 4 << 10,
                 move_turn_bytes: 16 << 10,
+                compaction: CompactionLimits {
+                    check: Duration::from_millis(compacts.between(200, 2_000)),
+                    // Four keys, or more than there are.
+                    map_bytes: *compacts.of_these(&[96, 1 << 10]),
+                    turn_bytes: compacts.between(1, 16) << 10,
+                    turn_entries: usize::try_from(compacts.between(4, 64)).unwrap(),
+                    ..CompactionLimits::default()
+                },
                 reserve_bytes: 1 << 20,
                 ..SpaceLimits::default()
             },

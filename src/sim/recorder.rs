@@ -3,6 +3,7 @@
 use crate::history::{Answer, Call, Event, Operation, Returned, VERSION};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What is told, in the order in which it happened. All clones are one.
@@ -72,6 +73,12 @@ impl Recorder {
 
     pub(crate) fn gone(&self, process: &str) {
         self.told(|told| told.event(Event::Gone { process: process.to_owned() }));
+    }
+
+    /// A topic keeps the newest record of each key alone, and tombstones for so long.
+    pub(crate) fn compacted(&self, topic: &str, tombstones: Duration) {
+        let tombstones_kept_us = u64::try_from(tombstones.as_micros()).unwrap();
+        self.told(|told| told.event(Event::Compacted { topic: topic.to_owned(), tombstones_kept_us }));
     }
 
     pub(crate) fn crashed(&self) {

@@ -75,7 +75,7 @@ fn search(mutant: Mutant, seeds: u64) -> Option<(u64, String)> {
 }
 
 /// For each of these mutants the first world that finds it, of so many.
-fn search_all(mutants: &[Mutant], seeds: u64) -> BTreeMap<Mutant, (u64, String)> {
+pub(crate) fn search_all(mutants: &[Mutant], seeds: u64) -> BTreeMap<Mutant, (u64, String)> {
     let next = AtomicUsize::new(0);
     let found: Mutex<BTreeMap<Mutant, (u64, String)>> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

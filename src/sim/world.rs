@@ -13,7 +13,7 @@ use crate::types::outside::{Outside, with_outside};
 use crate::types::{Timestamp, TopicId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) recorder: Recorder,
     pub(crate) faults: Faults,
     pub(crate) topic: Arc<OnceLock<TopicId>>,
+    /// Of each partition, the offset up to which somebody has asked to delete.
+    pub(crate) deleted: Arc<Mutex<BTreeMap<i32, i64>>>,
     over: Arc<AtomicBool>,
     wall: Arc<AtomicI64>,
 }
@@ -74,6 +76,7 @@ impl World {
             recorder,
             faults,
             topic: Arc::default(),
+            deleted: Arc::default(),
             over: Arc::default(),
             wall,
         };

@@ -2,6 +2,7 @@
 //! takes them here, so that a simulation can give its own (`src/sim/`).
 
 use super::Timestamp;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
@@ -13,6 +14,16 @@ pub fn uuid() -> Uuid {
         return drawn;
     }
     Uuid::new_v4()
+}
+
+/// 64 bits that nobody chose, to spread what would otherwise happen in step.
+#[must_use]
+pub fn seed() -> u64 {
+    #[cfg(test)]
+    if let Some(drawn) = simulated::chance() {
+        return drawn;
+    }
+    RandomState::new().hash_one(0_u8)
 }
 
 /// The time of day.

@@ -150,6 +150,8 @@ async fn transaction(
             partition: partition_name(&to),
             record: value.clone(),
             txn: Some(name.clone()),
+            key: None,
+            tombstone: false,
         };
         let call = recorder.call(process, operation);
         match transaction.send(record(to.partition.0, &value)).await {
@@ -235,8 +237,13 @@ async fn produce(recorder: Arc<Recorder>, config: ClientConfig) {
             for index in 0..40 {
                 let value = recorder.name("r");
                 let to = partition(index % PARTITIONS);
-                let operation =
-                    Operation::Produce { partition: partition_name(&to), record: value.clone(), txn: None };
+                let operation = Operation::Produce {
+                    partition: partition_name(&to),
+                    record: value.clone(),
+                    txn: None,
+                    key: None,
+                    tombstone: false,
+                };
                 let call = recorder.call(&process, operation);
                 match producer.send(record(to.partition.0, &value)).await {
                     Ok(delivery) => sent.push((call, delivery)),

@@ -15,18 +15,19 @@ use super::outbox::{
     record_size,
 };
 use super::{ProducerConfig, ProducerRecord};
-use crate::types::{Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicName};
+use crate::types::{
+    HashMap, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicName, outside,
+};
 use crate::wire::batch::Record;
 use crate::wire::messages::{
     InitProducerIdRequest, ProduceAcceptedKey, ProducePartition, ProduceRequest, ProduceResponse,
     ProduceTopic, ProduceTopicResponse,
 };
 use crate::wire::{ApiKey, Records, VersionRange};
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// The first version of Produce that names topics by their ids (KIP-516).
@@ -76,7 +77,7 @@ impl Engine {
         config: ProducerConfig,
         mode: Mode,
     ) -> Result<Engine, ClientError> {
-        let seed = RandomState::new().hash_one(1_u8);
+        let seed = outside::seed();
         let shared = Arc::new(Shared {
             client: client.clone(),
             owner: client.new_owner(),
@@ -149,7 +150,7 @@ impl Engine {
         partition: &TopicPartition,
         record: ProducerRecord,
     ) -> Result<Delivery, ProduceError> {
-        let timestamp = record.timestamp.unwrap_or_else(wall_time);
+        let timestamp = record.timestamp.unwrap_or_else(outside::wall_clock);
         let record = Record { key: record.key, value: record.value, headers: record.headers };
         match self.shared.try_append(partition, timestamp, &record) {
             Err(Refusal::Full) => {}
@@ -196,11 +197,6 @@ impl Engine {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn wall_time() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// The instant, from the clock that tests may set.

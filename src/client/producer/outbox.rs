@@ -16,11 +16,13 @@ use super::super::error::seconds;
 use super::super::metadata::TopicPartition;
 use super::delivery::{ProduceError, Promise, Stored};
 use super::queue::{Batch, BatchNumber, Body, Queue, Renewal};
-use crate::types::{NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicName};
+use crate::types::{
+    HashMap, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicName,
+};
 use crate::wire::ErrorCode;
 use crate::wire::batch::{BatchError, BatchProducer, Compression, ProducerBatch, Record, rewrite_producer};
 use bytes::{Bytes, BytesMut};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -231,7 +233,7 @@ impl Outbox {
             mode,
             identity: None,
             queues: Vec::new(),
-            by_partition: HashMap::new(),
+            by_partition: HashMap::default(),
             active: BTreeSet::new(),
             turn: 0,
             lanes: BTreeMap::new(),

@@ -10,6 +10,8 @@ pub(super) struct Write<'a> {
     pub(super) partition: &'a str,
     /// Its transaction's place in [`Facts::txns`].
     pub(super) txn: Option<usize>,
+    pub(super) key: Option<&'a str>,
+    pub(super) tombstone: bool,
 }
 
 /// A transaction, as its client means it.
@@ -139,12 +141,13 @@ impl<'a> Facts<'a> {
                 let resumes = *resumes;
                 self.holders.push(Holder { done, transactional_id, identity, resumes });
             }
-            Operation::Produce { partition, record, txn } => {
+            Operation::Produce { partition, record, txn, key, tombstone } => {
                 let txn = txn.as_ref().map(|txn| self.of_process(done, txn)).transpose()?;
                 if self.by_record.insert(record, self.writes.len()).is_some() {
                     return Err(contradiction(done, format!("record {record:?} was written before")));
                 }
-                self.writes.push(Write { done, record, partition, txn });
+                let (key, tombstone) = (key.as_deref(), *tombstone);
+                self.writes.push(Write { done, record, partition, txn, key, tombstone });
             }
             Operation::SendOffsets { txn, .. } => drop(self.of_process(done, txn)?),
             Operation::Commit { txn } => {
@@ -224,10 +227,10 @@ impl<'a> Facts<'a> {
         first.saturating_add(self.history.skew) < second
     }
 
-    /// Whether older records of this partition may be gone.
-    pub(super) fn is_compacted(&self, partition: &str) -> bool {
+    /// Whether older records of this partition may be gone: then, how long its tombstones stay at least.
+    pub(super) fn compacted(&self, partition: &str) -> Option<u64> {
         let topic = partition.rsplit_once('/').map_or(partition, |(topic, _)| topic);
-        self.history.compacted.iter().any(|compacted| compacted == topic)
+        self.history.compacted.get(topic).copied()
     }
 
     /// The line of a crash between two moments.

@@ -1,5 +1,6 @@
 //! The judgement: what the history says is gathered once ([`Facts`]), then each file here looks at it from one side.
 
+mod compaction;
 mod ends;
 mod facts;
 mod fences;

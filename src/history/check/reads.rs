@@ -1,6 +1,7 @@
 //! What was read, against what was written: by place, by transaction, by order.
 
 use super::Verdict;
+use super::compaction::Superseded;
 use super::facts::{Facts, Fate, Read, Txn, Write};
 use crate::history::format::Isolation;
 use crate::history::property::Property;
@@ -39,8 +40,10 @@ pub(super) fn judge(facts: &Facts<'_>, verdict: &mut Verdict) {
     for read in &facts.reads {
         places.look(read, &mut shown, verdict);
     }
+    let offset_of = |write: usize| places.by_write.get(&write).map(|(offset, _)| *offset);
+    let superseded = Superseded::of(facts, offset_of);
     for read in &facts.reads {
-        places.miss(read, &mut shown, verdict);
+        places.miss(read, &superseded, &mut shown, verdict);
     }
     for (txn, shown) in facts.txns.iter().zip(&shown) {
         if let Some(seen) = shown.seen {
@@ -141,15 +144,18 @@ impl<'a> Places<'a> {
     }
 
     /// What somebody was not shown although it is there.
-    fn miss(&self, read: &Read<'a>, shown: &mut [Shown], verdict: &mut Verdict) {
+    fn miss(&self, read: &Read<'a>, superseded: &Superseded<'a>, shown: &mut [Shown], verdict: &mut Verdict) {
         let Some(places) = self.by_offset.get(read.partition) else { return };
-        if self.facts.is_compacted(read.partition) || read.next <= read.from {
+        if read.next <= read.from {
             return;
         }
         let there: HashSet<i64> = read.answer.records.iter().map(|(offset, _)| *offset).collect();
         for (offset, place) in places.range(read.from..read.next) {
             let Some(write) = self.facts.writes.get(place.write) else { continue };
             let is_there = there.contains(offset);
+            if !is_there && superseded.may_be_gone(write, *offset, read) {
+                continue;
+            }
             let txn = write.txn.filter(|_| read.isolation == Isolation::ReadCommitted);
             if let Some(shown) = txn.filter(|_| !is_there).and_then(|txn| shown.get_mut(txn)) {
                 shown.absent.get_or_insert(read.line);
@@ -207,7 +213,7 @@ impl<'a> Places<'a> {
             spans.entry(read.partition).or_default().push((read.from, read.next, read.line));
         }
         for (partition, mut spans) in spans {
-            if self.facts.is_compacted(partition) {
+            if self.facts.compacted(partition).is_some() {
                 continue;
             }
             spans.sort_unstable();

@@ -1,9 +1,8 @@
 //! A producer without transactions that has several batches in flight, sends again what is not answered, and sometimes what
 //! was answered long ago.
 
-use super::partition_name;
-use super::records::{Identity, answer, batch, init, produce};
-use crate::history::{Answer, Operation, Returned};
+use super::records::{self, Identity, answer, batch, init, produce};
+use crate::history::{Answer, Returned};
 use crate::sim::faults::{Busy, Fault};
 use crate::sim::peer::{Lost, Peer};
 use crate::wire::ErrorCode;
@@ -90,16 +89,12 @@ async fn serve(peer: &mut Peer, process: &str, identity: Identity) {
 }
 
 fn compose(peer: &mut Peer, process: &str, identity: Identity, partition: usize, next: &mut i32) -> Outgoing {
-    let recorder = &peer.world.recorder;
     let index = i32::try_from(partition).unwrap();
-    let names: Vec<String> = (0..peer.chance.between(1, 4)).map(|_| recorder.name("r")).collect();
-    let calls = names.iter().map(|record| {
-        let (partition, record) = (partition_name(index), record.clone());
-        recorder.call(process, Operation::Produce { partition, record, txn: None })
-    });
-    let calls = calls.collect();
-    let (batch, is_first) = (batch(identity, *next, false, &names), *next == 0);
-    *next += i32::try_from(names.len()).unwrap();
+    let count = peer.chance.between(1, 4);
+    let written = records::compose(peer, process, index, None, count);
+    let calls = written.iter().map(|one| one.call).collect();
+    let (batch, is_first) = (batch(identity, *next, false, &written), *next == 0);
+    *next += i32::try_from(written.len()).unwrap();
     Outgoing { index, batch, calls, is_first, was_refused: false }
 }
 

@@ -2,7 +2,9 @@
 //! is a task with choices of its own; each goes on after whatever happens, as a client does, and tells what it saw.
 
 mod administrator;
+mod application;
 mod committer;
+mod deleter;
 mod idempotent;
 mod member;
 mod reader;
@@ -10,6 +12,7 @@ mod records;
 mod transactional;
 
 use super::peer::Peer;
+use super::plan::Keeps;
 use super::world::{TOPIC, World};
 use crate::history::Isolation;
 use crate::types::TopicId;
@@ -32,10 +35,17 @@ fn partition_name(index: i32) -> String {
 /// Makes the topic.
 pub(crate) async fn found(world: &World) {
     let mut peer = Peer::new(world, "founder");
+    if let Keeps::Newest { tombstones } = world.plan.keeps {
+        world.recorder.compacted(TOPIC, tombstones);
+    }
+    let settings = world.plan.keeps.settings().into_iter();
+    let settings =
+        settings.map(|(name, value)| CreatableTopicConfig { name: name.to_owned(), value: Some(value) });
     let topic = CreatableTopic {
         name: TOPIC.to_owned(),
         num_partitions: world.plan.partitions,
         replication_factor: 1,
+        configs: settings.collect(),
         ..Default::default()
     };
     let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
@@ -83,6 +93,12 @@ pub(crate) fn begin(world: &World, crowd: &mut JoinSet<()>) {
     }
     for number in 0..clients.administrators {
         crowd.spawn(administrator::run(Peer::new(world, &format!("administrator-{number}-"))));
+    }
+    for number in 0..clients.applications {
+        crowd.spawn(application::run(Peer::new(world, &format!("application-{number}-"))));
+    }
+    if world.plan.keeps == Keeps::NotDeleted {
+        crowd.spawn(deleter::run(Peer::new(world, "deleter-")));
     }
     crowd.spawn(reader::watch(Peer::new(world, "watcher-")));
 }

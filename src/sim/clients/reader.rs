@@ -1,9 +1,11 @@
 //! Readers of both kinds, and whoever asks where partitions end and what a group has committed.
 
+use super::records::name_of;
 use super::{GROUP, partition_name};
 use crate::history::{Answer, Isolation, Operation, Returned};
 use crate::sim::faults::Busy;
 use crate::sim::peer::Peer;
+use crate::sim::plan::Keeps;
 use crate::sim::world::TOPIC;
 use crate::wire::ErrorCode;
 use crate::wire::batch::{BatchLimits, Batches};
@@ -21,30 +23,70 @@ pub(super) async fn run(mut peer: Peer, isolation: Isolation) {
         while peer.world.goes_on() && !peer.chance.once_in(40) {
             let index = i32::try_from(peer.chance.below(u64::try_from(partitions).unwrap())).unwrap();
             let position = &mut positions[usize::try_from(index).unwrap()];
-            if let Some(next) = read(&mut peer, index, *position, isolation, 500).await {
-                *position = next;
-            }
+            *position = match read(&mut peer, index, *position, isolation, 500).await {
+                Some(Reached { next, .. }) => next,
+                None => from_start(&mut peer, index, *position).await,
+            };
             peer.pause(1_000).await;
         }
     }
 }
 
+/// How often a reader at peace asks again who gets nothing although there is something.
+const EMPTY_MOST: u64 = 20;
+
 /// Reads every partition from its beginning to its end.
 pub(super) async fn read_all(peer: &mut Peer, isolation: Isolation) {
     for index in 0..peer.world.plan.partitions {
-        let mut position = 0;
+        let (mut position, mut empty) = (0, 0);
         loop {
             match read(peer, index, position, isolation, 0).await {
-                Some(next) if next == position => break,
-                Some(next) => position = next,
-                None => peer.pause(100).await,
+                Some(Reached { next, end }) if next == position => {
+                    if next >= end {
+                        break;
+                    }
+                    empty += 1;
+                    if empty > EMPTY_MOST {
+                        let how =
+                            format!("a reader of {index} gets nothing at {next}, and may read to {end}");
+                        peer.world.recorder.broken("NoHang", how);
+                        break;
+                    }
+                    peer.pause(100).await;
+                }
+                Some(Reached { next, .. }) => (position, empty) = (next, 0),
+                None => {
+                    peer.pause(100).await;
+                    position = from_start(peer, index, position).await;
+                }
             }
         }
     }
 }
 
+/// Where a reader goes on who was not answered: there, or where the partition begins by now.
+async fn from_start(peer: &mut Peer, index: i32, position: i64) -> i64 {
+    if !peer.world.plan.keeps.moves_start() {
+        return position;
+    }
+    let Some(start) = offset_at(peer, index, 0, EARLIEST).await else { return position };
+    let asked = peer.world.deleted.lock().unwrap().get(&index).copied().unwrap_or(0);
+    if peer.world.plan.keeps == Keeps::NotDeleted && start > asked {
+        let how = format!("{index} begins at {start}, and only what lies below {asked} was to be deleted");
+        peer.world.recorder.broken("NoLostWrite", how);
+    }
+    position.max(start)
+}
+
+/// How far a reader has come.
+struct Reached {
+    next: i64,
+    /// How far it may read.
+    end: i64,
+}
+
 /// One read; where to go on, if there was an answer.
-async fn read(peer: &mut Peer, index: i32, from: i64, isolation: Isolation, wait_ms: i32) -> Option<i64> {
+async fn read(peer: &mut Peer, index: i32, from: i64, isolation: Isolation, wait_ms: i32) -> Option<Reached> {
     let busy = peer.world.faults.during(Busy::Reading);
     let version = *peer.chance.of_these(&[4, 7, 11, 12, 13, 16, 17]);
     let request = request(peer, index, from, isolation, wait_ms);
@@ -53,13 +95,15 @@ async fn read(peer: &mut Peer, index: i32, from: i64, isolation: Isolation, wait
     let answered = peer.call(version, &request).await;
     drop(busy);
     let answer = answered.ok().and_then(|response| answer(peer, response, from));
-    let returned = answer.map_or(Returned::Unknown, Returned::Ok);
-    let next = match &returned {
-        Returned::Ok(answer) => answer.next,
-        _ => None,
-    };
-    peer.world.recorder.returned(call, returned);
-    next
+    let reached = answer.as_ref().and_then(|answer| {
+        let end = match isolation {
+            Isolation::ReadCommitted => answer.last_stable,
+            Isolation::ReadUncommitted => answer.high_watermark,
+        };
+        Some(Reached { next: answer.next?, end: end? })
+    });
+    peer.world.recorder.returned(call, answer.map_or(Returned::Unknown, Returned::Ok));
+    reached
 }
 
 fn request(peer: &mut Peer, partition: i32, from: i64, isolation: Isolation, wait_ms: i32) -> FetchRequest {
@@ -101,8 +145,7 @@ fn answer(peer: &Peer, mut response: FetchResponse, from: i64) -> Option<Answer>
         for record in batch.records(&BatchLimits::default()).expect("records") {
             let record = record.expect("a record");
             if record.offset.0 >= from {
-                let name = record.record.value.expect("a name");
-                records.push((record.offset.0, String::from_utf8(name.to_vec()).expect("a name")));
+                records.push((record.offset.0, name_of(&record.record).expect("a name")));
             }
         }
     }
@@ -139,16 +182,25 @@ async fn end(peer: &mut Peer, index: i32) -> Option<()> {
     let operation = Operation::End { partition: partition_name(index) };
     let call = peer.world.recorder.call(&peer.name, operation);
     // The high watermark first: what is stable by the second answer is at least what it is by then.
-    let high_watermark = latest(peer, index, 0).await;
-    let last_stable = latest(peer, index, 1).await;
+    let high_watermark = offset_at(peer, index, 0, LATEST).await;
+    let last_stable = offset_at(peer, index, 1, LATEST).await;
     let whole = high_watermark.is_some() && last_stable.is_some();
     let answer = Answer { high_watermark, last_stable, ..Answer::default() };
     peer.world.recorder.returned(call, if whole { Returned::Ok(answer) } else { Returned::Unknown });
     whole.then_some(())
 }
 
-async fn latest(peer: &mut Peer, partition_index: i32, isolation_level: i8) -> Option<i64> {
-    let partition = ListOffsetsPartition { partition_index, timestamp: -1, ..Default::default() };
+/// The times that ask for the end of a partition, and for its beginning.
+pub(super) const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+pub(super) async fn offset_at(
+    peer: &mut Peer,
+    partition_index: i32,
+    isolation_level: i8,
+    timestamp: i64,
+) -> Option<i64> {
+    let partition = ListOffsetsPartition { partition_index, timestamp, ..Default::default() };
     let topic = ListOffsetsTopic { name: TOPIC.to_owned(), partitions: vec![partition] };
     let request =
         ListOffsetsRequest { replica_id: -1, isolation_level, topics: vec![topic], ..Default::default() };

@@ -1,9 +1,16 @@
 //! Batches of records, and requests that carry them.
 
+use super::partition_name;
+use crate::client::ProducerRecord;
+use crate::history::Operation;
+use crate::sim::peer::Peer;
+use crate::sim::plan::Keeps;
 use crate::sim::world::{TOPIC, World};
-use crate::types::{ProducerEpoch, ProducerId, Sequence, SequenceRange, Timestamp};
+use crate::types::{
+    PartitionIndex, ProducerEpoch, ProducerId, Sequence, SequenceRange, Timestamp, TopicName,
+};
 use crate::wire::Records;
-use crate::wire::batch::{BatchBuilder, BatchProducer, Compression, ProducerBatch, Record};
+use crate::wire::batch::{BatchBuilder, BatchProducer, Compression, ProducerBatch, Record, RecordHeader};
 use crate::wire::messages::*;
 use bytes::Bytes;
 
@@ -17,14 +24,81 @@ pub(super) struct Identity {
     pub(super) epoch: i16,
 }
 
-/// A batch whose records' values are names.
-pub(super) fn batch(producer: Identity, first: i32, transactional: bool, names: &[String]) -> Bytes {
-    let mut builder = BatchBuilder::new(1024);
-    for name in names {
-        let value = Some(Bytes::copy_from_slice(name.as_bytes()));
-        builder.append(TIME, &Record { key: value.clone(), value, headers: vec![] }).unwrap();
+/// Keys in a world whose topic keeps the newest record of each: few, so that nearly all is superseded.
+const KEYS: u64 = 8;
+/// The header that names a record without a value.
+const NAME: &[u8] = b"name";
+
+/// A record that is written.
+pub(super) struct Written {
+    name: String,
+    key: String,
+    tombstone: bool,
+    /// The call of the history.
+    pub(super) call: u64,
+}
+
+/// Makes up so many records, which `process` is going to write to a partition.
+pub(super) fn compose(
+    peer: &mut Peer,
+    process: &str,
+    index: i32,
+    txn: Option<&str>,
+    count: u64,
+) -> Vec<Written> {
+    let mut written = Vec::new();
+    for _ in 0..count {
+        let name = peer.world.recorder.name("r");
+        let (key, tombstone) = match peer.world.plan.keeps {
+            Keeps::Newest { .. } => (format!("k{}", peer.chance.below(KEYS)), peer.chance.once_in(8)),
+            _ => (name.clone(), false),
+        };
+        let operation = Operation::Produce {
+            partition: partition_name(index),
+            record: name.clone(),
+            txn: txn.map(str::to_owned),
+            key: Some(key.clone()),
+            tombstone,
+        };
+        let call = peer.world.recorder.call(process, operation);
+        written.push(Written { name, key, tombstone, call });
     }
-    let count = u32::try_from(names.len()).unwrap();
+    written
+}
+
+impl Written {
+    /// The same for the Rust client.
+    pub(super) fn producer_record(&self, index: i32) -> ProducerRecord {
+        let Record { key, value, headers } = self.record();
+        let (topic, partition) = (TopicName::new(TOPIC).unwrap(), Some(PartitionIndex(index)));
+        ProducerRecord { topic, partition, key, value, headers, timestamp: Some(TIME) }
+    }
+
+    fn record(&self) -> Record {
+        let name = Bytes::copy_from_slice(self.name.as_bytes());
+        let key = Some(Bytes::copy_from_slice(self.key.as_bytes()));
+        if self.tombstone {
+            let header = RecordHeader { name: Bytes::from_static(NAME), value: Some(name) };
+            return Record { key, value: None, headers: vec![header] };
+        }
+        Record { key, value: Some(name), headers: vec![] }
+    }
+}
+
+/// The name of a record that was read.
+pub(super) fn name_of(record: &Record) -> Option<String> {
+    let header = record.headers.iter().find(|header| header.name == NAME);
+    let name = record.value.as_ref().or(header.and_then(|header| header.value.as_ref()))?;
+    String::from_utf8(name.to_vec()).ok()
+}
+
+/// A batch of them.
+pub(super) fn batch(producer: Identity, first: i32, transactional: bool, written: &[Written]) -> Bytes {
+    let mut builder = BatchBuilder::new(1024);
+    for one in written {
+        builder.append(TIME, &one.record()).unwrap();
+    }
+    let count = u32::try_from(written.len()).unwrap();
     let sequences = SequenceRange::starting_at(Sequence::new(first).unwrap(), count);
     let batch =
         ProducerBatch { id: ProducerId(producer.id), epoch: ProducerEpoch(producer.epoch), sequences };
@@ -32,7 +106,7 @@ pub(super) fn batch(producer: Identity, first: i32, transactional: bool, names: 
         true => BatchProducer::Transactional(batch),
         false => BatchProducer::Idempotent(batch),
     };
-    let compression = match names.len() % 3 {
+    let compression = match written.len() % 3 {
         0 => Compression::Lz4,
         _ => Compression::None,
     };

@@ -2,7 +2,7 @@
 //! with an epoch for each transaction (version 2), or that with a prepare before the commit. Several share an id, so each
 //! is fenced by others in the middle of its work, and goes on as long as it does not know.
 
-use super::records::{Identity, answer, batch, init, produce};
+use super::records::{Identity, answer, batch, compose, init, produce};
 use super::{GROUP, TRANSACTION_TIMEOUT_MOST, partition_name};
 use crate::history::{Answer, Operation, Returned};
 use crate::sim::faults::Busy;
@@ -13,10 +13,10 @@ use crate::wire::messages::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The partition whose offsets go with transactions: not the one that offsets are committed of by hand.
-const WITH_TRANSACTIONS: i32 = 1;
+pub(super) const WITH_TRANSACTIONS: i32 = 1;
 
 /// Ids that producers share.
-const IDS: [&str; 2] = ["x", "y"];
+pub(super) const IDS: [&str; 2] = ["x", "y"];
 
 /// How often something is tried again whose answer was lost, or that is refused for a while.
 const TRIES: u64 = 8;
@@ -140,15 +140,9 @@ impl Holder {
         let partitions = u64::try_from(self.peer.world.plan.partitions).unwrap();
         let index = i32::try_from(self.peer.chance.below(partitions)).unwrap();
         let recorder = self.peer.world.recorder.clone();
-        let names: Vec<String> = (0..self.peer.chance.between(1, 3)).map(|_| recorder.name("r")).collect();
-        let calls: Vec<u64> = names
-            .iter()
-            .map(|record| {
-                let (partition, record) = (partition_name(index), record.clone());
-                let txn = Some(txn.to_owned());
-                recorder.call(&self.process, Operation::Produce { partition, record, txn })
-            })
-            .collect();
+        let count = self.peer.chance.between(1, 3);
+        let written = compose(&mut self.peer, &self.process, index, Some(txn), count);
+        let calls: Vec<u64> = written.iter().map(|one| one.call).collect();
         if self.way == Way::V1
             && !self.enrolled.contains(&index)
             && let Err(finished) = self.enrol(index).await
@@ -157,7 +151,7 @@ impl Holder {
             return Err(finished);
         }
         let first = *self.next.entry(index).or_insert(0);
-        let batch = batch(self.identity, first, true, &names);
+        let batch = batch(self.identity, first, true, &written);
         let request = produce(&self.peer.world, index, Some(&self.id), batch);
         let version = if self.way == Way::V1 { 9 } else { 12 };
         let busy = self.peer.world.faults.during(Busy::Producing);
@@ -169,7 +163,7 @@ impl Holder {
                         let answer = Answer { offset: Some(offset), ..Answer::default() };
                         recorder.returned(*call, Returned::Ok(answer));
                     }
-                    self.next.insert(index, first + i32::try_from(names.len()).unwrap());
+                    self.next.insert(index, first + i32::try_from(written.len()).unwrap());
                     return Ok(());
                 }
                 Ok(response) if response.error_code.retriable() => self.peer.pause(1_000).await,
