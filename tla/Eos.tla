@@ -159,7 +159,7 @@ SendEnd(c, commit) ==
         /\ Ask(c, cl, [type |-> "EndTxn", pid |-> cl.pid, epoch |-> cl.epoch, commit |-> commit, heir |-> cl.heir])
 
 (* A client that gives up on a connection sends the same request on a new one. *)
-ConnectionDead(conn) == conn # 0 /\ (conn <= spent.dead \/ seen[conn] = ClosedForGood)
+ConnectionDead(conn) == conn <= spent.dead \/ seen[conn] = ClosedForGood
 Reconnect(c) ==
     LET cl   == clients[c]
         conn == spent.conns + 1
@@ -282,7 +282,7 @@ DecideInto(after) ==
     /\ blocks' = IF Durability /\ after # core
                  THEN Append(blocks, [core |-> after, rows |-> RowsChanged(core, after)]) ELSE blocks
 
-MayDecide == Durability => Len(blocks) < BlocksMax
+MayDecide == up /\ (Durability => Len(blocks) < BlocksMax)
 Counted(what) == spent' = [spent EXCEPT ![what] = @ + 1]
 
 (* Neither a change nor a reply that anybody waits for: receiving m again would be a stuttering step. *)
@@ -290,7 +290,7 @@ Awaited(m) == clients[m.c].req = m \/ m \in clients[m.c].unacked
 NoteLost(m, d) == Lossy /\ (d.core # core \/ IsOrdered(m.type))
 
 Receive(m) ==
-    /\ up /\ Deliverable(m) /\ MayDecide
+    /\ MayDecide /\ Deliverable(m)
     /\ ~FromOlderConnection(m)
     /\ LET d == Decide(core, m)
        IN  /\ d.core # core \/ Awaited(m) \/ IsOrdered(m.type)
@@ -306,9 +306,9 @@ Receive(m) ==
                       \/ (NoteLost(m, d) \/ ~Awaited(m)) /\ UNCHANGED <<clients, acked, fenced>>       \* the reply is lost
     /\ UNCHANGED <<durable, view, up, msgs, spent, saved>>
 
-(* E10: a request from an older connection is not decided; nobody waits for an answer on it. *)
+(* E10: a request from an older connection is not decided; nobody waits for an answer on it. (After a crash no connection is the newest.) *)
 RefuseOlderConnection(m) ==
-    /\ up /\ Deliverable(m) /\ FromOlderConnection(m)
+    /\ Deliverable(m) /\ FromOlderConnection(m)
     /\ seen' = [seen EXCEPT ![m.conn] = ClosedForGood]
     /\ UNCHANGED <<core, blocks, durable, view, held, up, msgs, clients, acked, newest, spent, saved, fenced, zombie>>
 
@@ -316,7 +316,7 @@ RefuseOlderConnection(m) ==
 (* The broker by itself *)
 
 Expire(t) ==
-    /\ up /\ MayDecide /\ Expires(core, core.txn[t]) /\ spent.expirations < ExpirationsMax
+    /\ MayDecide /\ Expires(core, core.txn[t]) /\ spent.expirations < ExpirationsMax
     /\ DecideInto(ExpireTransaction(core, t))
     /\ spent' = [spent EXCEPT !.expirations = @ + 1]
     /\ fenced' = IF Durability THEN fenced ELSE fenced \cup {<<core.txn[t].pid, core.txn[t].epoch>>}
@@ -324,7 +324,7 @@ Expire(t) ==
 
 (* O11. What is prepared an operator may end as well, on its coordinator's behalf: NoTornTxn is about those who do not ask. *)
 Force(t) ==
-    /\ up /\ MayDecide /\ ForceAborts(core, core.txn[t]) /\ spent.forces < ForcesMax
+    /\ MayDecide /\ ForceAborts(core, core.txn[t]) /\ spent.forces < ForcesMax
     /\ DecideInto(ForceAbort(core, t))
     /\ spent' = [spent EXCEPT !.forces = @ + 1]
     /\ fenced' = IF Durability THEN fenced ELSE fenced \cup {<<core.txn[t].pid, core.txn[t].epoch>>}
@@ -332,17 +332,17 @@ Force(t) ==
 
 (* O9, only if Sharded *)
 WriteOwed(w) ==
-    /\ up /\ MayDecide /\ DecideInto(DeliverOwed(core, w))
+    /\ MayDecide /\ DecideInto(DeliverOwed(core, w))
     /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
 
 Complete(t) ==
-    /\ up /\ MayDecide /\ CanComplete(core, t) /\ DecideInto(CompleteTransaction(core, t))
+    /\ MayDecide /\ CanComplete(core, t) /\ DecideInto(CompleteTransaction(core, t))
     /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
 
 (* The group's members change: what carries the old generation is a zombie's (KIP-447). *)
 Rebalanced(c) == [c EXCEPT !.group.generation = @ + 1]
 Rebalance ==
-    /\ up /\ MayDecide /\ spent.rebalances < RebalancesMax
+    /\ MayDecide /\ spent.rebalances < RebalancesMax
     /\ DecideInto(Rebalanced(core))
     /\ spent' = [spent EXCEPT !.rebalances = @ + 1]
     /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, saved, fenced, zombie>>
@@ -350,7 +350,7 @@ Rebalance ==
 (* X1, X2. What was acknowledged of a deleted topic, and answers still on their way, are gone with it. *)
 OfPartition(m, p) == m.type = "Produce" /\ m.p = p
 DeleteTopic(p) ==
-    /\ up /\ MayDecide /\ spent.deletions < DeletionsMax
+    /\ MayDecide /\ spent.deletions < DeletionsMax
     /\ DecideInto(TopicDeleted(core, p))
     /\ Counted("deletions")
     /\ acked' = {a \in acked : a.p # p}
@@ -359,14 +359,14 @@ DeleteTopic(p) ==
 
 (* X3, X7 *)
 DeleteRecords(p, offset) ==
-    /\ up /\ MayDecide /\ spent.truncations < TruncationsMax /\ MayDeleteBelow(core.part[p], offset)
+    /\ MayDecide /\ spent.truncations < TruncationsMax /\ MayDeleteBelow(core.part[p], offset)
     /\ DecideInto([core EXCEPT !.part[p] = DeletedBelow(@, offset)])
     /\ Counted("truncations")
     /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, saved, fenced, zombie>>
 
 (* A12 *)
 ForgetProducer(p, i) ==
-    /\ up /\ MayDecide /\ spent.forgets < ForgetsMax
+    /\ MayDecide /\ spent.forgets < ForgetsMax
     /\ core.part[p].producer[i] # None /\ MayForgetProducer(core.part[p].producer[i])
     /\ DecideInto([core EXCEPT !.part[p] = ProducerForgotten(@, i)])
     /\ Counted("forgets")
@@ -374,7 +374,7 @@ ForgetProducer(p, i) ==
 
 (* P11 *)
 ForgetId(t) ==
-    /\ up /\ MayDecide /\ spent.forgets < ForgetsMax /\ MayForgetId(core.txn[t])
+    /\ MayDecide /\ spent.forgets < ForgetsMax /\ MayForgetId(core.txn[t])
     /\ DecideInto(IdForgotten(core, t))
     /\ Counted("forgets")
     /\ UNCHANGED <<durable, view, held, up, msgs, clients, acked, newest, seen, saved, fenced, zombie>>
@@ -398,7 +398,7 @@ Publish ==
     /\ UNCHANGED <<core, blocks, durable, held, up, msgs, clients, acked, newest, seen, spent, saved, fenced, zombie>>
 
 MayLeave(h) == h.at = 0
-Leaves(h) == up /\ MayLeave(h) /\ held' = held \ {h}
+Leaves(h) == MayLeave(h) /\ held' = held \ {h}         \* a crash leaves none
 Release(h) ==
     /\ Leaves(h)
     /\ \/ Delivered(h.m, h.answer) /\ fenced' = NowFenced(h.m, h.answer)
@@ -407,7 +407,7 @@ Release(h) ==
 
 (* The process dies, or the power goes: of what was not durable any prefix may be on the disk nevertheless. *)
 Crash ==
-    /\ Durability /\ spent.crashes < CrashesMax
+    /\ spent.crashes < CrashesMax
     /\ \E j \in 0 .. Len(blocks) : blocks' = SubSeq(blocks, 1, j)
     /\ up' = FALSE
     /\ core' = durable
@@ -437,7 +437,7 @@ Recover ==
 (* Backup and restore: B1 to B5. What came after the backup is gone, acknowledged or not. *)
 
 Backup ==
-    /\ RestoresMax > 0 /\ up /\ saved = None
+    /\ RestoresMax > 0 /\ saved = None
     /\ saved' = Kept_
     /\ UNCHANGED <<core, blocks, durable, view, held, up, msgs, clients, acked, newest, seen, spent, fenced, zombie>>
 
