@@ -10,6 +10,8 @@
     reason = "a test"
 )]
 
+mod guard;
+mod guards;
 mod traceability;
 
 use std::collections::BTreeSet;
