@@ -175,6 +175,34 @@ const GUARDS: &[(&str, &str, Source)] = &[
     ("Publishable == durable", "Publishable == core", Source::Shard),
     ("MayLeave(h) == h.at = 0", "MayLeave(h) == h.at > 0", Source::Shard),
     ("Recovered(found) == found", "Recovered(found) == durable", Source::Shard),
+    ("IF ~EpochCurrent(row, m) THEN", "IF FALSE THEN", Source::Transactions),
+    (r#""Ongoing" /\ p \in c.txn[tid].enrolled"#, r#""Ongoing""#, Source::Transactions),
+    ("ELSE IF StoredBefore(row, b) THEN", "ELSE IF FALSE THEN", Source::Transactions),
+    (
+        "OnAddPartitions(c, m) ==\n    LET id == Identity(c, m)\n    IN  IF id # \"NONE\"",
+        "OnAddPartitions(c, m) ==\n    LET id == Identity(c, m)\n    IN  IF FALSE",
+        Source::Transactions,
+    ),
+    (
+        "~Enrols(c.txn[m.tid]) THEN Refuse(\"RefuseEnrolment\", c, \"INVALID_TXN_STATE\")\n        ELSE Step(\"EnrolPartitions\"",
+        "FALSE THEN Refuse(\"RefuseEnrolment\", c, \"INVALID_TXN_STATE\")\n        ELSE Step(\"EnrolPartitions\"",
+        Source::Transactions,
+    ),
+    (
+        "judgement # \"append\" THEN Refuse(\"RefuseAppend\", c, judgement)\n        ELSE IF id",
+        "FALSE THEN Refuse(\"RefuseAppend\", c, judgement)\n        ELSE IF id",
+        Source::Transactions,
+    ),
+    (
+        "IF id = \"FENCED\" THEN Refuse(\"RefuseAppend\"",
+        "IF FALSE THEN Refuse(\"RefuseAppend\"",
+        Source::Transactions,
+    ),
+    (
+        "judgement # \"append\" THEN Refuse(\"RefuseAppend\", c, judgement)\n        ELSE IF row",
+        "FALSE THEN Refuse(\"RefuseAppend\", c, judgement)\n        ELSE IF row",
+        Source::Transactions,
+    ),
 ];
 
 #[test]
