@@ -118,7 +118,7 @@ pub struct EndArgs {
     #[arg(long)]
     number: Option<u64>,
     #[command(flatten)]
-    connect: ConnectArgs,
+    show: ShowArgs,
 }
 
 fn transactional_id(id: &str) -> Result<TransactionalId, String> {
@@ -149,7 +149,7 @@ impl TxnCommand {
             TxnCommand::Describe(arguments) => &arguments.show.connect,
             TxnCommand::Outcome(arguments) => &arguments.show.connect,
             TxnCommand::Blockers(arguments) => &arguments.show.connect,
-            TxnCommand::Abort(arguments) | TxnCommand::Commit(arguments) => &arguments.connect,
+            TxnCommand::Abort(arguments) | TxnCommand::Commit(arguments) => &arguments.show.connect,
         }
     }
 }
@@ -351,5 +351,12 @@ async fn blockers(client: &Client, arguments: &BlockersArgs) -> Result<(), CliEr
 async fn end(client: &Client, arguments: &EndArgs, commit: bool) -> Result<(), CliError> {
     client.end_transaction(&arguments.id, arguments.number, commit).await?;
     let done = if commit { "committed" } else { "aborted" };
-    Ok(writeln!(io::stdout(), "{done} the transaction of {}", arguments.id)?)
+    let mut out = io::stdout().lock();
+    match arguments.show.output {
+        TableFormat::Json => {
+            writeln!(out, "{}", json!({"transactional_id": arguments.id.as_str(), "outcome": done}))?;
+        }
+        TableFormat::Table => writeln!(out, "{done} the transaction of {}", arguments.id)?,
+    }
+    Ok(())
 }

@@ -7,7 +7,6 @@ use super::net::{Net, Weather};
 use super::node::{Blow, Node, Remains};
 use super::plan::{Plan, Troubles};
 use super::recorder::Recorder;
-use crate::core::limits::with_small_rows;
 use crate::history::{Event, History, Property, check};
 use crate::types::outside::{Outside, with_outside};
 use crate::types::{Timestamp, TopicId};
@@ -114,13 +113,7 @@ pub(crate) fn run(plan: &Plan, with_log: bool) -> Outcome {
 /// The same, with what is left of the broker.
 pub(crate) fn run_to_end(plan: &Plan, with_log: bool) -> (Outcome, Remains) {
     let wall = Arc::new(AtomicI64::new(0));
-    let live = || within(plan.seed, Arc::clone(&wall), || live(plan, with_log, Arc::clone(&wall)));
-    // In some worlds a row has room for little, so that what lies beyond is reached by few transactions.
-    match plan.seed % 3 {
-        0 => with_small_rows(0, live),
-        1 => with_small_rows(1, live),
-        _ => live(),
-    }
+    within(plan.seed, Arc::clone(&wall), || live(plan, with_log, wall))
 }
 
 /// Does something in a world of its own: in one thread, in a time of its own, with chance from a seed.

@@ -66,7 +66,7 @@ fn partitions(described: &Value, fields: &[&str]) -> Vec<Vec<Value>> {
     rows.iter().map(|row| fields.iter().map(|field| row[field].clone()).collect()).collect()
 }
 
-fn refused(semel: &Semel, words: &[&str], expected: &str) {
+pub fn refused(semel: &Semel, words: &[&str], expected: &str) {
     let told = semel.run(words, "");
     assert_eq!(told.status.code(), Some(1), "{words:?}: {:?} {}", told.lines, told.errors);
     assert!(told.errors.contains(expected) && told.errors.contains("hint: "), "{words:?}: {}", told.errors);

@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod groups;
+mod transactions;
 
 use common::actor::{Access, Actor};
 use common::broker::{self, Broker};

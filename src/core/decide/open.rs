@@ -2,6 +2,7 @@
 //! in: each answer takes a few rows, and whatever needs rows of many partitions asks for them in a few rounds.
 
 use crate::core::draft::{Draft, Need};
+use crate::core::limits::partitions_per_row_max;
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
@@ -64,6 +65,23 @@ pub(super) fn require_left(
     rows.require(neighbours.iter().map(QueuedRow::key))
 }
 
+/// Asks for what says whether the transaction of an id is enrolled in these partitions, and for what changes if it comes to be.
+pub(super) fn require_enrolled(
+    rows: &Draft<'_>,
+    id: &TransactionalId,
+    partitions: &BTreeSet<PartitionId>,
+) -> Result<(), Need> {
+    let enrolled = match rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
+        Some(TransactionState::Ongoing(open)) => open.partitions.len(),
+        _ => 0,
+    };
+    if enrolled + partitions.len() < partitions_per_row_max() {
+        return Ok(());
+    }
+    let others = partitions.iter().map(|partition| EnrolledRow::key(&EnrolledKey::of(id, *partition)));
+    rows.require(others.chain([MoreEnrolledRow::key(id)]))
+}
+
 /// What is known of the partitions that a transaction is enrolled in, beside its row.
 fn more_enrolled<'r>(
     rows: &'r Draft<'_>,
@@ -88,9 +106,8 @@ pub(super) fn which_enrolled(
 ) -> Result<BTreeSet<PartitionId>, Need> {
     let mut enrolled: BTreeSet<PartitionId> = asked.intersection(&open.partitions).copied().collect();
     if more_enrolled(rows, id, open)?.is_some() {
-        let others = || asked.difference(&open.partitions);
-        rows.require(others().map(|partition| EnrolledRow::key(&EnrolledKey::of(id, *partition))))?;
-        for partition in others() {
+        require_enrolled(rows, id, asked)?;
+        for partition in asked.difference(&open.partitions) {
             let row = rows.get::<EnrolledRow>(&EnrolledKey::of(id, *partition))?;
             if row.is_some_and(|row| row.partitions.contains(partition)) {
                 enrolled.insert(*partition);

@@ -1,7 +1,7 @@
 //! Idempotent and transactional append (`spec/transactions.md`, "Idempotent append" and "Enrolment").
 
 use super::keys::{InTransaction, accept_keys, judge_keys, rows_of_keys};
-use super::open::{count_enrolled, count_open, is_enrolled, require_joined, rows_of_open};
+use super::open::{count_enrolled, count_open, is_enrolled, require_enrolled, require_joined, rows_of_open};
 use super::restore::predates_restore;
 use super::transactions::{check_enrols, enrolment, find_holder, limit_deadline};
 use crate::core::commands::{
@@ -22,6 +22,10 @@ pub(super) fn produce(
 ) -> Result<Vec<Result<Appended, NotAppended>>, Need> {
     rows.require(produce.batches.iter().flat_map(|batch| rows_of(produce, batch)))?;
     require_joined(rows, produce.batches.iter().filter_map(joining))?;
+    if let Some(id) = &produce.transactional_id {
+        let partitions = produce.batches.iter().filter_map(joining).map(|joining| joining.partition);
+        require_enrolled(rows, id, &partitions.collect())?;
+    }
     let mut answers = Vec::with_capacity(produce.batches.len());
     for (index, batch) in produce.batches.iter().enumerate() {
         answers.push(append_batch(rows, now, produce, batch, index)?);

@@ -1,6 +1,8 @@
 //! Transactions: who holds an id, enrolment, the end (`spec/transactions.md`).
 
-use super::open::{all_enrolled, count_enrolled, require_left, rows_of_open, which_enrolled};
+use super::open::{
+    all_enrolled, count_enrolled, require_enrolled, require_left, rows_of_open, which_enrolled,
+};
 use super::producer_id::take_producer_id;
 use super::restore::predates_restore;
 use crate::core::commands::{EndTxn, Enrol, Now, Protocol, Refusal, TransactionalProducer};
@@ -125,6 +127,7 @@ pub(super) fn enrol_partitions(
     let enrolment = enrolment(id, row, now);
     let mut partitions: BTreeSet<PartitionId> = enrol.partitions.iter().copied().collect();
     let mut enrolled = 0;
+    require_enrolled(rows, id, &partitions)?;
     if let Some(TransactionState::Ongoing(ongoing)) = rows.get::<TransactionRow>(id)?.map(|row| &row.state) {
         let known = which_enrolled(rows, id, ongoing, &partitions)?;
         enrolled = count_enrolled(rows, id, ongoing)?;

@@ -117,6 +117,11 @@ pub(super) fn partitions_enrolled(
             }
         }
     })?;
+    if more.is_empty() {
+        return Ok(());
+    }
+    let keys = more.iter().map(|partition| EnrolledRow::key(&EnrolledKey::of(id, *partition)));
+    rows.require(keys.chain([MoreEnrolledRow::key(id)]))?;
     for partition in more {
         let key = EnrolledKey::of(id, partition);
         let mut is_new = false;

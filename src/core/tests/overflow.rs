@@ -1,7 +1,7 @@
 //! Many open transactions in a partition, and many partitions in a transaction: what a change costs does not grow with them,
 //! and what lies beyond a row is as good as what is in it (`spec/rows.md`, "Rows that stay small").
 
-use super::world::{Happened, World};
+use super::world::{Happened, Rows, World};
 use crate::core::limits::{
     OPEN_TRANSACTIONS_PER_PARTITION_MAX, PARTITIONS_PER_TRANSACTION_MAX, with_small_rows,
 };
@@ -229,4 +229,95 @@ fn a_topic_takes_its_lists_with_it() {
         assert_eq!(rows_beyond(&world), 0, "{:?}", world.rows.durable());
         assert!(world.replayed().durable() == world.rows.durable());
     });
+}
+
+/// How often the shard lets a command ask for rows before it takes it for a defect is 16 times.
+const ROUNDS_MAX: usize = 10;
+
+/// Rows of which nothing is known until it is asked for.
+struct Cold<'a> {
+    rows: &'a Rows,
+    known: HashSet<RowKey>,
+}
+
+impl View for Cold<'_> {
+    fn look(&self, key: &RowKey) -> Look<'_> {
+        match key.is_volatile() || self.known.contains(key) {
+            true => self.rows.look(key),
+            false => Look::Unknown,
+        }
+    }
+}
+
+/// Asks, and says how often rows had to be fetched if none were in memory.
+fn rounds(world: &mut World, command: Command) -> (usize, Reply) {
+    let mut cold = Cold { rows: &world.rows, known: HashSet::default() };
+    let mut rounds = 0;
+    while let Err(Need(keys)) = decide(&cold, world.now, &command) {
+        rounds += 1;
+        cold.known.extend(keys);
+        assert!(rounds < 1_000, "it asks without end");
+    }
+    (rounds, world.ask(command))
+}
+
+/// One request, many partitions, in each of which more is open than has room in a row: what it needs is fetched in a few
+/// rounds, and not partition by partition.
+#[test]
+fn however_many_partitions_a_command_is_about_its_rows_are_fetched_in_a_few_rounds() {
+    const PARTITIONS: i32 = 200;
+    for room in [0, 2, 64] {
+        with_small_rows(room, || {
+            let mut world = World::new(u32::try_from(PARTITIONS).unwrap());
+            let produces = |world: &mut World, id: &str| {
+                let identity = world.init(Some(id), None).unwrap();
+                let batch = |index| {
+                    let producer = BatchProducer {
+                        identity,
+                        first_sequence: Sequence::new(0).unwrap(),
+                        transactional: true,
+                    };
+                    let (bytes, time) = (100, Timestamp(5));
+                    let batch = BatchFacts {
+                        records: 1,
+                        bytes,
+                        oldest_timestamp: time,
+                        max_timestamp: time,
+                        producer: Some(producer),
+                        keys: Vec::new(),
+                    };
+                    ProduceBatch { partition: world.partition(index), batch }
+                };
+                let batches = (0..PARTITIONS).map(batch).collect();
+                let transactional_id = TransactionalId::new(id);
+                let produce = Produce { transactional_id, protocol: V2, batches };
+                let (rounds, reply) = rounds(world, Command::Produce(produce));
+                assert!(matches!(reply, Reply::Produced(each) if each.iter().all(Result::is_ok)));
+                assert!(rounds <= ROUNDS_MAX, "{rounds} rounds for produce {id}, room for {room}");
+                identity
+            };
+            let holders: Vec<Identity> = (0..5).map(|id| produces(&mut world, &format!("id {id}"))).collect();
+            let enrols = world.init(Some("enrols"), None).unwrap();
+            for indexes in [0..100, 50..PARTITIONS] {
+                let partitions = indexes.map(|index| world.partition(index)).collect();
+                let producer = World::producer("enrols", enrols, 1);
+                let (rounds, reply) = rounds(&mut world, Command::Enrol(Enrol { producer, partitions }));
+                assert!(matches!(reply, Reply::Each(each) if each.iter().all(Result::is_ok)));
+                assert!(rounds <= ROUNDS_MAX, "{rounds} rounds for an enrolment, room for {room}");
+            }
+            for ends in [2, 0, 4] {
+                let producer = World::producer(&format!("id {ends}"), holders[ends], 1);
+                let end = EndTxn { producer, outcome: Commit, protocol: V2 };
+                let (rounds, reply) = rounds(&mut world, Command::EndTxn(end));
+                assert!(matches!(reply, Reply::Identity(Ok(_))));
+                assert!(rounds <= ROUNDS_MAX, "{rounds} rounds for an end, room for {room}");
+            }
+            let partitions = (0..PARTITIONS).map(|index| world.partition(index)).collect();
+            let (producer, operator) = (holders[1], "User:ann".to_owned());
+            let (rounds, reply) =
+                rounds(&mut world, Command::ForceAbort(ForceAbort { producer, partitions, operator }));
+            assert!(matches!(reply, Reply::Each(each) if each.iter().all(Result::is_ok)));
+            assert!(rounds <= ROUNDS_MAX, "{rounds} rounds for an operator, room for {room}");
+        });
+    }
 }
