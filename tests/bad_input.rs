@@ -372,6 +372,207 @@ fn a_client_must_show_a_certificate_that_is_valid_now() {
     site.must_be_well();
 }
 
+/// Requests about transactions, and what they are answered.
+mod transactions {
+    use super::{Batch, Bytes, Connection, NONE, PRODUCE, Parse};
+
+    pub const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
+    pub const INVALID_REQUEST: i16 = 42;
+    pub const INVALID_PRODUCER_EPOCH: i16 = 47;
+    pub const INVALID_TXN_STATE: i16 = 48;
+    pub const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+    pub const OPERATION_NOT_ATTEMPTED: i16 = 55;
+    pub const PRODUCER_FENCED: i16 = 90;
+
+    /// Who somebody is, or says to be: a transactional id, a producer id, an epoch.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Claim<'a>(pub &'a str, pub i64, pub i16);
+
+    impl Claim<'_> {
+        fn bytes(self) -> Bytes {
+            Bytes::new().string(self.0).i64(self.1).i16(self.2)
+        }
+    }
+
+    /// A length as newer versions have it.
+    fn compact(length: usize) -> Vec<u8> {
+        let (mut length, mut bytes) = (length + 1, Vec::new());
+        while length >= 0x80 {
+            bytes.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+            length >>= 7;
+        }
+        bytes.push(u8::try_from(length).unwrap());
+        bytes
+    }
+
+    /// InitProducerId 2, whose names may be as long as one likes.
+    pub fn init(connection: &mut Connection, id: &str, timeout_ms: i32) -> (i16, i64, i16) {
+        let request = Bytes::new().i8(0).raw(&compact(id.len())).raw(id.as_bytes()).i32(timeout_ms).i8(0);
+        let answer = connection.ask(22, 2, &request.done()).expect("an answer");
+        let mut answer = Parse(&answer);
+        answer.skip(1 + 4); // tagged fields, throttle time
+        (answer.i16(), answer.i64(), answer.i16())
+    }
+
+    /// AddPartitionsToTxn 0: each error that there is, once.
+    pub fn enrol(connection: &mut Connection, claim: Claim<'_>, topic: &str, partitions: &[i32]) -> Vec<i16> {
+        let count = i32::try_from(partitions.len()).unwrap();
+        let request = claim.bytes().i32(1).string(topic).i32(count);
+        let request = partitions.iter().fold(request, |request, partition| request.i32(*partition));
+        let answer = connection.ask(24, 0, &request.done()).expect("an answer");
+        let mut answer = Parse(&answer);
+        answer.skip(4 + 4); // throttle time, one topic
+        answer.string();
+        let mut errors: Vec<i16> = (0..answer.i32())
+            .map(|_| {
+                answer.skip(4); // the partition
+                answer.i16()
+            })
+            .collect();
+        errors.sort_unstable();
+        errors.dedup();
+        errors
+    }
+
+    /// AddOffsetsToTxn 0.
+    pub fn enrol_group(connection: &mut Connection, claim: Claim<'_>, group: &str) -> i16 {
+        let answer = connection.ask(25, 0, &claim.bytes().string(group).done()).expect("an answer");
+        let mut answer = Parse(&answer);
+        answer.skip(4); // throttle time
+        answer.i16()
+    }
+
+    /// EndTxn 2.
+    pub fn end(connection: &mut Connection, claim: Claim<'_>, commit: bool) -> i16 {
+        let answer = connection.ask(26, 2, &claim.bytes().i8(commit.into()).done()).expect("an answer");
+        let mut answer = Parse(&answer);
+        answer.skip(4); // throttle time
+        answer.i16()
+    }
+
+    /// Produce 3, one record in a transaction.
+    pub fn produce(
+        connection: &mut Connection,
+        claim: Claim<'_>,
+        topic: &str,
+        (base_sequence, value): (i32, &[u8]),
+    ) -> i16 {
+        let Claim(id, producer_id, producer_epoch) = claim;
+        let plain = Batch::of(&[value]);
+        let batch = Batch { attributes: 0x10, producer_id, producer_epoch, base_sequence, ..plain };
+        let request = Bytes::new().string(id).i16(-1).i32(30_000).i32(1).string(topic).i32(1).i32(0);
+        let answer = connection.ask(PRODUCE, 3, &request.sized(&batch.done()).done()).expect("an answer");
+        let mut answer = Parse(&answer);
+        answer.skip(4); // one topic
+        answer.string();
+        answer.skip(4 + 4); // one partition, its index
+        answer.i16()
+    }
+
+    /// WriteTxnMarkers 1, for partition 0 of a topic.
+    pub fn write_marker(connection: &mut Connection, claim: Claim<'_>, topic: &str, commit: bool) -> i16 {
+        let Claim(_, producer_id, epoch) = claim;
+        let marker = Bytes::new().i8(0).raw(&compact(1)).i64(producer_id).i16(epoch).i8(commit.into());
+        let marker = marker.raw(&compact(1)).raw(&compact(topic.len())).raw(topic.as_bytes());
+        let marker = marker.raw(&compact(1)).i32(0).i8(0).i32(0).i8(0).i8(0);
+        let answer = connection.ask(27, 1, &marker.done()).expect("an answer");
+        let mut answer = Parse(&answer);
+        answer.skip(1 + 1 + 8 + 1); // tagged fields, one marker, its producer, one topic
+        let length = usize::try_from(answer.i8()).unwrap() - 1;
+        answer.skip(length + 1 + 4); // its name, one partition, its index
+        answer.i16()
+    }
+
+    /// Begins a transaction of an id with a record.
+    pub fn begin(connection: &mut Connection, id: &'static str, topic: &str) -> Claim<'static> {
+        let (error, producer, epoch) = init(connection, id, 600_000);
+        assert_eq!(error, NONE);
+        let claim = Claim(id, producer, epoch);
+        assert_eq!(enrol(connection, claim, topic, &[0]), [NONE]);
+        assert_eq!(produce(connection, claim, topic, (0, b"honest")), NONE);
+        claim
+    }
+}
+
+/// Who lies about transactions, or leaves them lying about, is refused with a clear error, and disturbs nobody's.
+#[test]
+fn lies_about_transactions_end_nobodys() {
+    use transactions::*;
+
+    if !Broker::runs_semel() {
+        return;
+    }
+    const HELD: &str = "held";
+    let mut site = Site::start();
+    assert_eq!(site.healthy.create_topic(HELD, 1), NONE);
+    let mut holder = site.connect();
+    let honest = begin(&mut holder, "honest", HELD);
+    let Claim(id, producer, epoch) = honest;
+
+    // Identities that nobody was given: each is tried at each entrance, by somebody else.
+    let mapping = INVALID_PRODUCER_ID_MAPPING;
+    let forgeries = [
+        (Claim(id, producer + 1, epoch), mapping, mapping),
+        (Claim(id, i64::MAX, epoch), mapping, mapping),
+        (Claim("nobody", producer, epoch), mapping, mapping),
+        (Claim(id, producer, epoch + 1), PRODUCER_FENCED, INVALID_PRODUCER_EPOCH),
+        (Claim(id, producer, i16::MAX), PRODUCER_FENCED, INVALID_PRODUCER_EPOCH),
+    ];
+    for (claim, at_its_end, elsewhere) in forgeries {
+        let mut liar = site.connect();
+        assert_eq!(enrol(&mut liar, claim, HELD, &[0]), [elsewhere], "{claim:?}");
+        assert_eq!(enrol_group(&mut liar, claim, "g"), elsewhere, "{claim:?}");
+        // The next sequence: what repeats a batch that is stored is answered as that, whoever says it (A3).
+        assert_eq!(produce(&mut liar, claim, HELD, (1, b"forged")), elsewhere, "{claim:?}");
+        for commit in [true, false] {
+            assert_eq!(end(&mut liar, claim, commit), at_its_end, "{claim:?}");
+        }
+    }
+
+    // Markers: from somebody who is no administrator; and from one, of what is not so.
+    let somebody = issue(&issuer_named(&site.broker.tls("ca.pem"), own_key(&site.broker)), 2001, 2400);
+    let mut somebody = Connection::open_as(&site.broker, Some(somebody)).unwrap();
+    for commit in [true, false] {
+        let answer = write_marker(&mut somebody, honest, HELD, commit);
+        assert_eq!(answer, CLUSTER_AUTHORIZATION_FAILED);
+    }
+    assert_eq!(
+        write_marker(&mut site.healthy, honest, HELD, true),
+        INVALID_TXN_STATE,
+        "none is committed so"
+    );
+    let forged = Claim(id, producer, epoch + 1);
+    assert_eq!(write_marker(&mut site.healthy, forged, HELD, false), INVALID_TXN_STATE);
+
+    // A name of 64 KiB, and a transaction with 100,000 partitions, again and again: memory stays flat.
+    let long = "x".repeat(64 << 10);
+    let many: Vec<i32> = (0..100_000).collect();
+    let mut greedy = site.connect();
+    let (_, producer, epoch) = init(&mut greedy, "greedy", 600_000);
+    for _ in 0..20 {
+        assert_eq!(init(&mut site.connect(), &long, 600_000).0, INVALID_REQUEST);
+        let answers = enrol(&mut greedy, Claim("greedy", producer, epoch), HELD, &many);
+        assert_eq!(answers, [UNKNOWN_TOPIC_OR_PARTITION, OPERATION_NOT_ATTEMPTED]);
+    }
+
+    // Who enrols and never writes: a marker comes at the deadline, and no reader has waited for it.
+    let mut idle = site.connect();
+    let (error, producer, epoch) = init(&mut idle, "idle", 1_000);
+    assert_eq!((error, enrol(&mut idle, Claim("idle", producer, epoch), HELD, &[0])), (NONE, vec![NONE]));
+    assert_eq!(end(&mut holder, honest, true), NONE, "nothing has been ended that should not be");
+    let is_ended = || {
+        let fetched = site.connect().fetch(HELD, 0, 0);
+        assert_eq!((fetched.error, fetched.last_stable_offset), (NONE, fetched.high_watermark));
+        fetched.high_watermark == 3 // a record, its marker, the other one
+    };
+    let begun = std::time::Instant::now();
+    while !is_ended() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "it is never ended");
+    }
+    assert_eq!(end(&mut idle, Claim("idle", producer, epoch), true), PRODUCER_FENCED);
+    site.must_be_well();
+}
+
 /// Somebody who signs in the name of the certificate in a file, rightly or not.
 fn issuer_named(ca: &Path, key: KeyPair) -> Issuer<'static, KeyPair> {
     let pem = fs::read(ca).unwrap();

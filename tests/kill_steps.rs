@@ -75,6 +75,7 @@ enum Comes {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Commit,
+    Abort,
     /// It is prepared first; whoever comes then, commits what is.
     Prepared,
 }
@@ -176,6 +177,7 @@ async fn transact(producer: &mut TransactionalProducer, name: &str, end: End) {
     }
     match end {
         End::Commit | End::Prepared => drop(transaction.commit().await.unwrap()),
+        End::Abort => transaction.abort().await.unwrap(),
     }
 }
 
@@ -223,9 +225,10 @@ async fn live(tracer: &Path, nth: usize, killed: Killed, (end, comes): (End, Com
     let first = read(&client).await;
     let whole = first == [["first"], ["first"]];
     let nothing = first == [[""; 0], [""; 0]];
-    match comes {
-        Comes::Same => assert!(whole, "{case}: {first:?}"),
-        Comes::Other => assert!(whole || nothing, "{case}: {first:?}"),
+    match (end, comes) {
+        (End::Abort, _) => assert!(nothing, "{case}: {first:?}"),
+        (_, Comes::Same) => assert!(whole, "{case}: {first:?}"),
+        (_, Comes::Other) => assert!(whole || nothing, "{case}: {first:?}"),
     }
     let committed =
         client.committed_offsets(&group().group, &[partition(0)], OffsetQuery::Stable).await.unwrap();
@@ -261,6 +264,11 @@ async fn the_holder_goes_on_as_if_nothing_had_been() {
 #[tokio::test]
 async fn another_holder_finds_all_of_it_or_nothing() {
     every_write(End::Commit, Comes::Other).await;
+}
+
+#[tokio::test]
+async fn of_what_is_aborted_nothing_is_ever_seen() {
+    every_write(End::Abort, Comes::Same).await;
 }
 
 #[tokio::test]

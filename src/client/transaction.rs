@@ -712,18 +712,27 @@ impl Inner {
 
     async fn end_abort(&self, state: &mut State, failed: bool) -> Result<(), TransactionError> {
         let deadline = Instant::now() + self.config.commit_timeout;
-        match self.try_end(state, false, deadline).await {
-            EndAttempt::Ended(answer) => {
-                self.ended(state, &answer);
-                // In the first protocol the epoch stays, and after a failure the sequences are not known to have no gap.
-                let gap = failed && state.identity.protocol == TransactionProtocol::Explicit;
-                if gap { self.renew_identity(state).await } else { Ok(()) }
+        let mut backoff = Backoff::unseeded(self.client.config().backoff);
+        loop {
+            match self.try_end(state, false, deadline).await {
+                EndAttempt::Ended(answer) => {
+                    self.ended(state, &answer);
+                    // In the first protocol the epoch stays, and after a failure the sequences are not known to have no gap.
+                    let gap = failed && state.identity.protocol == TransactionProtocol::Explicit;
+                    return if gap { self.renew_identity(state).await } else { Ok(()) };
+                }
+                EndAttempt::Refused(error) if fenced(&error) => return Err(self.judge(state, error)),
+                // Nothing is open there any more: taking over again ends whatever there is.
+                EndAttempt::Refused(_) => return self.renew_identity(state).await,
+                // If the answer was lost, the same request is answered once more (O4), and tells the identity that is the next
+                // now; whoever took over in the name of the former one would be taken for a zombie (P7).
+                EndAttempt::Again(_) | EndAttempt::Lost(_) => {}
             }
-            EndAttempt::Refused(error) if fenced(&error) => Err(self.judge(state, error)),
-            // Nothing open there any more, or nobody knows: taking over again ends whatever there is.
-            EndAttempt::Refused(_) | EndAttempt::Again(_) | EndAttempt::Lost(_) => {
-                self.renew_identity(state).await
+            let next = Instant::now() + backoff.pause();
+            if next >= deadline {
+                return self.renew_identity(state).await;
             }
+            tokio::time::sleep_until(next).await;
         }
     }
 }
