@@ -40,7 +40,8 @@ pub(super) fn code(refusal: Refusal, api: ApiKey, version: i16) -> Result<ErrorC
         Refusal::StaleMemberEpoch => stale_member_epoch(api, version),
         Refusal::UnreleasedInstance => ErrorCode::UnreleasedInstanceId,
         Refusal::MemberIdRequired => ErrorCode::MemberIdRequired,
-        Refusal::GroupFull => ErrorCode::GroupMaxSizeReached,
+        Refusal::GroupFull(_) => ErrorCode::GroupMaxSizeReached,
+        Refusal::MemberIdTooLong => ErrorCode::InvalidRequest,
         Refusal::GroupNotEmpty => ErrorCode::NonEmptyGroup,
         Refusal::GroupNotFound => group_not_found(api, version),
         Refusal::Undecidable => {

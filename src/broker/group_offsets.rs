@@ -3,6 +3,7 @@
 use super::errors;
 use super::failure::{Failure, expect};
 use super::groups::member;
+use super::limits::OFFSETS_ANSWER_BYTES_MAX;
 use super::names;
 use super::service::reply_to;
 use super::session::Context;
@@ -156,7 +157,8 @@ pub(super) async fn answer_fetch(
     let few = count <= INLINE_MAX && groups.iter().all(|group| group.topics.is_some());
     let (api, version) = (cx.api, cx.version);
     let read = move |view: &ReadView| -> Result<Vec<OffsetFetchResponseGroup>, Failure> {
-        groups.into_iter().map(|group| fetch_group(view, (api, version), group, require_stable)).collect()
+        let mut look = Look { view, request: (api, version), require_stable, room: OFFSETS_ANSWER_BYTES_MAX };
+        groups.into_iter().map(|group| look.group(group)).collect()
     };
     let groups = match few {
         true => read(&cx.view())?,
@@ -197,28 +199,98 @@ fn single_response(groups: Vec<OffsetFetchResponseGroup>) -> OffsetFetchResponse
     OffsetFetchResponse { topics, error_code: group.error_code, ..Default::default() }
 }
 
-fn fetch_group(
-    view: &ReadView,
+/// Looks for what one request asks for.
+struct Look<'v> {
+    view: &'v ReadView,
     request: (ApiKey, i16),
-    asked: OffsetFetchRequestGroup,
     require_stable: bool,
-) -> Result<OffsetFetchResponseGroup, Failure> {
-    // As in Kafka, whoever may read a classic group's offsets need not be one of its members.
-    let OffsetFetchRequestGroup { group_id, topics, member_id, member_epoch } = asked;
-    let group = GroupId::new(&group_id);
-    if let Err(error_code) = check_member(view, &group, member_id.as_deref(), member_epoch)? {
-        return Ok(OffsetFetchResponseGroup { group_id, topics: Vec::new(), error_code });
-    }
-    let topics = match topics {
-        None => all_offsets(view, &group, require_stable)?,
-        Some(topics) => {
-            let topics = topics.into_iter();
-            topics
-                .map(|topic| topic_offsets(view, request, &group, topic, require_stable))
-                .collect::<Result<_, _>>()?
+    /// Bytes that may still be answered.
+    room: usize,
+}
+
+impl Look<'_> {
+    fn group(&mut self, asked: OffsetFetchRequestGroup) -> Result<OffsetFetchResponseGroup, Failure> {
+        // As in Kafka, whoever may read a classic group's offsets need not be one of its members.
+        let OffsetFetchRequestGroup { group_id, topics, member_id, member_epoch } = asked;
+        let group = GroupId::new(&group_id);
+        let refused =
+            |group_id, error_code| OffsetFetchResponseGroup { group_id, topics: Vec::new(), error_code };
+        if let Err(error_code) = check_member(self.view, &group, member_id.as_deref(), member_epoch)? {
+            return Ok(refused(group_id, error_code));
         }
-    };
-    Ok(OffsetFetchResponseGroup { group_id, topics, error_code: ErrorCode::None })
+        let found = match topics {
+            None => self.all(&group)?,
+            Some(topics) => self.topics(&group, topics)?,
+        };
+        Ok(match found {
+            Some(topics) => OffsetFetchResponseGroup { group_id, topics, error_code: ErrorCode::None },
+            None => refused(group_id, ErrorCode::InvalidRequest),
+        })
+    }
+
+    /// Whether there is room for one more offset.
+    fn has_room(&mut self, offset: &OffsetFetchResponsePartitions) -> bool {
+        let bytes = size_of::<OffsetFetchResponsePartitions>();
+        let bytes = bytes + offset.metadata.as_ref().map_or(0, String::len);
+        self.room.checked_sub(bytes).is_some_and(|room| {
+            self.room = room;
+            true
+        })
+    }
+
+    /// Every committed offset of a group, of the topics that there still are; none if there is no room for all.
+    fn all(&mut self, group: &GroupId) -> Result<Option<Vec<OffsetFetchResponseTopics>>, Failure> {
+        let mut by_topic: BTreeMap<TopicId, Vec<OffsetFetchResponsePartitions>> = BTreeMap::new();
+        for offset in self.view.group_offsets(group) {
+            let (partition, committed) = offset?;
+            let answer = match self.require_stable && is_unstable(self.view, group, partition)? {
+                true => no_offset(partition.index.0, ErrorCode::UnstableOffsetCommit),
+                false => found_offset(partition.index.0, committed),
+            };
+            if !self.has_room(&answer) {
+                return Ok(None);
+            }
+            by_topic.entry(partition.topic).or_default().push(answer);
+        }
+        let mut topics = Vec::with_capacity(by_topic.len());
+        for (topic_id, partitions) in by_topic {
+            if let Some(topic) = names::by_id(self.view, topic_id)? {
+                let name = topic.row.name.as_str().to_owned();
+                topics.push(OffsetFetchResponseTopics { name, topic_id, partitions });
+            }
+        }
+        Ok(Some(topics))
+    }
+
+    /// The offsets of the partitions asked for; none if there is no room for all.
+    fn topics(
+        &mut self,
+        group: &GroupId,
+        asked: Vec<OffsetFetchRequestTopics>,
+    ) -> Result<Option<Vec<OffsetFetchResponseTopics>>, Failure> {
+        let mut topics = Vec::with_capacity(asked.len());
+        for OffsetFetchRequestTopics { name, topic_id, partition_indexes } in asked {
+            let topic = names::find(self.view, self.request, &name, topic_id)?;
+            let mut partitions = Vec::with_capacity(partition_indexes.len());
+            for index in partition_indexes {
+                let offset = match &topic {
+                    Ok(topic) => match topic.partition(index) {
+                        Some(partition) => offset_of(self.view, group, partition, self.require_stable)?,
+                        // Nothing was ever committed: that is no error in Kafka either.
+                        None => no_offset(index, ErrorCode::None),
+                    },
+                    Err(ErrorCode::UnknownTopicId) => no_offset(index, ErrorCode::UnknownTopicId),
+                    Err(_) => no_offset(index, ErrorCode::None),
+                };
+                if !self.has_room(&offset) {
+                    return Ok(None);
+                }
+                partitions.push(offset);
+            }
+            topics.push(OffsetFetchResponseTopics { name, topic_id, partitions });
+        }
+        Ok(Some(topics))
+    }
 }
 
 /// G10: who names a member of a group of the consumer protocol must be it.
@@ -238,59 +310,6 @@ fn check_member(
         Some(row) if epoch < 0 || row.held.epoch != GroupEpoch(epoch) => Err(ErrorCode::StaleMemberEpoch),
         Some(_) => Ok(()),
     })
-}
-
-/// Every committed offset of a group, of the topics that there still are.
-fn all_offsets(
-    view: &ReadView,
-    group: &GroupId,
-    require_stable: bool,
-) -> Result<Vec<OffsetFetchResponseTopics>, Failure> {
-    let mut by_topic: BTreeMap<TopicId, Vec<OffsetFetchResponsePartitions>> = BTreeMap::new();
-    for offset in view.group_offsets(group) {
-        let (partition, committed) = offset?;
-        let answer = match require_stable && is_unstable(view, group, partition)? {
-            true => no_offset(partition.index.0, ErrorCode::UnstableOffsetCommit),
-            false => found_offset(partition.index.0, committed),
-        };
-        by_topic.entry(partition.topic).or_default().push(answer);
-    }
-    let mut topics = Vec::with_capacity(by_topic.len());
-    for (topic_id, partitions) in by_topic {
-        if let Some(topic) = names::by_id(view, topic_id)? {
-            let name = topic.row.name.as_str().to_owned();
-            topics.push(OffsetFetchResponseTopics { name, topic_id, partitions });
-        }
-    }
-    Ok(topics)
-}
-
-fn topic_offsets(
-    view: &ReadView,
-    request: (ApiKey, i16),
-    group: &GroupId,
-    asked: OffsetFetchRequestTopics,
-    require_stable: bool,
-) -> Result<OffsetFetchResponseTopics, Failure> {
-    let OffsetFetchRequestTopics { name, topic_id, partition_indexes } = asked;
-    let topic = names::find(view, request, &name, topic_id)?;
-    let mut partitions = Vec::with_capacity(partition_indexes.len());
-    for index in partition_indexes {
-        let partition = match &topic {
-            Ok(topic) => topic.partition(index),
-            Err(ErrorCode::UnknownTopicId) => {
-                partitions.push(no_offset(index, ErrorCode::UnknownTopicId));
-                continue;
-            }
-            Err(_) => None,
-        };
-        // Of a partition that is not there, nothing was ever committed: that is no error in Kafka either.
-        partitions.push(match partition {
-            None => no_offset(index, ErrorCode::None),
-            Some(partition) => offset_of(view, group, partition, require_stable)?,
-        });
-    }
-    Ok(OffsetFetchResponseTopics { name, topic_id, partitions })
 }
 
 fn offset_of(

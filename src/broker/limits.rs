@@ -67,6 +67,28 @@ pub(super) const PATTERN_BYTES_MAX: usize = 4_096;
 /// Bytes that such a pattern may take when compiled: a short one can ask for a large automaton.
 pub(super) const PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
 
+/// The same for a pattern of topic names, whose characters have one byte: as many names as fit into a pattern fit into this.
+/// A name of 250 bytes is then compared in a few milliseconds, whatever the pattern; an ordinary one takes microseconds.
+pub(super) const TOPIC_PATTERN_COMPILED_BYTES_MAX: usize = 256 << 10;
+
+/// Groups whose patterns are compared with the topics' names at the same time: a hostile pattern keeps no more than so many
+/// processors busy, and other members with patterns wait for it.
+pub(super) const PATTERN_SCANS_MAX: usize = 1;
+
+/// Bytes of groups that one answer describes: what is asked for beyond that is refused by name, as the same group may be asked
+/// for many times.
+pub(super) const DESCRIBED_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of offsets in one answer, metadata included: twice as much as all partitions that there may be take without. Groups
+/// beyond it are refused by name.
+pub(super) const OFFSETS_ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Groups that are asked for at the same time while one answer is made: each may have megabytes.
+pub(super) const DESCRIBED_AT_ONCE: usize = 4;
+
+/// Log lines about members that are refused because of a limit, at most one in this time: a client can cause any number.
+pub(super) const REFUSAL_LINE_EVERY: Duration = Duration::from_secs(1);
+
 /// Transactions, or producers of one partition, in one answer. What is beyond is left out, and the log says so.
 pub(super) const DESCRIBED_MAX: usize = 100_000;
 

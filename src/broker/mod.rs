@@ -37,6 +37,7 @@ mod outcomes;
 mod patterns;
 mod produce;
 mod producer_id;
+mod rarely;
 mod service;
 mod session;
 mod topic_config;

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::limits::DESCRIBED_MAX;
 use super::names;
-use super::patterns;
+use super::patterns::{self, BadPattern};
 use super::session::Context;
 use crate::core::{Outcome, ProducerRow, TransactionRow, TransactionState};
 use crate::store::ReadView;
@@ -86,7 +86,7 @@ struct Filter {
 }
 
 /// A pattern that a whole transactional id must match; an empty one matches all (KIP-1152).
-fn compile(pattern: &str) -> Result<Option<Regex>, regex::Error> {
+fn compile(pattern: &str) -> Result<Option<Regex>, BadPattern> {
     (!pattern.is_empty()).then(|| patterns::whole(pattern)).transpose()
 }
 

@@ -8,6 +8,7 @@ pub use consumers::*;
 pub use groups::*;
 
 use super::events::{Cut, RecordKey};
+use super::limits;
 use super::rows::{
     AbortedKey, Identity, IdleProducerKey, IdleTransactionalIdKey, KeyTransaction, Outcome, ProducerKey,
     Timer, TopicConfig, TopicKey,
@@ -519,8 +520,14 @@ pub enum Refusal {
     #[error("join again with the member id given")]
     MemberIdRequired,
     /// The group has as many members, or as many bytes of them, as a limit allows; or all groups together do.
-    #[error("the group is full")]
-    GroupFull,
+    #[error("{0}")]
+    GroupFull(GroupLimit),
+    /// A member id or an instance id is longer than a limit allows.
+    #[error(
+        "a member id or an instance id has more than {} bytes: choose a shorter one",
+        limits::MEMBER_ID_BYTES_MAX
+    )]
+    MemberIdTooLong,
     /// The group has members.
     #[error("the group has members")]
     GroupNotEmpty,

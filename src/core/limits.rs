@@ -83,6 +83,10 @@ pub const GROUP_MEMBERS_MAX: usize = 1_000;
 /// and the smallest block that can be configured has 1 MiB.
 pub const GROUP_METADATA_BYTES_MAX: usize = 512 << 10;
 
+/// Assignment protocols that one member names: which of them all members share is looked for with each one that joins.
+/// Clients know five at most.
+pub const GROUP_PROTOCOLS_MAX: usize = 32;
+
 /// Bytes that a leader assigns in all.
 pub const GROUP_ASSIGNMENT_BYTES_MAX: usize = 384 << 10;
 
@@ -116,12 +120,20 @@ pub const GROUP_PATTERNS_MAX: usize = 100;
 /// Bytes of these expressions: what they match is one decision together with a target.
 pub const GROUP_PATTERNS_BYTES_MAX: usize = 64 << 10;
 
-/// The longest member id or instance id of a member of such a group, in bytes: with them a target still fits into a block.
-/// Clients draw ids of 36 bytes or less.
+/// The longest member id or instance id, in bytes: with them a target still fits into a block. Clients draw ids of 36 bytes
+/// or less; what the broker draws is cut to it.
 pub const MEMBER_ID_BYTES_MAX: usize = 256;
 
 /// Sessions of all groups together, pending members included. Each costs a row that is in memory for as long as it lasts.
 pub const SESSIONS_MAX: u64 = 100_000;
+
+/// Bytes of the ids that name these sessions: of groups and of members, both of which clients may make long. As many
+/// sessions as there may be have 300 bytes each.
+pub const SESSIONS_BYTES_MAX: usize = 30 << 20;
+
+/// Bytes of all that waits in rebalances of all groups together: member ids that were given out, and what those who have
+/// joined say of themselves. It is in memory alone. 50,000 members that subscribe to a few topics take a third of it.
+pub const REBALANCES_BYTES_MAX: usize = 64 << 20;
 
 /// The longest metadata text of a committed offset, in bytes (Kafka's `offset.metadata.max.bytes`).
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;

@@ -32,7 +32,7 @@ pub use commands::{
     StageOffsets, Sweep, TransactionalProducer, TwoPhase,
 };
 pub use commands::{
-    Assignment, ConsumerMetadata, GroupDescription, GroupMember, GroupStatus, JoinGroup, Joined,
+    Assignment, ConsumerMetadata, GroupDescription, GroupLimit, GroupMember, GroupStatus, JoinGroup, Joined,
     JoinedMember, LeavingMember, NamedPartitions, SyncGroup, Synced,
 };
 pub use decide::{Decided, GroupUse, clock_stepped, consumer_group_status, decide, may_expire};

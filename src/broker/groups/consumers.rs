@@ -4,14 +4,14 @@ use super::subscription;
 use crate::broker::errors;
 use crate::broker::failure::{Failure, expect};
 use crate::broker::limits::RESOLUTIONS_MAX;
-use crate::broker::patterns;
+use crate::broker::patterns::TopicPattern;
 use crate::broker::service::reply_to;
 use crate::broker::session::Context;
 use crate::core::limits::GROUP_PARTITIONS_MAX;
 use crate::core::{
-    Assignor, Command, ConsumerHeartbeat, ConsumerTold, ReadMembers, Refusal, ResolvedPatterns, UnreadMember,
+    Assignor, Command, ConsumerHeartbeat, ConsumerTold, ReadMembers, ResolvedPatterns, UnreadMember,
 };
-use crate::shard::Answer;
+use crate::shard::{Answer, off_thread};
 use crate::store::ReadView;
 use crate::types::{
     GroupEpoch, GroupId, InstanceId, MemberId, PartitionId, PartitionIndex, TopicId, outside,
@@ -25,7 +25,7 @@ use std::time::Duration;
 /// The first version whose members draw their ids themselves (KIP-1082).
 const DRAWS_ITS_ID: i16 = 1;
 
-/// Why a request is refused before the state machine sees it.
+/// Why a request is refused, and in which words.
 type Invalid = (ErrorCode, String);
 
 pub(in crate::broker) async fn accept(
@@ -35,7 +35,8 @@ pub(in crate::broker) async fn accept(
     let names = request.subscribed_topic_names.as_ref().map_or(0, Vec::len);
     let owned = request.topic_partitions.iter().flatten().map(|topic| 1 + topic.partitions.len());
     cx.check_listed(names + owned.sum::<usize>())?;
-    let asked = match heartbeat_of(&cx, request) {
+    let checked = check_pattern(&request).await;
+    let asked = match checked.and_then(|()| heartbeat_of(&cx, request)) {
         Ok(beat) => {
             let answer = cx.ask(Command::ConsumerHeartbeat(Box::new(beat.clone()))).await?;
             Ok((beat, answer))
@@ -45,13 +46,7 @@ pub(in crate::broker) async fn accept(
     Ok(async move {
         let (beat, answer) = match asked {
             Ok(asked) => asked,
-            Err((error_code, message)) => {
-                return Ok(ConsumerGroupHeartbeatResponse {
-                    error_code,
-                    error_message: Some(message),
-                    ..Default::default()
-                });
-            }
+            Err(invalid) => return Ok(refused(invalid)),
         };
         let member = beat.member.clone();
         match told(&cx, beat, answer).await? {
@@ -67,16 +62,16 @@ pub(in crate::broker) async fn accept(
                 }),
                 ..Default::default()
             }),
-            Err(error_code) => Ok(ConsumerGroupHeartbeatResponse {
-                error_code,
-                error_message: Some(error_code.meaning().to_owned()),
-                ..Default::default()
-            }),
+            Err(invalid) => Ok(refused(invalid)),
         }
     })
 }
 
-type Told = Result<(GroupEpoch, Option<BTreeSet<PartitionId>>), ErrorCode>;
+fn refused((error_code, message): Invalid) -> ConsumerGroupHeartbeatResponse {
+    ConsumerGroupHeartbeatResponse { error_code, error_message: Some(message), ..Default::default() }
+}
+
+type Told = Result<(GroupEpoch, Option<BTreeSet<PartitionId>>), Invalid>;
 
 /// What the member is told, once what the decision asks for has been looked at: patterns, and what classic members say.
 async fn told(cx: &Context, mut beat: ConsumerHeartbeat, mut answer: Answer) -> Result<Told, Failure> {
@@ -84,7 +79,7 @@ async fn told(cx: &Context, mut beat: ConsumerHeartbeat, mut answer: Answer) -> 
         match expect::consumer(reply_to(answer).await?)? {
             Ok(ConsumerTold::Epoch { epoch, assigned }) => return Ok(Ok((epoch, assigned))),
             Ok(ConsumerTold::Resolve { version, patterns }) => {
-                let topics = cx.node.scan(move |view| resolve(&view, patterns)).await?;
+                let topics = cx.node.scan_patterns(move |view| resolve(&view, &patterns)).await?;
                 beat.resolved = Some(ResolvedPatterns { version, topics });
             }
             Ok(ConsumerTold::Read { generation, members }) => {
@@ -92,38 +87,47 @@ async fn told(cx: &Context, mut beat: ConsumerHeartbeat, mut answer: Answer) -> 
                 beat.read =
                     Some(ReadMembers { generation, members: members.into_iter().map(read).collect() });
             }
-            Err(refusal) => return Ok(Err(code(cx, refusal)?)),
+            Err(refusal) => {
+                return Ok(Err((errors::code(refusal, cx.api, cx.version)?, refusal.to_string())));
+            }
         }
         answer = cx.ask(Command::ConsumerHeartbeat(Box::new(beat.clone()))).await?;
     }
     // Others have come with new patterns each time, or the classic group has gone on.
-    Ok(Err(ErrorCode::CoordinatorLoadInProgress))
+    let code = ErrorCode::CoordinatorLoadInProgress;
+    Ok(Err((code, code.meaning().to_owned())))
 }
 
-fn code(cx: &Context, refusal: Refusal) -> Result<ErrorCode, Failure> {
-    errors::code(refusal, cx.api, cx.version)
-}
-
-/// The topics that patterns match.
+/// The topics that patterns match. One pattern after the other: each may take megabytes while it is compared.
 fn resolve(
     view: &ReadView,
-    patterns: BTreeSet<String>,
+    patterns: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, BTreeSet<TopicId>>, Failure> {
-    // Each was checked when it came; one that this version does not take any more matches nothing.
-    let compiled = patterns.into_iter().map(|pattern| (patterns::whole(&pattern).ok(), pattern));
-    let mut found: Vec<_> =
-        compiled.map(|(compiled, pattern)| (compiled, pattern, BTreeSet::new())).collect();
-    for topic in view.topics() {
-        let (id, row) = topic?;
-        for (compiled, _, topics) in &mut found {
-            let matches = compiled.as_ref().is_some_and(|pattern| pattern.is_match(row.name.as_str()));
-            // More than one group may have is refused there.
-            if matches && topics.len() <= GROUP_PARTITIONS_MAX {
-                topics.insert(id);
+    let mut found = BTreeMap::new();
+    for pattern in patterns {
+        let mut topics = BTreeSet::new();
+        // It was checked when it came; one that this version does not take any more matches nothing.
+        if let Ok(compiled) = TopicPattern::new(pattern) {
+            for topic in view.topics() {
+                let (id, row) = topic?;
+                // More than one group may have is refused there.
+                if topics.len() <= GROUP_PARTITIONS_MAX && compiled.matches(row.name.as_str()) {
+                    topics.insert(id);
+                }
             }
         }
+        found.insert(pattern.clone(), topics);
     }
-    Ok(found.into_iter().map(|(_, pattern, topics)| (pattern, topics)).collect())
+    Ok(found)
+}
+
+/// C8: that it is a pattern. A hostile one takes milliseconds to compile, which other connections shall not wait for.
+async fn check_pattern(request: &ConsumerGroupHeartbeatRequest) -> Result<(), Invalid> {
+    let Some(pattern) = request.subscribed_topic_regex.clone().filter(|pattern| !pattern.is_empty()) else {
+        return Ok(());
+    };
+    let checked = off_thread(move || TopicPattern::new(&pattern).map(drop)).await;
+    checked.map_err(|error| (ErrorCode::InvalidRegularExpression, error.to_string()))
 }
 
 fn heartbeat_of(cx: &Context, request: ConsumerGroupHeartbeatRequest) -> Result<ConsumerHeartbeat, Invalid> {
@@ -131,9 +135,6 @@ fn heartbeat_of(cx: &Context, request: ConsumerGroupHeartbeatRequest) -> Result<
     let ConsumerGroupHeartbeatRequest { group_id, member_id, member_epoch, instance_id, rack_id, .. } =
         request;
     let assignor = request.server_assignor.as_deref().map(assignor).transpose()?;
-    if let Some(pattern) = request.subscribed_topic_regex.as_deref().filter(|pattern| !pattern.is_empty()) {
-        patterns::whole(pattern).map_err(|error| (ErrorCode::InvalidRegularExpression, error.to_string()))?;
-    }
     let member = match member_id.is_empty() {
         true => outside::uuid().to_string(),
         false => member_id,

@@ -1,20 +1,18 @@
 //! DescribeGroups and ListGroups.
 
+use super::{TOO_MUCH, describe_each};
 use crate::broker::authorise;
-use crate::broker::failure::{Failure, expect};
+use crate::broker::failure::Failure;
 use crate::broker::limits::DESCRIBED_MAX;
-use crate::broker::service::reply_to;
 use crate::broker::session::Context;
 use crate::core::{
-    AnyGroup, Command, ConsumerGroupRow, GroupDescription, GroupState, GroupStatus, Member,
-    consumer_group_status,
+    AnyGroup, ConsumerGroupRow, GroupDescription, GroupState, GroupStatus, Member, consumer_group_status,
 };
 use crate::store::ReadView;
 use crate::types::{GroupId, MemberId};
 use crate::wire::messages::*;
 use crate::wire::{ErrorCode, consumer_protocol};
 use std::collections::BTreeMap;
-use std::future::Future;
 
 /// The first version that answers GROUP_ID_NOT_FOUND where earlier ones show a dead group (KIP-1043).
 const SAYS_NOT_FOUND: i16 = 6;
@@ -22,50 +20,45 @@ const SAYS_NOT_FOUND: i16 = 6;
 const CLASSIC: &str = "classic";
 const CONSUMER: &str = "consumer";
 
-pub(in crate::broker) async fn accept_describe(
+pub(in crate::broker) async fn answer_describe(
     cx: Context,
     request: DescribeGroupsRequest,
-) -> Result<impl Future<Output = Result<DescribeGroupsResponse, Failure>> + Send + 'static, Failure> {
+) -> Result<DescribeGroupsResponse, Failure> {
     cx.check_listed(request.groups.len())?;
-    let mut asked = Vec::with_capacity(request.groups.len());
-    for group in request.groups {
-        let answer = cx.ask(Command::DescribeGroup { group: GroupId::new(&group) }).await?;
-        asked.push((group, answer));
-    }
     let operations = match request.include_authorized_operations {
         true => authorise::group_operations(cx.caller.connection.authority),
         false => i32::MIN,
     };
-    Ok(async move {
-        let mut groups = Vec::with_capacity(asked.len());
-        for (group_id, answer) in asked {
-            let description = match expect::group(reply_to(answer).await?)? {
-                AnyGroup::Classic(description) => description,
-                AnyGroup::Consumer(_) => {
-                    groups.push(not_found(cx.version, &group_id, "is not a classic group"));
-                    continue;
-                }
-            };
-            let has_offsets = |view: &ReadView| -> Result<bool, Failure> {
-                Ok(view.group_offsets(&GroupId::new(&group_id)).next().transpose()?.is_some())
-            };
-            let dead = description.status == GroupStatus::Dead;
-            let group = match dead && has_offsets(&cx.view())? {
-                // It never had members: only offsets.
-                true => described(&group_id, GroupDescription { status: GroupStatus::Empty, ..description }),
-                false => described(&group_id, description),
-            };
-            let group = DescribedGroup { authorized_operations: operations, ..group };
-            groups.push(match group.group_state == GroupStatus::Dead.name() {
-                true => DescribedGroup {
-                    authorized_operations: operations,
-                    ..not_found(cx.version, &group_id, "not found")
-                },
-                false => group,
-            });
-        }
-        Ok(DescribeGroupsResponse { groups, ..Default::default() })
-    })
+    let groups = describe_each(&cx, request.groups, |group_id, group| {
+        let description = match group {
+            Some(AnyGroup::Classic(description)) => description,
+            Some(AnyGroup::Consumer(_)) => {
+                return Ok(not_found(cx.version, &group_id, "is not a classic group"));
+            }
+            None => return Ok(too_much(cx.version, group_id)),
+        };
+        let has_offsets = |view: &ReadView| -> Result<bool, Failure> {
+            Ok(view.group_offsets(&GroupId::new(&group_id)).next().transpose()?.is_some())
+        };
+        let dead = description.status == GroupStatus::Dead;
+        let group = match dead && has_offsets(&cx.view())? {
+            // It never had members: only offsets.
+            true => described(&group_id, GroupDescription { status: GroupStatus::Empty, ..description }),
+            false if dead => not_found(cx.version, &group_id, "not found"),
+            false => described(&group_id, description),
+        };
+        Ok(DescribedGroup { authorized_operations: operations, ..group })
+    });
+    Ok(DescribeGroupsResponse { groups: groups.await?, ..Default::default() })
+}
+
+fn too_much(version: i16, group_id: String) -> DescribedGroup {
+    DescribedGroup {
+        error_code: ErrorCode::InvalidRequest,
+        error_message: (version >= SAYS_NOT_FOUND).then(|| TOO_MUCH.to_owned()),
+        group_id,
+        ..Default::default()
+    }
 }
 
 /// A group that is not there, or not of this protocol: earlier versions show it as a dead one.

@@ -1,49 +1,43 @@
 //! ConsumerGroupDescribe: groups of the consumer protocol, as operators see them.
 
 use super::consumers::by_topic;
+use super::{TOO_MUCH, describe_each};
 use crate::broker::authorise;
-use crate::broker::failure::{Failure, expect};
+use crate::broker::failure::Failure;
 use crate::broker::names;
-use crate::broker::service::reply_to;
 use crate::broker::session::Context;
-use crate::core::{AnyGroup, Command, ConsumerGroupDescription, ConsumerRow, Speaks};
+use crate::core::{AnyGroup, ConsumerGroupDescription, ConsumerRow, Speaks};
 use crate::store::{ReadView, StoreError};
-use crate::types::{GroupId, MemberId, PartitionId};
+use crate::types::{MemberId, PartitionId};
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
 use std::collections::BTreeSet;
-use std::future::Future;
 
-pub(in crate::broker) async fn accept(
+pub(in crate::broker) async fn answer(
     cx: Context,
     request: ConsumerGroupDescribeRequest,
-) -> Result<impl Future<Output = Result<ConsumerGroupDescribeResponse, Failure>> + Send + 'static, Failure> {
+) -> Result<ConsumerGroupDescribeResponse, Failure> {
     cx.check_listed(request.group_ids.len())?;
-    let mut asked = Vec::with_capacity(request.group_ids.len());
-    for group in request.group_ids {
-        let answer = cx.ask(Command::DescribeGroup { group: GroupId::new(&group) }).await?;
-        asked.push((group, answer));
-    }
     let authorized_operations = match request.include_authorized_operations {
         true => authorise::group_operations(cx.caller.connection.authority),
         false => i32::MIN,
     };
-    Ok(async move {
-        let mut groups = Vec::with_capacity(asked.len());
-        for (group_id, answer) in asked {
-            let group = match expect::group(reply_to(answer).await?)? {
-                AnyGroup::Consumer(group) => described(&cx.view(), group_id, group)?,
-                AnyGroup::Classic(_) => ConsumerGroupDescribed {
-                    error_code: ErrorCode::GroupIdNotFound,
-                    error_message: Some(format!("Group {group_id} is not a consumer group.")),
-                    group_id,
-                    ..Default::default()
-                },
-            };
-            groups.push(ConsumerGroupDescribed { authorized_operations, ..group });
-        }
-        Ok(ConsumerGroupDescribeResponse { groups, ..Default::default() })
-    })
+    let groups = describe_each(&cx, request.group_ids, |group_id, group| {
+        let group = match group {
+            Some(AnyGroup::Consumer(group)) => described(&cx.view(), group_id, group)?,
+            Some(AnyGroup::Classic(_)) => {
+                let message = format!("Group {group_id} is not a consumer group.");
+                refused(group_id, ErrorCode::GroupIdNotFound, message)
+            }
+            None => refused(group_id, ErrorCode::InvalidRequest, TOO_MUCH.to_owned()),
+        };
+        Ok(ConsumerGroupDescribed { authorized_operations, ..group })
+    });
+    Ok(ConsumerGroupDescribeResponse { groups: groups.await?, ..Default::default() })
+}
+
+fn refused(group_id: String, error_code: ErrorCode, message: String) -> ConsumerGroupDescribed {
+    ConsumerGroupDescribed { error_code, error_message: Some(message), group_id, ..Default::default() }
 }
 
 fn described(

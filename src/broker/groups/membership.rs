@@ -1,11 +1,12 @@
 //! What members ask: to join, for their assignment, to be kept, to go.
 
-use super::member;
 use super::subscription::{by_index, named};
+use super::{explain, member};
 use crate::broker::errors;
 use crate::broker::failure::{Failure, expect};
 use crate::broker::service::reply_to;
 use crate::broker::session::Context;
+use crate::core::limits::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, MEMBER_ID_BYTES_MAX};
 use crate::core::{
     Assignment, Command, ConsumerMetadata, JoinGroup, Joined, JoinedMember, LeavingMember, Member,
     MemberProtocol, Refusal, SyncGroup, Synced,
@@ -29,6 +30,7 @@ pub(in crate::broker) async fn accept_join(
 ) -> Result<impl Future<Output = Result<JoinGroupResponse, Failure>> + Send + 'static, Failure> {
     cx.check_listed(request.protocols.len())?;
     let asked_as = request.member_id.clone();
+    let group = request.group_id.clone();
     let fresh = fresh_member_id(&cx, request.group_instance_id.as_deref());
     let asked = match check_join(&cx, &request) {
         Ok(()) => Ok(cx.ask(Command::JoinGroup(Box::new(join_of(&cx, request, &fresh)))).await?),
@@ -50,6 +52,7 @@ pub(in crate::broker) async fn accept_join(
         Ok(match answer {
             Ok(joined) => join_response(joined),
             Err(refusal) => {
+                explain(&cx, &group, refusal);
                 let id = if refusal == Refusal::MemberIdRequired { fresh } else { asked_as };
                 refused(id, errors::code(refusal, api, version)?)
             }
@@ -69,9 +72,12 @@ fn check_join(cx: &Context, request: &JoinGroupRequest) -> Result<(), ErrorCode>
     }
 }
 
-/// A member id that nobody has had: what the member calls itself, and a number drawn at random.
+/// A member id that nobody has had: what the member calls itself, cut to what there is room for, and a number drawn at random.
 fn fresh_member_id(cx: &Context, instance: Option<&str>) -> String {
-    format!("{}-{}", instance.unwrap_or(&cx.client_id), outside::uuid())
+    let drawn = format!("-{}", outside::uuid());
+    let name = instance.unwrap_or(&cx.client_id);
+    let room = name.floor_char_boundary(MEMBER_ID_BYTES_MAX.saturating_sub(drawn.len()));
+    format!("{}{drawn}", name.get(..room).unwrap_or_default())
 }
 
 fn join_of(cx: &Context, request: JoinGroupRequest, fresh: &str) -> JoinGroup {
@@ -110,6 +116,10 @@ fn join_of(cx: &Context, request: JoinGroupRequest, fresh: &str) -> JoinGroup {
 /// What a consumer says of itself. It says the same in all protocols that it can use.
 fn consumes(request: &JoinGroupRequest) -> Option<ConsumerMetadata> {
     let first = request.protocols.first().filter(|_| request.protocol_type == CONSUMER)?;
+    // One that is longer is refused anyway, and names more topics than are worth the memory.
+    if first.metadata.len() > GROUP_METADATA_BYTES_MAX {
+        return None;
+    }
     let Subscription { topics, owned } = Subscription::read(first.metadata.clone())?;
     Some(ConsumerMetadata { topics: topics.into_iter().collect(), owned: named(owned) })
 }
@@ -175,10 +185,11 @@ pub(in crate::broker) async fn accept_sync(
                 },
                 ..Default::default()
             },
-            Err(refusal) => SyncGroupResponse {
-                error_code: errors::code(refusal, cx.api, cx.version)?,
-                ..Default::default()
-            },
+            Err(refusal) => {
+                explain(&cx, &request.group_id, refusal);
+                let error_code = errors::code(refusal, cx.api, cx.version)?;
+                SyncGroupResponse { error_code, ..Default::default() }
+            }
         })
     })
 }
@@ -207,6 +218,8 @@ pub(in crate::broker) async fn accept_leave(
     let LeaveGroupRequest { group_id, member_id, members } = request;
     cx.check_listed(members.len())?;
     let together = cx.version >= LEAVES_TOGETHER;
+    // A group has no more, and each of them is looked for among the others.
+    let too_many = members.len() > GROUP_MEMBERS_MAX;
     let members = match together {
         true => members,
         false => vec![LeaveGroupMember { member_id, ..Default::default() }],
@@ -216,8 +229,11 @@ pub(in crate::broker) async fn accept_leave(
         instance: member.group_instance_id.as_deref().map(InstanceId::new),
     });
     let command = Command::LeaveGroup { group: GroupId::new(&group_id), members: leaving.collect() };
-    let asked = cx.ask(command).await?;
+    let asked = if too_many { None } else { Some(cx.ask(command).await?) };
     Ok(async move {
+        let Some(asked) = asked else {
+            return Ok(LeaveGroupResponse { error_code: ErrorCode::InvalidRequest, ..Default::default() });
+        };
         let answers = expect::each(reply_to(asked).await?, members.len())?;
         let codes = answers.into_iter().map(|answer| errors::outcome(answer, cx.api, cx.version));
         let codes = codes.collect::<Result<Vec<_>, _>>()?;

@@ -7,6 +7,7 @@ mod defects;
 mod forgeries;
 mod groups;
 mod harness;
+mod hostile_groups;
 mod keys;
 mod offsets;
 mod produce_and_fetch;

@@ -1,5 +1,6 @@
 //! What members and operators of groups ask, and what they are told (`spec/groups.md`).
 
+use super::super::limits;
 use super::super::rows::{Member, MemberProtocol};
 use super::ConsumerGroupDescription;
 use crate::types::*;
@@ -180,6 +181,22 @@ pub enum AnyGroup {
     Consumer(ConsumerGroupDescription),
 }
 
+impl AnyGroup {
+    /// Bytes of what its members have sent and are assigned.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            AnyGroup::Classic(group) => {
+                let members = group.members.iter();
+                members.map(|(id, row)| id.as_str().len() + row.weight() + row.assignment.len()).sum()
+            }
+            AnyGroup::Consumer(group) => {
+                group.members.iter().map(|(id, row)| id.as_str().len() + row.weight()).sum()
+            }
+        }
+    }
+}
+
 /// A group of the classic protocol, as operators see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupDescription {
@@ -199,4 +216,76 @@ impl JoinGroup {
     pub fn protocols(&self) -> &[MemberProtocol] {
         &self.joiner.protocols
     }
+}
+
+/// Which limit of a group, or of all groups together, somebody has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupLimit {
+    /// [`GROUP_MEMBERS_MAX`](limits::GROUP_MEMBERS_MAX).
+    #[error(
+        "the group has {} members, which is the most: use another group, or fewer members",
+        limits::GROUP_MEMBERS_MAX
+    )]
+    Members,
+    /// [`GROUP_PROTOCOLS_MAX`](limits::GROUP_PROTOCOLS_MAX).
+    #[error("a member names at most {} assignment protocols: configure fewer", limits::GROUP_PROTOCOLS_MAX)]
+    Protocols,
+    /// [`GROUP_METADATA_BYTES_MAX`](limits::GROUP_METADATA_BYTES_MAX).
+    #[error(
+        "members of a group of the classic protocol say at most {} bytes of themselves, all together: subscribe to fewer \
+         topics, or configure fewer assignors",
+        limits::GROUP_METADATA_BYTES_MAX
+    )]
+    Metadata,
+    /// [`GROUP_ASSIGNMENT_BYTES_MAX`](limits::GROUP_ASSIGNMENT_BYTES_MAX).
+    #[error(
+        "a leader assigns at most {} bytes: subscribe to fewer topics",
+        limits::GROUP_ASSIGNMENT_BYTES_MAX
+    )]
+    Assignment,
+    /// [`SUBSCRIPTION_BYTES_MAX`](limits::SUBSCRIPTION_BYTES_MAX).
+    #[error(
+        "a member says at most {} bytes of itself, names of topics included: subscribe to fewer topics, or with a regular \
+         expression",
+        limits::SUBSCRIPTION_BYTES_MAX
+    )]
+    Subscription,
+    /// [`SUBSCRIPTIONS_BYTES_MAX`](limits::SUBSCRIPTIONS_BYTES_MAX).
+    #[error(
+        "the members of a group say at most {} bytes of themselves, all together: subscribe to fewer topics, or with a \
+         regular expression",
+        limits::SUBSCRIPTIONS_BYTES_MAX
+    )]
+    Subscriptions,
+    /// [`GROUP_PATTERNS_MAX`](limits::GROUP_PATTERNS_MAX), [`GROUP_PATTERNS_BYTES_MAX`](limits::GROUP_PATTERNS_BYTES_MAX).
+    #[error(
+        "the members of a group subscribe with at most {} different regular expressions of {} bytes together: use the same \
+         one in all members",
+        limits::GROUP_PATTERNS_MAX,
+        limits::GROUP_PATTERNS_BYTES_MAX
+    )]
+    Patterns,
+    /// [`group_partitions_max`](limits::group_partitions_max).
+    #[error(
+        "the topics subscribed to have more partitions than a group may be assigned: subscribe to fewer topics"
+    )]
+    Partitions,
+    /// What is decided fits into no block.
+    #[error(
+        "what the group's members say and are assigned fits into no block of the log: subscribe to fewer topics"
+    )]
+    Decision,
+    /// [`SESSIONS_MAX`](limits::SESSIONS_MAX), [`SESSIONS_BYTES_MAX`](limits::SESSIONS_BYTES_MAX).
+    #[error(
+        "all groups together have at most {} members, with {} bytes of ids: let members leave, or choose shorter ids",
+        limits::SESSIONS_MAX,
+        limits::SESSIONS_BYTES_MAX
+    )]
+    Sessions,
+    /// [`REBALANCES_BYTES_MAX`](limits::REBALANCES_BYTES_MAX).
+    #[error(
+        "members of all groups that wait for a rebalance say at most {} bytes of themselves: try again later",
+        limits::REBALANCES_BYTES_MAX
+    )]
+    Rebalances,
 }

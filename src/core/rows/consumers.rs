@@ -1,6 +1,7 @@
 //! The rows of groups of the consumer protocol (`spec/groups.md`, section 10).
 
 use super::MemberProtocol;
+use super::groups::weight_of;
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,7 +129,7 @@ impl Subscription {
         let topics = self.topics.iter().map(|name| name.len() + size_of::<u32>());
         let protocols = match &self.speaks {
             Speaks::Consumer => 0,
-            Speaks::Classic { protocols } => protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum(),
+            Speaks::Classic { protocols } => weight_of(protocols),
         };
         let instance = self.instance.as_ref().map_or(0, |instance| instance.as_str().len());
         let clients = self.client_id.len() + self.client_host.len();
@@ -147,8 +148,8 @@ impl Subscription {
         match &self.speaks {
             Speaks::Consumer => 0,
             Speaks::Classic { protocols } => {
-                let protocols: usize = protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
-                protocols + self.client_id.len() + self.client_host.len()
+                let instance = self.instance.as_ref().map_or(0, |instance| instance.as_str().len());
+                weight_of(protocols) + instance + self.client_id.len() + self.client_host.len()
             }
         }
     }

@@ -87,8 +87,8 @@ impl Member {
     /// Bytes that it says of itself.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let protocols = self.protocols.iter().map(|protocol| protocol.name.len() + protocol.metadata.len());
-        protocols.sum::<usize>() + self.client_id.len() + self.client_host.len()
+        let instance = self.instance.as_ref().map_or(0, |instance| instance.as_str().len());
+        weight_of(&self.protocols) + instance + self.client_id.len() + self.client_host.len()
     }
 }
 
@@ -101,6 +101,12 @@ pub struct MemberProtocol {
     pub metadata: Bytes,
 }
 codec!(MemberProtocol { name, metadata });
+
+/// Bytes of protocols, with the lengths in front of their fields: an empty one is something, too.
+pub(super) fn weight_of(protocols: &[MemberProtocol]) -> usize {
+    const LENGTHS: usize = 2 * size_of::<u32>();
+    protocols.iter().map(|protocol| LENGTHS + protocol.name.len() + protocol.metadata.len()).sum()
+}
 
 /// Volatile: who takes part in a rebalance, and whose requests wait for it.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -119,6 +125,15 @@ impl RebalanceRow {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.joining.is_none() && self.syncing.is_empty()
+    }
+
+    /// Bytes of what clients have sent of it.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let pending = self.pending.iter().chain(self.syncing.keys()).map(|id| id.as_str().len());
+        let joined = self.joining.iter().flat_map(|joining| &joining.joined);
+        let joined = joined.map(|(id, joiner)| id.as_str().len() + joiner.member.weight());
+        pending.sum::<usize>() + joined.sum::<usize>()
     }
 }
 
@@ -156,10 +171,14 @@ pub struct InitialDelay {
 }
 codec!(InitialDelay { interval, newcomers });
 
-/// Volatile: how many sessions there are, in all groups together.
+/// Volatile: how many sessions there are, and what waits in rebalances, in all groups together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SessionsRow {
-    /// The number.
+    /// The number of sessions.
     pub sessions: u64,
+    /// Bytes of the ids that name them.
+    pub bytes: u64,
+    /// Bytes of what waits in rebalances ([`RebalanceRow::weight`]).
+    pub rebalances_bytes: u64,
 }
-codec!(SessionsRow { sessions });
+codec!(SessionsRow { sessions, bytes, rebalances_bytes });

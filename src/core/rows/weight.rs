@@ -45,7 +45,9 @@ impl Timer {
 }
 
 impl MemberKey {
-    fn weight(&self) -> usize {
+    /// Bytes of the texts in it.
+    #[must_use]
+    pub fn weight(&self) -> usize {
         self.group.as_str().len() + self.member.as_str().len()
     }
 }
@@ -84,7 +86,9 @@ impl Ongoing {
 }
 
 impl ConsumerRow {
-    fn weight(&self) -> usize {
+    /// Bytes of what its client chooses the number or the length of.
+    #[must_use]
+    pub fn weight(&self) -> usize {
         let partitions = self.target.len() + self.held.assigned.len() + self.held.revoking.len();
         self.said.weight() + partitions * ITEM
     }

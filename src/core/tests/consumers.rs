@@ -3,6 +3,7 @@
 //! of `spec/groups.md`, section 17.
 
 use super::findings::{Broken, Findings};
+use super::hostile_groups::is_counted;
 use super::world::World;
 use crate::core::*;
 use crate::types::codec::Codec;
@@ -363,8 +364,8 @@ impl Group {
         self.check_owners();
         let sessions = self.world.rows.0.keys();
         let sessions = sessions.filter(|key| matches!(key, RowKey::Deadline(Timer::Member(_)))).count();
-        let counted = self.world.rows.get::<SessionsRow>(&()).map_or(0, |row| row.sessions);
-        self.findings.holds(counted == sessions as u64, "Bounded", "sessions are counted");
+        let counted = is_counted(&self.world.rows);
+        self.findings.holds(counted, "Bounded", "sessions, and what waits in rebalances, are counted");
         let members = self.world.rows.get::<ConsumersRow>(&group()).map_or(0, |row| row.members.len());
         self.findings.holds(members == sessions, "Bounded", "each member has a session, and nobody else");
     }
@@ -598,7 +599,7 @@ fn what_grows_beyond_the_limit_is_refused_to_newcomers_and_cut_for_the_others() 
     assert_eq!(group.clients[1].told.len(), limits::GROUP_PARTITIONS_MAX);
     group.clients[2].subscribes = 2;
     let beat = group.beat_of(2, GroupEpoch::JOIN);
-    assert_eq!(group.ask(&beat), Err(Refusal::GroupFull));
+    assert_eq!(group.ask(&beat), Err(Refusal::GroupFull(GroupLimit::Partitions)));
 }
 
 #[test]
@@ -633,7 +634,7 @@ fn no_decision_is_larger_than_the_smallest_block() {
         pattern: Some("t.*|one too many".to_owned()),
         ..group.beat_of(1, GroupEpoch::JOIN)
     };
-    assert_eq!(group.ask(&beat), Err(Refusal::GroupFull));
+    assert_eq!(group.ask(&beat), Err(Refusal::GroupFull(GroupLimit::Patterns)));
 }
 
 #[test]

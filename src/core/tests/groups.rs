@@ -2,6 +2,7 @@
 //! by the properties of `spec/groups.md`.
 
 use super::findings::{Broken, Findings};
+use super::hostile_groups::is_counted;
 use super::world::{Watch, World};
 use crate::core::*;
 use crate::types::*;
@@ -322,10 +323,8 @@ impl Group {
         let waiting: BTreeSet<RequestId> = self.waiting.keys().copied().collect();
         let findings = &mut self.judge.findings;
         findings.holds(waited_for == waiting, "EveryMemberAnswered", "who waits is known to wait");
-        let rows = self.world.rows.0.keys();
-        let sessions = rows.filter(|key| matches!(key, RowKey::Deadline(Timer::Member(_)))).count();
-        let counted = self.world.rows.get::<SessionsRow>(&()).map_or(0, |row| row.sessions);
-        findings.holds(counted == sessions as u64, "Bounded", "sessions are counted");
+        let counted = is_counted(&self.world.rows);
+        findings.holds(counted, "Bounded", "sessions, and what waits in rebalances, are counted");
     }
 
     /// Every client does what a client does, until all are members of one stable generation.

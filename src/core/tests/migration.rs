@@ -4,6 +4,7 @@
 //! is taken from them; their leader assigns as cooperating leaders do. Judged by the properties of sections 9 and 17.
 
 use super::findings::{Broken, Findings};
+use super::hostile_groups::is_counted;
 use super::world::World;
 use crate::core::*;
 use crate::types::*;
@@ -531,8 +532,8 @@ impl Group {
         self.check_owners();
         let rows = &self.world.rows;
         let sessions = rows.0.keys().filter(|key| matches!(key, RowKey::Deadline(Timer::Member(_)))).count();
-        let counted = rows.get::<SessionsRow>(&()).map_or(0, |row| row.sessions);
-        self.findings.holds(counted == sessions as u64, "Bounded", "sessions are counted");
+        let counted = is_counted(rows);
+        self.findings.holds(counted, "Bounded", "sessions, and what waits in rebalances, are counted");
         if let Some(row) = rows.get::<ConsumersRow>(&group()) {
             let pending = rows.get::<RebalanceRow>(&group()).map_or(0, |row| row.pending.len());
             let all = row.members.len() + pending == sessions;

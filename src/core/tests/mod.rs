@@ -4,6 +4,7 @@ pub(crate) mod consumers;
 pub(crate) mod findings;
 pub(crate) mod groups;
 mod history;
+mod hostile_groups;
 pub(crate) mod judge;
 mod keys;
 pub(crate) mod migration;

@@ -1,10 +1,13 @@
 //! `JoinGroup`: a member comes, comes back, or comes under a new id.
 
+use super::rebalance::known_to_all;
 use super::{Group, Stop, check_name, consumer, require_rows_of, sessions, settled};
-use crate::core::commands::{GroupStatus, JoinGroup, Joined, JoinedMember, Now, Refusal, Reply};
+use crate::core::commands::{GroupLimit, GroupStatus, JoinGroup, Joined, JoinedMember, Now, Refusal, Reply};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
-use crate::core::limits::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX};
+use crate::core::limits::{
+    GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, GROUP_PROTOCOLS_MAX, MEMBER_ID_BYTES_MAX,
+};
 use crate::core::rows::*;
 use crate::types::*;
 
@@ -14,6 +17,9 @@ pub(in crate::core::decide) fn join(
     now: Now,
     join: &JoinGroup,
 ) -> Result<Option<Reply>, Need> {
+    if let Err(refusal) = check_claim(join) {
+        return Ok(Some(Reply::Joined(Err(refusal))));
+    }
     require_rows_of(rows, &join.group)?;
     consumer::downgrade_for(rows, now, join)?;
     if rows.get::<ConsumerGroupRow>(&join.group)?.is_some() {
@@ -23,9 +29,24 @@ pub(in crate::core::decide) fn join(
     Ok(settled(group.join(join))?.transpose().map(Reply::Joined))
 }
 
+/// What needs no look at the group: names fit into keys, and what is compared with other members is not much.
+fn check_claim(join: &JoinGroup) -> Result<(), Refusal> {
+    check_name(&join.group)?;
+    let instance = join.joiner.instance.as_ref().map_or(0, |instance| instance.as_str().len());
+    if instance.max(join.fresh.as_str().len()) > MEMBER_ID_BYTES_MAX {
+        return Err(Refusal::MemberIdTooLong);
+    }
+    if join.protocols().len() > GROUP_PROTOCOLS_MAX {
+        return Err(Refusal::GroupFull(GroupLimit::Protocols));
+    }
+    if join.joiner.weight() > GROUP_METADATA_BYTES_MAX {
+        return Err(Refusal::GroupFull(GroupLimit::Metadata));
+    }
+    Ok(())
+}
+
 impl Group<'_, '_> {
     fn join(&mut self, join: &JoinGroup) -> Result<Option<Joined>, Stop> {
-        check_name(&join.group)?;
         if !join.member.is_empty() && !self.is_pending(&join.member)? && self.status()? == GroupStatus::Dead {
             return Err(Refusal::UnknownMember.into());
         }
@@ -48,18 +69,21 @@ impl Group<'_, '_> {
                 bytes = bytes.saturating_add(member.weight());
             }
         }
+        if bytes > GROUP_METADATA_BYTES_MAX {
+            return Err(Refusal::GroupFull(GroupLimit::Metadata).into());
+        }
         let known = match &replaced {
             Some(id) => self.member(id)?.is_some() || self.is_pending(id)?,
             None => false,
         };
         let pending = self.rebalance()?.map_or(0, |row| row.pending.len());
-        let has_room = sessions::has_room(self.rows)?;
-        if bytes > GROUP_METADATA_BYTES_MAX
-            || (!known && (members + pending > GROUP_MEMBERS_MAX || !has_room))
-        {
-            return Err(Refusal::GroupFull.into());
+        if !known && members + pending > GROUP_MEMBERS_MAX {
+            return Err(Refusal::GroupFull(GroupLimit::Members).into());
         }
-        Ok(())
+        if !known {
+            sessions::check_room(self.rows, &self.key(&join.fresh))?;
+        }
+        sessions::check_rebalances(self.rows, MEMBER_ID_BYTES_MAX + join.joiner.weight())
     }
 
     /// J2: it says what it is, and shares a protocol with everybody else.
@@ -71,11 +95,10 @@ impl Group<'_, '_> {
             }
             _ => self.protocol_type()?,
         };
-        let shared = join.protocols().iter().any(|mine| {
-            everybody.iter().all(|(_, other)| other.protocols.iter().any(|p| p.name == mine.name))
-        });
+        let others = everybody.iter().map(|(_, other)| *other);
+        let shared = known_to_all(others.chain([&join.joiner]));
         let same_type = everybody.is_empty() || protocol_type == join.protocol_type;
-        if join.protocol_type.is_empty() || !shared || !same_type {
+        if join.protocol_type.is_empty() || shared.is_empty() || !same_type {
             return Err(Refusal::InconsistentProtocol.into());
         }
         Ok(())

@@ -103,7 +103,9 @@ impl<'d, 'v> Group<'d, 'v> {
     /// Changes the rebalance; the row goes when nobody takes part any more.
     fn change_rebalance<T>(&mut self, change: impl FnOnce(&mut RebalanceRow) -> T) -> Result<T, Need> {
         let mut row = self.rebalance()?.cloned().unwrap_or_default();
+        let before = row.weight();
         let result = change(&mut row);
+        sessions::weigh_rebalance(self.rows, before, row.weight())?;
         if row.is_idle() {
             self.rows.remove::<RebalanceRow>(self.id);
         } else {

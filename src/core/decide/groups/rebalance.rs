@@ -45,7 +45,9 @@ impl Group<'_, '_> {
             row.joining = Some(Joining { joined: BTreeMap::new(), until, delay, protocol_type });
             std::mem::take(&mut row.syncing)
         })?;
-        for request in waiting.into_values() {
+        for (id, request) in waiting {
+            // It did not beat while it waited.
+            self.heard_of(&id)?;
             self.refuse_syncing(request, Refusal::RebalanceInProgress);
         }
         self.look_again(delay.map_or(until, |delay| self.now.served.plus(delay.interval).min(until)));
@@ -206,11 +208,22 @@ impl Group<'_, '_> {
     }
 }
 
+/// B4, J2: the names of the protocols that all of these know.
+pub(super) fn known_to_all<'m>(mut members: impl Iterator<Item = &'m Member>) -> BTreeSet<&'m str> {
+    let names = |member: &'m Member| member.protocols.iter().map(|protocol| protocol.name.as_str());
+    let mut known: BTreeSet<&str> = members.next().into_iter().flat_map(names).collect();
+    for member in members {
+        known.retain(|name| names(member).any(|theirs| theirs == *name));
+    }
+    known
+}
+
 pub(super) fn select_protocol(members: &[&Member]) -> Option<String> {
-    let all_know = |name: &str| members.iter().all(|m| m.protocols.iter().any(|p| p.name == name));
+    let known = known_to_all(members.iter().copied());
     let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
     for member in members {
-        let choice = member.protocols.iter().map(|p| p.name.as_str()).find(|name| all_know(name))?;
+        let names = member.protocols.iter().map(|protocol| protocol.name.as_str());
+        let choice = names.into_iter().find(|name| known.contains(name))?;
         *votes.entry(choice).or_default() += 1;
     }
     // Of those with equally many votes, the first by name, so that the choice is the same everywhere.

@@ -1,7 +1,9 @@
 //! `SyncGroup` and `Heartbeat`: members get their assignment, and stay alive.
 
 use super::{Group, Stop, consumer, settled};
-use crate::core::commands::{Assignment, GroupMember, GroupStatus, Now, Refusal, Reply, SyncGroup, Synced};
+use crate::core::commands::{
+    Assignment, GroupLimit, GroupMember, GroupStatus, Now, Refusal, Reply, SyncGroup, Synced,
+};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::limits::GROUP_ASSIGNMENT_BYTES_MAX;
@@ -127,5 +129,8 @@ impl Group<'_, '_> {
 
 fn check_assignments(assignments: &[(MemberId, Bytes)]) -> Result<(), Stop> {
     let bytes = assignments.iter().map(|(_, assignment)| assignment.len()).sum::<usize>();
-    if bytes > GROUP_ASSIGNMENT_BYTES_MAX { Err(Refusal::GroupFull.into()) } else { Ok(()) }
+    match bytes > GROUP_ASSIGNMENT_BYTES_MAX {
+        true => Err(Refusal::GroupFull(GroupLimit::Assignment).into()),
+        false => Ok(()),
+    }
 }

@@ -5,10 +5,10 @@ use super::heartbeat::Arrival;
 use super::migrate::{CONSUMER, of_names, said};
 use super::{ConsumerGroup, Stop, sessions, settled};
 use crate::core::commands::{
-    Assignment, ConsumerHeartbeat, ConsumerTold, GroupMember, JoinGroup, Joined, LeavingMember,
+    Assignment, ConsumerHeartbeat, ConsumerTold, GroupLimit, GroupMember, JoinGroup, Joined, LeavingMember,
     NamedPartitions, Now, Refusal, SyncGroup, Synced,
 };
-use crate::core::decide::groups::{Group, check_name};
+use crate::core::decide::groups::Group;
 use crate::core::draft::{Draft, Need};
 use crate::core::limits::GROUP_MEMBERS_MAX;
 use crate::core::mutant::{Mutant, mutated};
@@ -23,7 +23,7 @@ pub(in crate::core::decide::groups) fn classic_join(
     join: &JoinGroup,
 ) -> Result<Result<Joined, Refusal>, Need> {
     let joined = settled(ConsumerGroup::new(rows, now, &join.group)?.classic_join(join))?;
-    if joined == Err(Refusal::GroupFull) {
+    if matches!(joined, Err(Refusal::GroupFull(_))) {
         rows.take_back();
     }
     Ok(joined)
@@ -86,7 +86,6 @@ pub(in crate::core::decide::groups) fn leave(
 
 impl ConsumerGroup<'_, '_> {
     fn classic_join(&mut self, join: &JoinGroup) -> Result<Joined, Stop> {
-        check_name(&join.group)?;
         let Some(consumes) = join.consumes.as_ref().filter(|_| join.protocol_type == CONSUMER) else {
             return Err(Refusal::InconsistentProtocol.into());
         };
@@ -169,9 +168,11 @@ impl ConsumerGroup<'_, '_> {
         }
         let pending = self.rows.get::<RebalanceRow>(self.id)?.map_or(0, |row| row.pending.len());
         let members = self.members()?.map_or(0, |row| row.members.len());
-        if members + pending >= GROUP_MEMBERS_MAX || !sessions::has_room(self.rows)? {
-            return Err(Refusal::GroupFull.into());
+        if members + pending >= GROUP_MEMBERS_MAX {
+            return Err(Refusal::GroupFull(GroupLimit::Members).into());
         }
+        sessions::check_room(self.rows, &self.key(&id))?;
+        sessions::check_rebalances(self.rows, id.as_str().len())?;
         self.pending(|row| row.insert(id.clone()))?;
         self.keep_session(&id, join.joiner.session_timeout)?;
         Err(Refusal::MemberIdRequired.into())

@@ -2,7 +2,7 @@
 
 use super::target::Plan;
 use super::{ConsumerGroup, Stop, sessions, settled};
-use crate::core::commands::{ConsumerHeartbeat, ConsumerTold, Now, Refusal};
+use crate::core::commands::{ConsumerHeartbeat, ConsumerTold, GroupLimit, Now, Refusal};
 use crate::core::decide::groups::check_name;
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
@@ -74,7 +74,7 @@ impl ConsumerGroup<'_, '_> {
     /// What has been decided fits into a block.
     pub(super) fn check_size(&self, decision_bytes_max: usize) -> Result<(), Stop> {
         match self.rows.event_bytes() > decision_bytes_max.saturating_sub(DECISION_OVERHEAD_BYTES) {
-            true => Err(Refusal::GroupFull.into()),
+            true => Err(Refusal::GroupFull(GroupLimit::Decision).into()),
             false => Ok(()),
         }
     }
@@ -177,7 +177,11 @@ impl ConsumerGroup<'_, '_> {
     ) -> Result<(), Stop> {
         let instance = said.instance.as_ref().map_or(0, |instance| instance.as_str().len());
         if beat.member.as_str().len().max(instance) > MEMBER_ID_BYTES_MAX {
-            return Err(Refusal::InvalidName.into());
+            return Err(Refusal::MemberIdTooLong.into());
+        }
+        let full = |limit| Err(Refusal::GroupFull(limit).into());
+        if said.weight() > SUBSCRIPTION_BYTES_MAX {
+            return full(GroupLimit::Subscription);
         }
         let replaced = match arrival {
             Arrival::Newcomer => None,
@@ -194,17 +198,19 @@ impl ConsumerGroup<'_, '_> {
             classic = classic.saturating_add(other.said.classic_weight());
             patterns.extend(&other.said.pattern);
         }
-        let new = *arrival == Arrival::Newcomer;
-        let full = new && (members > GROUP_MEMBERS_MAX || !sessions::has_room(self.rows)?);
-        let heavy = said.weight() > SUBSCRIPTION_BYTES_MAX
-            || bytes > SUBSCRIPTIONS_BYTES_MAX
-            || classic > GROUP_METADATA_BYTES_MAX;
         let pattern_bytes: usize = patterns.iter().map(|pattern| pattern.len()).sum();
-        let many = patterns.len() > GROUP_PATTERNS_MAX || pattern_bytes > GROUP_PATTERNS_BYTES_MAX;
-        if full || heavy || many {
-            return Err(Refusal::GroupFull.into());
+        if bytes > SUBSCRIPTIONS_BYTES_MAX {
+            return full(GroupLimit::Subscriptions);
+        } else if classic > GROUP_METADATA_BYTES_MAX {
+            return full(GroupLimit::Metadata);
+        } else if patterns.len() > GROUP_PATTERNS_MAX || pattern_bytes > GROUP_PATTERNS_BYTES_MAX {
+            return full(GroupLimit::Patterns);
         }
-        Ok(())
+        match *arrival == Arrival::Newcomer {
+            true if members > GROUP_MEMBERS_MAX => full(GroupLimit::Members),
+            true => sessions::check_room(self.rows, &self.key(&beat.member)),
+            false => Ok(()),
+        }
     }
 
     /// The member is one of the group, which is in `epoch` if the member has raised that.

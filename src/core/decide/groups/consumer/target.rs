@@ -3,7 +3,7 @@
 use super::assignors::{self, Reader};
 use super::heartbeat::Arrival;
 use super::{ConsumerGroup, Stop};
-use crate::core::commands::{ConsumerHeartbeat, ConsumerTold, Refusal};
+use crate::core::commands::{ConsumerHeartbeat, ConsumerTold, GroupLimit, Refusal};
 use crate::core::draft::Need;
 use crate::core::limits::group_partitions_max;
 use crate::core::rows::*;
@@ -91,7 +91,7 @@ impl ConsumerGroup<'_, '_> {
         let (topics, too_large) = self.partitions(&ids, partitions_max)?;
         let matched: usize = patterns.values().map(BTreeSet::len).sum();
         if raises && (too_large || matched > partitions_max) {
-            return Err(Refusal::GroupFull.into());
+            return Err(Refusal::GroupFull(GroupLimit::Partitions).into());
         }
         let of_subscription = |said: &Subscription| -> BTreeSet<TopicId> {
             let by_name = said.topics.iter().filter_map(|name| names.get(name.as_str()).copied());
