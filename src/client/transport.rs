@@ -201,14 +201,12 @@ impl Dialer {
 
     /// Opens a connection that speaks HTTP to `endpoint`, on TCP whatever its scheme is.
     pub(super) async fn open_https(&self, endpoint: &Endpoint) -> Result<TlsStream<TcpStream>, ClientError> {
-        let sockets = match &self.ways {
-            Ways::Sockets(sockets) => sockets,
+        match &self.ways {
+            Ways::Sockets(sockets) => sockets.open_https(endpoint).await,
             #[cfg(test)]
-            Ways::Simulated(_) => return Err(OpenError::unreachable("no HTTP is simulated").at(endpoint)),
-        };
-        let mut tls = (*sockets.tls).clone();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        connect_tls(Arc::new(tls), endpoint).await.map_err(|error| error.at(endpoint))
+            Ways::Simulated(_) => Err(OpenError::unreachable("no HTTP is simulated")),
+        }
+        .map_err(|error| error.at(endpoint))
     }
 
     /// Takes leave of the brokers, so that they need not wait until the connections have been silent for too long.
@@ -231,6 +229,12 @@ impl Sockets {
             // Whoever does not answer does not mind.
             let _ = tokio::time::timeout(FAREWELL, socket.wait_idle()).await;
         }
+    }
+
+    async fn open_https(&self, endpoint: &Endpoint) -> Result<TlsStream<TcpStream>, OpenError> {
+        let mut tls = (*self.tls).clone();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        connect_tls(Arc::new(tls), endpoint).await
     }
 
     async fn open_tls(&self, endpoint: &Endpoint, frame_bytes_max: usize) -> Result<Duplex, OpenError> {

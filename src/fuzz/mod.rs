@@ -3,7 +3,8 @@
 //! Comes in: a [`Target`]: valid bytes, what makes their lengths and checksums right again after a change, and the code that
 //! reads them. Goes out: nothing, if the code answers whatever it is given; else the bytes at which it panicked, kept in
 //! `tests/corpus/`, which is read first in every run. What makes the code say something new is changed further, so that
-//! changes add up. In tests only; `FUZZ_CASES=1000000 cargo test --lib fuzz` for a night of it.
+//! changes add up; with `FUZZ_KEEP=1` the last of it is kept, too, so that later runs begin where that one has come to.
+//! In tests only; `FUZZ_CASES=1000000 cargo test --lib fuzz_` for a night of it.
 
 mod mutate;
 
@@ -18,7 +19,9 @@ const CASES: u64 = 4_000;
 const POOL_MAX: usize = 1_000;
 /// Files that `FUZZ_KEEP=1` leaves in a target's corpus, and how long each may be.
 const KEPT_MAX: usize = 40;
-const KEPT_BYTES_MAX: usize = 2 << 10;
+const KEPT_BYTES_MAX: usize = 1 << 10;
+/// The corpus of all targets together, in bytes: it is a part of the repository.
+const CORPUS_BYTES_MAX: u64 = 300_000;
 
 /// Something that reads bytes.
 pub(crate) struct Target<'t> {
@@ -83,7 +86,7 @@ impl Target<'_> {
             known.insert(self.read_one(bytes));
         }
         let mut dice = Dice(number("FUZZ_SEED").unwrap_or(1));
-        let mut left = KEPT_MAX.saturating_sub(before);
+        let mut new = Vec::new();
         let cases = number("FUZZ_CASES").unwrap_or(cases);
         for _ in 0..cases {
             let mut bytes = pool[dice.below(pool.len())].clone();
@@ -93,12 +96,19 @@ impl Target<'_> {
                 (self.mend)(&mut bytes);
             }
             if known.insert(self.read_one(&bytes)) && pool.len() < POOL_MAX {
-                if number("FUZZ_KEEP").is_some() && left > 0 && bytes.len() <= KEPT_BYTES_MAX {
-                    left -= 1;
-                    self.keep(&bytes, "kept");
+                if bytes.len() <= KEPT_BYTES_MAX {
+                    new.push(bytes.clone());
                 }
                 pool.push(bytes);
             }
+        }
+        if number("FUZZ_KEEP").is_some() {
+            // The last ones: what is changed most often lies deepest.
+            let room = KEPT_MAX.saturating_sub(before);
+            new.iter().rev().take(room).for_each(|bytes| drop(self.keep(bytes, "kept")));
+        } else {
+            let is_short = self.valid.iter().any(|bytes| bytes.len() <= KEPT_BYTES_MAX);
+            assert!(before > 0 || !is_short, "{}: no corpus; FUZZ_KEEP=1 makes one", self.name);
         }
         println!("{}: {cases} cases, {} kept before, {} different answers", self.name, before, known.len());
         assert!(known.len() > 2, "{}: the code says nothing but {known:?}, so nothing is reached", self.name);
@@ -123,4 +133,12 @@ impl Target<'_> {
         std::fs::write(&path, bytes).unwrap();
         path
     }
+}
+
+#[test]
+fn the_corpus_is_small() {
+    let targets = std::fs::read_dir(corpus("")).unwrap().map(|entry| entry.unwrap().path());
+    let files = targets.flat_map(|target| std::fs::read_dir(target).unwrap());
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!((1..=CORPUS_BYTES_MAX).contains(&bytes), "{bytes} bytes, of at most {CORPUS_BYTES_MAX}");
 }
