@@ -22,7 +22,12 @@ impl From<regex::Error> for BadPattern {
     fn from(error: regex::Error) -> BadPattern {
         match error {
             regex::Error::CompiledTooBig(limit) => BadPattern::Large(limit),
-            other => BadPattern::Syntax(other.to_string()),
+            // Its last line says what is wrong; those before repeat the pattern, which may have any number of lines.
+            other => {
+                let text = other.to_string();
+                let last = text.lines().next_back().unwrap_or_default();
+                BadPattern::Syntax(last.trim_start_matches("error: ").to_owned())
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! ConsumerGroupHeartbeat: members of groups of the consumer protocol join, go on and leave (KIP-848).
 
-use super::subscription;
+use super::{shortened, subscription};
 use crate::broker::errors;
 use crate::broker::failure::{Failure, expect};
 use crate::broker::limits::RESOLUTIONS_MAX;
@@ -171,7 +171,10 @@ fn assignor(name: &str) -> Result<Assignor, Invalid> {
     let known = Assignor::ALL.into_iter().find(|known| known.name() == name);
     known.ok_or_else(|| {
         let names = Assignor::ALL.map(Assignor::name).join(", ");
-        (ErrorCode::UnsupportedAssignor, format!("there is no assignor {name:?} here, only {names}"))
+        (
+            ErrorCode::UnsupportedAssignor,
+            format!("there is no assignor {:?} here, only {names}", shortened(name)),
+        )
     })
 }
 

@@ -1,6 +1,6 @@
 //! DescribeGroups and ListGroups.
 
-use super::{TOO_MUCH, describe_each};
+use super::{TOO_MUCH, describe_each, shortened};
 use crate::broker::authorise;
 use crate::broker::failure::Failure;
 use crate::broker::limits::DESCRIBED_MAX;
@@ -66,7 +66,7 @@ fn not_found(version: i16, group_id: &str, what: &str) -> DescribedGroup {
     let says_so = version >= SAYS_NOT_FOUND;
     DescribedGroup {
         error_code: if says_so { ErrorCode::GroupIdNotFound } else { ErrorCode::None },
-        error_message: says_so.then(|| format!("Group {group_id} {what}.")),
+        error_message: says_so.then(|| format!("Group {} {what}.", shortened(group_id))),
         group_id: group_id.to_owned(),
         group_state: GroupStatus::Dead.name().to_owned(),
         ..Default::default()

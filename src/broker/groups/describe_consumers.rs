@@ -1,7 +1,7 @@
 //! ConsumerGroupDescribe: groups of the consumer protocol, as operators see them.
 
 use super::consumers::by_topic;
-use super::{TOO_MUCH, describe_each};
+use super::{TOO_MUCH, describe_each, shortened};
 use crate::broker::authorise;
 use crate::broker::failure::Failure;
 use crate::broker::names;
@@ -26,7 +26,7 @@ pub(in crate::broker) async fn answer(
         let group = match group {
             Some(AnyGroup::Consumer(group)) => described(&cx.view(), group_id, group)?,
             Some(AnyGroup::Classic(_)) => {
-                let message = format!("Group {group_id} is not a consumer group.");
+                let message = format!("Group {} is not a consumer group.", shortened(&group_id));
                 refused(group_id, ErrorCode::GroupIdNotFound, message)
             }
             None => refused(group_id, ErrorCode::InvalidRequest, TOO_MUCH.to_owned()),

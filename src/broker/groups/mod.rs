@@ -18,6 +18,7 @@ use super::failure::{Failure, expect};
 use super::limits::{DESCRIBED_AT_ONCE, DESCRIBED_BYTES_MAX};
 use super::service::reply_to;
 use super::session::Context;
+use crate::core::limits::GROUP_ID_BYTES_MAX;
 use crate::core::{AnyGroup, Command, GroupMember, Refusal};
 use crate::types::{Generation, GroupId, InstanceId, MemberId};
 
@@ -72,8 +73,7 @@ fn explain(cx: &Context, group: &str, refusal: Refusal) {
     }
 }
 
-/// The beginning of a name that may be of any length.
+/// The beginning of a name that may be as long as a text of the protocol: with more around it, it would fit into none.
 fn shortened(name: &str) -> &str {
-    const BYTES: usize = 64;
-    name.get(..name.floor_char_boundary(BYTES)).unwrap_or_default()
+    name.get(..name.floor_char_boundary(GROUP_ID_BYTES_MAX)).unwrap_or_default()
 }
