@@ -74,7 +74,7 @@ fn kind(mutant: Mutant) -> Kind {
 }
 
 /// The worlds of the simulation in which a mutant has to show, at most: the first ones.
-const WORLDS: u64 = 30;
+const WORLDS: u64 = 100;
 
 /// The mutants that the simulation claims: those that clients of a whole broker see in its first worlds. Nothing is
 /// restored there, nobody's epochs are used up, and no topic asks for idempotency keys.
@@ -196,7 +196,7 @@ exist in tests only), and random histories must then break a property by its nam
 This table is made by the test `every_mutant_is_caught`; `tla/negative/` has the like for the specification.
 
 The last two columns are about the simulation (`testing.md`), which judges from what clients of a whole broker see: the first
-of its worlds, of the first thirty, in which something is broken, and what. Which mutants it claims is listed in the test, and if
+of its worlds, of the first hundred, in which something is broken, and what. Which mutants it claims is listed in the test, and if
 one of them no longer shows, the test fails.
 
 The three columns before are about the same histories as traces (`tla/README.md`, section on traces), which nothing judges but the
