@@ -147,9 +147,10 @@ fn judge_sequence(
     let sequences = SequenceRange::starting_at(producer.first_sequence, records);
     let starts = sequences.first == Sequence::FIRST;
     let Some(row) = row else {
-        // A producer that is not known here may go on where it was (KIP-360): its id's expiry can have brought that about,
-        // and nothing here tells it from a first batch that was refused for want of space while the next one was not. In version 2 each transaction has an epoch of its own, and so starts at 0. Where the log was restored,
-        // what went before may be gone (B2).
+        // A producer that is not known here may go on where it was (KIP-360): its id may have expired here. So does one whose
+        // first batch was refused for want of space while the next one was not (`testing.md`, "Why A5 stays as it is"). In
+        // version 2 each transaction has an epoch of its own, and so starts at 0. Where the log was restored, what went before
+        // may be gone (B2).
         let goes_on = !(predates_restore || producer.transactional && protocol == Protocol::V2);
         return if starts || goes_on { Ok(Verdict::Append) } else { Err(Refusal::OutOfOrderSequence) };
     };

@@ -1,11 +1,9 @@
 //! Commits offsets by hand, each higher than the one before, for a partition that no transaction commits.
 
-use super::{GROUP, partition_name};
+use super::{GROUP, commit_of, partition_name};
 use crate::history::{Operation, Returned};
 use crate::sim::peer::Peer;
-use crate::sim::world::TOPIC;
 use crate::wire::ErrorCode;
-use crate::wire::messages::*;
 
 /// Past those that transactions commit: offsets may be committed of partitions that get no records.
 pub(super) const BY_HAND: i32 = 0;
@@ -17,7 +15,7 @@ pub(super) async fn run(mut peer: Peer) {
         let offsets = [(partition_name(BY_HAND), offset)].into();
         let operation = Operation::CommitOffsets { group: GROUP.to_owned(), offsets };
         let call = peer.world.recorder.call(&process, operation);
-        let returned = match peer.call(8, &request(offset)).await {
+        let returned = match peer.call(8, &commit_of(GROUP, BY_HAND, offset)).await {
             Ok(mut response) => match response.topics.remove(0).partitions.remove(0).error_code {
                 ErrorCode::None => Returned::Ok(Default::default()),
                 _ => Returned::Failed,
@@ -32,19 +30,4 @@ pub(super) async fn run(mut peer: Peer) {
         }
         peer.pause(2_000).await;
     }
-}
-
-fn request(committed_offset: i64) -> OffsetCommitRequest {
-    let partition = OffsetCommitRequestPartition {
-        partition_index: BY_HAND,
-        committed_offset,
-        committed_metadata: Some(String::new()),
-        ..Default::default()
-    };
-    let topic = OffsetCommitRequestTopic {
-        name: TOPIC.to_owned(),
-        partitions: vec![partition],
-        ..Default::default()
-    };
-    OffsetCommitRequest { group_id: GROUP.to_owned(), topics: vec![topic], ..Default::default() }
 }

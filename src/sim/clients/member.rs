@@ -1,9 +1,9 @@
 //! A member of a group of the classic protocol: it joins, hears of its generation, is heard of, commits, and leaves or is
 //! gone. Whoever leads gives everything to everybody: what matters here is that everybody is answered.
 
+use super::commit_of;
 use crate::sim::faults::Busy;
 use crate::sim::peer::Peer;
-use crate::sim::world::TOPIC;
 use crate::wire::ErrorCode;
 use crate::wire::messages::*;
 use bytes::Bytes;
@@ -109,22 +109,10 @@ async fn beat(peer: &mut Peer, place: &Place) -> bool {
 }
 
 async fn commit(peer: &mut Peer, place: &Place) {
-    let partition = OffsetCommitRequestPartition {
-        committed_offset: i64::try_from(peer.world.recorder.number()).unwrap(),
-        committed_metadata: Some(String::new()),
-        ..Default::default()
-    };
-    let topic = OffsetCommitRequestTopic {
-        name: TOPIC.to_owned(),
-        partitions: vec![partition],
-        ..Default::default()
-    };
     let request = OffsetCommitRequest {
-        group_id: GROUP.to_owned(),
         generation_id_or_member_epoch: place.generation,
         member_id: place.member_id.clone(),
-        topics: vec![topic],
-        ..Default::default()
+        ..commit_of(GROUP, 0, i64::try_from(peer.world.recorder.number()).unwrap())
     };
     let _ = peer.call(8, &request).await;
 }

@@ -32,6 +32,22 @@ fn partition_name(index: i32) -> String {
     format!("{TOPIC}/{index}")
 }
 
+/// A commit of one offset of a partition of the topic, by nobody in particular.
+fn commit_of(group: &str, partition_index: i32, committed_offset: i64) -> OffsetCommitRequest {
+    let partition = OffsetCommitRequestPartition {
+        partition_index,
+        committed_offset,
+        committed_metadata: Some(String::new()),
+        ..Default::default()
+    };
+    let topic = OffsetCommitRequestTopic {
+        name: TOPIC.to_owned(),
+        partitions: vec![partition],
+        ..Default::default()
+    };
+    OffsetCommitRequest { group_id: group.to_owned(), topics: vec![topic], ..Default::default() }
+}
+
 /// Makes the topic.
 pub(crate) async fn found(world: &World) {
     let mut peer = Peer::new(world, "founder");
