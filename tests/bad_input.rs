@@ -405,13 +405,17 @@ mod transactions {
         bytes
     }
 
-    /// InitProducerId 2, whose names may be as long as one likes.
-    pub fn init(connection: &mut Connection, id: &str, timeout_ms: i32) -> (i16, i64, i16) {
+    /// InitProducerId 2, in which names of any length can be written; nothing if the connection is closed.
+    pub fn try_init(connection: &mut Connection, id: &str, timeout_ms: i32) -> Option<(i16, i64, i16)> {
         let request = Bytes::new().i8(0).raw(&compact(id.len())).raw(id.as_bytes()).i32(timeout_ms).i8(0);
-        let answer = connection.ask(22, 2, &request.done()).expect("an answer");
+        let answer = connection.ask(22, 2, &request.done())?;
         let mut answer = Parse(&answer);
         answer.skip(1 + 4); // tagged fields, throttle time
-        (answer.i16(), answer.i64(), answer.i16())
+        Some((answer.i16(), answer.i64(), answer.i16()))
+    }
+
+    pub fn init(connection: &mut Connection, id: &str, timeout_ms: i32) -> (i16, i64, i16) {
+        try_init(connection, id, timeout_ms).expect("an answer")
     }
 
     /// AddPartitionsToTxn 0: each error that there is, once.
@@ -522,8 +526,10 @@ fn lies_about_transactions_end_nobodys() {
         let mut liar = site.connect();
         assert_eq!(enrol(&mut liar, claim, HELD, &[0]), [elsewhere], "{claim:?}");
         assert_eq!(enrol_group(&mut liar, claim, "g"), elsewhere, "{claim:?}");
-        // The next sequence: what repeats a batch that is stored is answered as that, whoever says it (A3).
-        assert_eq!(produce(&mut liar, claim, HELD, (1, b"forged")), elsewhere, "{claim:?}");
+        // The next sequence: what repeats a batch that is stored is answered as that, whoever says it (A3), and what comes
+        // out of order as that.
+        let sequence = if claim.2 == epoch { 1 } else { 0 };
+        assert_eq!(produce(&mut liar, claim, HELD, (sequence, b"forged")), elsewhere, "{claim:?}");
         for commit in [true, false] {
             assert_eq!(end(&mut liar, claim, commit), at_its_end, "{claim:?}");
         }
@@ -544,16 +550,20 @@ fn lies_about_transactions_end_nobodys() {
     let forged = Claim(id, producer, epoch + 1);
     assert_eq!(write_marker(&mut site.healthy, forged, HELD, false), INVALID_TXN_STATE);
 
-    // A name of 64 KiB, and a transaction with 100,000 partitions, again and again: memory stays flat.
-    let long = "x".repeat(64 << 10);
+    // Names of 32 and of 64 KiB (the protocol has none longer than a signed 16-bit number can say), and a transaction with
+    // 100,000 partitions, again and again.
+    let (long, longer) = ("x".repeat(32_767), "x".repeat(64 << 10));
     let many: Vec<i32> = (0..100_000).collect();
     let mut greedy = site.connect();
     let (_, producer, epoch) = init(&mut greedy, "greedy", 600_000);
     for _ in 0..20 {
         assert_eq!(init(&mut site.connect(), &long, 600_000).0, INVALID_REQUEST);
+        assert_eq!(try_init(&mut site.connect(), &longer, 600_000), None);
         let answers = enrol(&mut greedy, Claim("greedy", producer, epoch), HELD, &many);
         assert_eq!(answers, [UNKNOWN_TOPIC_OR_PARTITION, OPERATION_NOT_ATTEMPTED]);
     }
+
+    site.broker.wait_for_log("the reason", |log| log.contains("65536 is no length"));
 
     // Who enrols and never writes: a marker comes at the deadline, and no reader has waited for it.
     let mut idle = site.connect();

@@ -19,11 +19,9 @@ pub struct Java {
 }
 
 impl Java {
-    /// A virtual machine that starts fast and stays small: the machine's few cores belong to the broker. Its client
-    /// logs warnings to standard error.
+    /// Kafka's client in it logs warnings to standard error.
     pub fn command(&self, options: &[&str], class: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-Xshare:auto"]);
+        let mut command = small(&self.program);
         command.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
         command.args(options).args(["-cp", &self.class_path]).arg(class);
         command
@@ -32,6 +30,32 @@ impl Java {
     pub fn class_path(&self) -> &str {
         &self.class_path
     }
+}
+
+/// A schema registry, as it is distributed.
+#[derive(Clone)]
+pub struct Registry {
+    program: PathBuf,
+    home: PathBuf,
+}
+
+impl Registry {
+    pub fn command(&self, options: &[String]) -> Command {
+        let mut command = small(&self.program);
+        command.args(options).arg("-jar");
+        command.arg(self.home.join(format!("apicurio-registry-app-{REGISTRY_VERSION}-runner.jar")));
+        command
+    }
+}
+
+/// The newest that runs on Java 17.
+const REGISTRY_VERSION: &str = "3.0.9";
+
+/// A virtual machine that starts fast and stays small: the machine's few cores belong to the broker.
+fn small(java: &Path) -> Command {
+    let mut command = Command::new(java);
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-Xshare:auto"]);
+    command
 }
 
 /// A Python with confluent-kafka, aiokafka and kafka-python.
@@ -59,6 +83,11 @@ pub fn kafka_streams() -> Option<Java> {
 /// A Java with Kafka Connect and the programs of `tests/kafka/connect`.
 pub fn kafka_connect() -> Option<Java> {
     or_skip("Kafka Connect", &set_up_beside_actor("connect")).cloned()
+}
+
+/// Apicurio Registry.
+pub fn registry() -> Option<Registry> {
+    or_skip("schema registry", &set_up_registry()).cloned()
 }
 
 /// A Java with Apache Kafka's command-line tools.
@@ -186,6 +215,22 @@ fn set_up_kafka_tools() -> Result<Java, String> {
     let (program, maven) = (find("java")?, find("mvn")?);
     let jars = set_up_jars("kafka-tools", &maven, &programs("kafka-tools").join("pom.xml"))?;
     Ok(Java { program, class_path: format!("{}/*", jars.display()) })
+}
+
+fn set_up_registry() -> Result<Registry, String> {
+    let (program, maven, tar) = (find("java")?, find("mvn")?, find("tar")?);
+    let artifact = format!("io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all");
+    let home = set_up("registry", &artifact, |home| {
+        let archive = home.join("registry.tar.gz");
+        // Later versions of the plugin want the POM of the artifact's parent too, which mirrors may lack.
+        let mut fetch = Command::new(maven);
+        fetch.args(["-q", "-B", "org.apache.maven.plugins:maven-dependency-plugin:2.8:get"]);
+        fetch.args(["-Dtransitive=false", &format!("-Dartifact={artifact}")]);
+        run(fetch.arg(format!("-Ddest={}", archive.display())))?;
+        run(Command::new(tar).arg("-xzf").arg(&archive).arg("-C").arg(home))?;
+        fs::remove_file(archive).map_err(|error| error.to_string())
+    })?;
+    Ok(Registry { program, home })
 }
 
 fn set_up_node() -> Result<PathBuf, String> {

@@ -1,4 +1,5 @@
-//! What others have built upon Kafka's protocol runs upon semel unchanged, over TLS: Kafka Streams, Kafka Connect.
+//! What others have built upon Kafka's protocol runs upon semel unchanged, over TLS: Kafka Streams, Kafka Connect, a
+//! schema registry.
 //!
 //! `serve` in this folder starts Apache Kafka itself in the place of the binary, for these and other tests.
 
@@ -14,6 +15,7 @@
 mod common;
 mod connect;
 mod program;
+mod registry;
 mod streams;
 
 /// Compaction as fast as it goes, in segments so small that some are freed meanwhile.
