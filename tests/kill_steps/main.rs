@@ -10,7 +10,9 @@
     clippy::print_stderr
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod ended_by_others;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,8 +25,8 @@ use common::process::{run, text_of};
 use common::tools::{announce, find, or_skip, set_up};
 use semel::client::{
     Admin, Client, ClientConfig, Consumer, ConsumerConfig, GroupMember, Isolation, NewTopic, OffsetQuery,
-    OffsetToCommit, ProducerRecord, Start, TlsFiles, TopicPartition, TransactionConfig,
-    TransactionalProducer,
+    OffsetToCommit, ProducerRecord, Start, TlsFiles, TopicPartition, Transaction, TransactionConfig,
+    TransactionError, TransactionalProducer,
 };
 use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
 
@@ -143,9 +145,18 @@ fn group() -> GroupMember {
     GroupMember::none(GroupId::new("g"))
 }
 
+fn id() -> TransactionalId {
+    TransactionalId::new("x").unwrap()
+}
+
 async fn holder(client: &Client) -> TransactionalProducer {
-    let id = TransactionalId::new("x").unwrap();
-    TransactionalProducer::init(client, id, TransactionConfig::default()).await.unwrap()
+    TransactionalProducer::init(client, id(), TransactionConfig::default()).await.unwrap()
+}
+
+/// A holder that lets a prepared transaction stay.
+async fn keeping_holder(client: &Client) -> TransactionalProducer {
+    let config = TransactionConfig::default();
+    TransactionalProducer::init_keeping_prepared(client, id(), config).await.unwrap()
 }
 
 /// The holder that comes after another one. What that has prepared is committed.
@@ -153,25 +164,28 @@ async fn next_holder(client: &Client, end: End) -> TransactionalProducer {
     if end != End::Prepared {
         return holder(client).await;
     }
-    let id = TransactionalId::new("x").unwrap();
-    let config = TransactionConfig::default();
-    let mut producer = TransactionalProducer::init_keeping_prepared(client, id, config).await.unwrap();
+    let mut producer = keeping_holder(client).await;
     if let Some(prepared) = producer.prepared().await {
         prepared.commit().await.unwrap();
     }
     producer
 }
 
-/// A transaction, one step after the other, each waited for.
-async fn transact(producer: &mut TransactionalProducer, name: &str, end: End) {
-    let mut transaction = producer.begin().await.unwrap();
+/// What a transaction consists of, one step after the other, each waited for.
+async fn fill(transaction: &mut Transaction<'_>, name: &str) -> Result<(), TransactionError> {
     for index in 0..PARTITIONS {
         let record = ProducerRecord::new(topic(), name.to_owned()).partition(PartitionIndex(index));
-        transaction.send(record).await.unwrap();
-        transaction.flush().await.unwrap();
+        transaction.send(record).await?;
+        transaction.flush().await?;
     }
     let offsets = BTreeMap::from([(partition(0), OffsetToCommit::new(Offset(7)))]);
-    transaction.send_offsets(&group(), &offsets).await.unwrap();
+    transaction.send_offsets(&group(), &offsets).await
+}
+
+/// A transaction from its beginning to its end.
+async fn transact(producer: &mut TransactionalProducer, name: &str, end: End) {
+    let mut transaction = producer.begin().await.unwrap();
+    fill(&mut transaction, name).await.unwrap();
     if end == End::Prepared {
         transaction.prepare(None).await.unwrap();
     }
@@ -230,14 +244,24 @@ async fn live(tracer: &Path, nth: usize, killed: Killed, (end, comes): (End, Com
         (_, Comes::Same) => assert!(whole, "{case}: {first:?}"),
         (_, Comes::Other) => assert!(whole || nothing, "{case}: {first:?}"),
     }
-    let committed =
-        client.committed_offsets(&group().group, &[partition(0)], OffsetQuery::Stable).await.unwrap();
-    assert_eq!(committed.contains_key(&partition(0)), whole, "{case}: its offset");
-    transact(&mut next, "second", End::Commit).await;
-    let mut wanted = first;
-    wanted.iter_mut().for_each(|values| values.push("second".to_owned()));
-    assert_eq!(read(&client).await, wanted, "{case}: and on it goes");
+    assert_eq!(has_its_offset(&client).await, whole, "{case}: its offset");
+    goes_on(&client, &mut next, first, &case).await;
     true
+}
+
+/// Whether the offset of a transaction is committed.
+async fn has_its_offset(client: &Client) -> bool {
+    let asked = [partition(0)];
+    let committed = client.committed_offsets(&group().group, &asked, OffsetQuery::Stable).await.unwrap();
+    committed.contains_key(&partition(0))
+}
+
+/// The next transaction is seen behind what has been seen so far.
+async fn goes_on(client: &Client, next: &mut TransactionalProducer, so_far: Vec<Vec<String>>, case: &str) {
+    transact(next, "second", End::Commit).await;
+    let mut wanted = so_far;
+    wanted.iter_mut().for_each(|values| values.push("second".to_owned()));
+    assert_eq!(read(client).await, wanted, "{case}: and on it goes");
 }
 
 /// Every write, both ways; how many there were.
