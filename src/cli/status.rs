@@ -85,7 +85,12 @@ fn lines(status: &Value) -> String {
         list(status, "/groups/most_lagging")
             .iter()
             .filter(|one| number(one, "/lag") > 0)
-            .map(|one| format!("  lags          {} by {} records", text(one, "/group"), number(one, "/lag"))),
+            .map(|one| format!("  lags          {}", lagging(one))),
+    );
+    lines.extend(
+        list(status, "/groups/last_rebalanced")
+            .iter()
+            .map(|one| format!("  rebalanced    {}", rebalanced(one))),
     );
     lines.join("\n") + "\n"
 }
@@ -226,6 +231,17 @@ fn groups(status: &Value) -> String {
     format!("{states}; {rebalancing} rebalancing now")
 }
 
+fn lagging(one: &Value) -> String {
+    let (group, lag, members) = (text(one, "/group"), number(one, "/lag"), number(one, "/members"));
+    format!("{group} by {lag} records, with {members} members")
+}
+
+fn rebalanced(one: &Value) -> String {
+    let (group, cause) = (text(one, "/group"), text(one, "/cause"));
+    let times = number(one, "/times");
+    format!("{group} {} ago: {cause} ({times} times in all)", age(one, "/age_seconds"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,7 +260,11 @@ mod tests {
                 "blockers": [{ "topic": "t\u{1b}", "partition": 3, "held_at": 7, "transactional_id": "x",
                     "producer_id": 5, "prepared": true, "age_seconds": 7300.0 }],
             },
-            "groups": { "states": { "Stable": 2, "Empty": 0 }, "most_lagging": [{ "group": "g", "lag": 12 }] },
+            "groups": {
+                "states": { "Stable": 2, "Empty": 0 },
+                "most_lagging": [{ "group": "g", "lag": 12, "members": 3 }],
+                "last_rebalanced": [{ "group": "h", "cause": "member_left", "age_seconds": 5.1, "times": 4 }],
+            },
         });
         let lines = lines(&ill);
         let first: Vec<&str> = lines.lines().take(5).collect();
@@ -256,6 +276,7 @@ mod tests {
         }
         assert!(lines.contains("t\\u{1b}-3 at 7: x (producer id 5), prepared, 2 h"), "{lines}");
         assert!(lines.contains("2 Stable; 0 rebalancing"), "{lines}");
-        assert!(lines.contains("g by 12 records"), "{lines}");
+        assert!(lines.contains("g by 12 records, with 3 members"), "{lines}");
+        assert!(lines.contains("h 5 s ago: member_left (4 times in all)"), "{lines}");
     }
 }

@@ -124,34 +124,66 @@ impl Survey {
             "Groups that have or had members, by state: of the classic protocol by that of their newest generation, so that those that only add members are Stable here.",
         )
         .by(&["state"]);
-        static LAG: Family = Family::gauge(
-            "semel_group_lag",
-            Unit::None,
-            "Records between a group's committed offsets and the high watermarks, in all of its partitions; for the most lagging groups.",
-        )
-        .by(&["group"]);
         static CONSUMERS: Family = Family::gauge(
             "semel_group_consumers",
             Unit::None,
             "Members of groups of the consumer protocol, whichever protocol they speak.",
         );
-        static OTHERS: Family = Family::gauge(
-            "semel_groups_not_named",
-            Unit::None,
-            "Groups with offsets beyond the most lagging, which are not told of one by one.",
-        );
-        static OTHERS_LAG: Family =
-            Family::gauge("semel_groups_not_named_lag", Unit::None, "Lag of those groups.");
         let mut samples = out.family(&GROUPS);
         for (state, count) in STATES.iter().zip(self.groups.states) {
             samples.value(&[("state", state)], count);
         }
         out.family(&CONSUMERS).value(&[], self.groups.consumers);
+        self.write_named_groups(out);
+        self.write_other_groups(out);
+    }
+
+    fn write_named_groups(&self, out: &mut Exposition) {
+        static LAG: Family = Family::gauge(
+            "semel_group_lag",
+            Unit::None,
+            "Records between a group's committed offsets and the high watermarks, in all of its partitions; for the most lagging groups, and of these the largest.",
+        )
+        .by(&["group"]);
+        static MEMBERS: Family = Family::gauge(
+            "semel_group_members",
+            Unit::None,
+            "Members of a group, of either protocol; for the same groups.",
+        )
+        .by(&["group"]);
+        static STATE: Family = Family::gauge(
+            "semel_group_state",
+            Unit::None,
+            "1 for the state that a group is in, as in semel_groups, and nothing for the others; for the same groups.",
+        )
+        .by(&["group", "state"]);
+        let named = || self.groups.named.iter().map(|group| (("group", group.name.as_str()), group));
         let mut samples = out.family(&LAG);
-        for lag in &self.groups.named {
-            samples.value(&[("group", &lag.group)], lag.records);
+        for (label, lag) in named().filter_map(|(label, group)| Some((label, group.lag?))) {
+            samples.value(&[label], lag);
         }
-        out.family(&OTHERS).value(&[], self.groups.others.count);
-        out.family(&OTHERS_LAG).value(&[], self.groups.others.sum);
+        let mut samples = out.family(&MEMBERS);
+        for (label, group) in named() {
+            samples.value(&[label], group.members);
+        }
+        let mut samples = out.family(&STATE);
+        for (label, state) in named().filter_map(|(label, group)| Some((label, group.state?))) {
+            samples.value(&[label, ("state", state)], 1);
+        }
+    }
+
+    fn write_other_groups(&self, out: &mut Exposition) {
+        static OTHERS: Family = Family::gauge(
+            "semel_groups_not_named",
+            Unit::None,
+            "Groups beyond those, which are not told of one by one.",
+        );
+        static LAG: Family = Family::gauge("semel_groups_not_named_lag", Unit::None, "Lag of those groups.");
+        static MEMBERS: Family =
+            Family::gauge("semel_groups_not_named_members", Unit::None, "Members of those groups.");
+        let others = self.groups.others;
+        out.family(&OTHERS).value(&[], others.count);
+        out.family(&LAG).value(&[], others.lag);
+        out.family(&MEMBERS).value(&[], others.members);
     }
 }

@@ -6,7 +6,7 @@ use crate::net::Budget;
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Groups that are listed, the most lagging ones: one screen.
+/// Groups that are listed, the most lagging ones, and those that rebalanced last: one screen.
 const GROUPS_LISTED: usize = 5;
 
 impl Console {
@@ -72,12 +72,29 @@ impl Console {
             .zip(survey.groups.states)
             .map(|(state, count)| ((*state).to_owned(), count.into()))
             .collect();
-        let lag = survey.groups.named.iter().take(GROUPS_LISTED);
-        let lag = lag.map(|lag| json!({ "group": lag.group, "lag": lag.records }));
+        let lagging = survey.groups.named.iter().take(GROUPS_LISTED);
+        let lagging = lagging.map(|group| {
+            json!({
+                "group": group.name,
+                "lag": group.lag.unwrap_or(0),
+                "members": group.members,
+                "state": group.state,
+            })
+        });
+        let rebalanced = self.0.shard.metrics().rebalancers().into_iter().take(GROUPS_LISTED);
+        let rebalanced = rebalanced.map(|one| {
+            json!({
+                "group": one.group.as_str(),
+                "cause": one.cause.name(),
+                "age_seconds": one.at.elapsed().as_secs_f64(),
+                "times": one.times.iter().sum::<u64>(),
+            })
+        });
         json!({
             "states": states,
             "rebalancing": self.0.shard.metrics().groups_rebalancing(),
-            "most_lagging": lag.collect::<Vec<_>>(),
+            "most_lagging": lagging.collect::<Vec<_>>(),
+            "last_rebalanced": rebalanced.collect::<Vec<_>>(),
         })
     }
 }

@@ -7,6 +7,7 @@ use crate::core::{
 };
 use crate::store::{ReadView, StoreError};
 use crate::types::{GroupId, Offset, PartitionId, ProducerId, Timestamp, TopicId, TransactionalId};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ const TIME_MAX: Duration = Duration::from_millis(500);
 const ROWS_PER_LOOK: usize = 256;
 /// Topics that are named, those with the most bytes; the others are summed.
 const TOPICS_NAMED: usize = 100;
-/// Groups that are named, those with the most lag; the others are summed.
+/// Groups that are named, those with the most lag, and of these those with the most members; the others are summed.
 const GROUPS_NAMED: usize = 100;
 /// Transactions that are named, the oldest ones: of those that hold back readers, and of those that are prepared.
 const TRANSACTIONS_NAMED: usize = 20;
@@ -96,19 +97,38 @@ pub(super) struct Groups {
     pub(super) states: [u64; STATES.len()],
     /// Members of groups of the consumer protocol.
     pub(super) consumers: u64,
-    pub(super) named: Vec<Lag>,
-    pub(super) others: Others,
+    pub(super) named: Vec<Group>,
+    pub(super) others: OtherGroups,
+}
+
+/// Groups that are not named.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OtherGroups {
+    pub(super) count: u64,
+    pub(super) lag: u64,
+    pub(super) members: u64,
 }
 
 /// The states of groups in the order of `Groups::states`, by the protocols' names.
 pub(super) const STATES: [&str; 6] =
     ["Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Assigning", "Reconciling"];
 
-/// How far a group is behind, in all of its partitions together.
-#[derive(Clone, Debug)]
-pub(super) struct Lag {
-    pub(super) group: String,
-    pub(super) records: u64,
+/// A group: one that has or had members, or has offsets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    pub(super) name: String,
+    /// How far it is behind, in all of its partitions together; none if it has no offsets.
+    pub(super) lag: Option<u64>,
+    pub(super) members: u64,
+    /// As in `STATES`; none if it has never had members.
+    pub(super) state: Option<&'static str>,
+}
+
+impl Group {
+    /// Which are named: the first in this order.
+    fn rank(&self) -> (Reverse<Option<u64>>, Reverse<u64>, &str) {
+        (Reverse(self.lag.filter(|lag| *lag > 0)), Reverse(self.members), &self.name)
+    }
 }
 
 /// How much may still be looked at.
@@ -183,12 +203,12 @@ impl Survey {
             if row.first_open.is_some() {
                 self.blocked += 1;
                 blockers.extend(blocker(view, partition, &row, names, now)?);
-                keep_first(&mut blockers, TRANSACTIONS_NAMED, |blocker| std::cmp::Reverse(blocker.age));
+                keep_first(&mut blockers, TRANSACTIONS_NAMED, |blocker| Reverse(blocker.age));
             }
             Ok(())
         })?;
         self.partitions = ends.len() as u64;
-        blockers.sort_by_key(|blocker| std::cmp::Reverse(blocker.age));
+        blockers.sort_by_key(|blocker| Reverse(blocker.age));
         blockers.truncate(TRANSACTIONS_NAMED);
         self.blockers = blockers;
         let mut topics: Vec<Topic> = topics
@@ -235,56 +255,58 @@ impl Survey {
                 self.in_doubt.push(InDoubt { transactional_id: id.as_str().to_owned(), age });
             }
         }
-        self.in_doubt.sort_by_key(|transaction| std::cmp::Reverse(transaction.age));
+        self.in_doubt.sort_by_key(|transaction| Reverse(transaction.age));
         self.in_doubt.truncate(TRANSACTIONS_NAMED);
         Ok(())
     }
+}
 
+impl Survey {
     fn groups(
         &mut self,
         view: &ReadView,
         patience: &mut Patience,
         ends: &HashMap<PartitionId, Offset>,
     ) -> Result<(), StoreError> {
-        let states = &mut self.groups.states;
-        patience.rows(view.groups_after(None), |(_, row)| {
+        let mut groups = BTreeMap::<GroupId, Group>::new();
+        patience.rows(view.groups_after(None), |(id, row)| {
             let place = match row.state {
                 GroupState::Empty => 0,
                 GroupState::PreparingRebalance => 1,
                 GroupState::CompletingRebalance => 2,
                 GroupState::Stable => 3,
             };
-            states.iter_mut().skip(place).take(1).for_each(|count| *count += 1);
+            groups.entry(id).or_default().state = self.groups.count_state(place);
             Ok(())
         })?;
-        self.consumer_groups(view, patience)?;
-        let mut lags = BTreeMap::<GroupId, u64>::new();
-        patience.rows(view.all_group_offsets(None), |(group, partition, committed)| {
-            if let Some(end) = ends.get(&partition) {
-                *lags.entry(group).or_default() += unsigned(end.0 - committed.offset.0);
-            }
+        patience.rows(view.all_members(), |(id, row)| {
+            groups.entry(id).or_default().members = row.members.len() as u64;
             Ok(())
         })?;
-        let lag = |(group, records): (GroupId, u64)| Lag { group: group.as_str().to_owned(), records };
-        let mut lags: Vec<Lag> = lags.into_iter().map(lag).collect();
-        lags.sort_by(|a, b| b.records.cmp(&a.records).then_with(|| a.group.cmp(&b.group)));
-        let others = lags.split_off(GROUPS_NAMED.min(lags.len()));
-        self.groups.others =
-            Others { count: others.len() as u64, sum: others.iter().map(|lag| lag.records).sum() };
-        self.groups.named = lags;
+        self.consumer_groups(view, patience, &mut groups)?;
+        patience.rows(view.all_group_offsets(None), |(id, partition, committed)| {
+            let end = ends.get(&partition).map(|end| unsigned(end.0 - committed.offset.0));
+            let lag = &mut groups.entry(id).or_default().lag;
+            *lag = lag.map_or(end, |lag| Some(lag + end.unwrap_or(0)));
+            Ok(())
+        })?;
+        self.groups.name(groups);
         Ok(())
     }
-}
 
-impl Survey {
     /// Those of the consumer protocol, whose state is what their members make of it.
-    fn consumer_groups(&mut self, view: &ReadView, patience: &mut Patience) -> Result<(), StoreError> {
-        let mut groups = Vec::new();
+    fn consumer_groups(
+        &mut self,
+        view: &ReadView,
+        patience: &mut Patience,
+        groups: &mut BTreeMap<GroupId, Group>,
+    ) -> Result<(), StoreError> {
+        let mut rows = Vec::new();
         patience.rows(view.consumer_groups_after(None), |group| {
-            groups.push(group);
+            rows.push(group);
             Ok(())
         })?;
-        for (id, row) in groups {
+        for (id, row) in rows {
             let mut members = Vec::new();
             patience.rows(view.consumers(&id), |member| {
                 members.push(member);
@@ -302,9 +324,32 @@ impl Survey {
                 ConsumerGroupStatus::Assigning => 4,
                 ConsumerGroupStatus::Reconciling => 5,
             };
-            self.groups.states.iter_mut().skip(place).take(1).for_each(|count| *count += 1);
+            let group = groups.entry(id).or_default();
+            group.members = seen;
+            group.state = self.groups.count_state(place);
         }
         Ok(())
+    }
+}
+
+impl Groups {
+    /// Counts a group in a state; returns what that is called.
+    fn count_state(&mut self, place: usize) -> Option<&'static str> {
+        self.states.iter_mut().skip(place).take(1).for_each(|count| *count += 1);
+        STATES.get(place).copied()
+    }
+
+    /// Names the first of them; the others are summed.
+    pub(super) fn name(&mut self, groups: BTreeMap<GroupId, Group>) {
+        let named = |(id, group): (GroupId, Group)| Group { name: id.as_str().to_owned(), ..group };
+        let mut groups: Vec<Group> = groups.into_iter().map(named).collect();
+        groups.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        for other in groups.split_off(GROUPS_NAMED.min(groups.len())) {
+            self.others.count += 1;
+            self.others.lag += other.lag.unwrap_or(0);
+            self.others.members += other.members;
+        }
+        self.named = groups;
     }
 }
 

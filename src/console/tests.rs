@@ -2,14 +2,20 @@
 
 use super::*;
 use crate::broker::{BrokerConfig, Endpoint};
-use crate::core::{Command, ConsumerHeartbeat, ConsumerTold, GroupMember, OffsetToCommit, Outcome, Reply};
+use crate::core::{
+    Command, ConsumerHeartbeat, ConsumerTold, GroupMember, JoinGroup, LeavingMember, Member, MemberProtocol,
+    OffsetToCommit, Outcome, Reply,
+};
 use crate::log::RealDisk;
 use crate::metrics::{Format, Kind};
 use crate::net::{Asked, Authority, Limits, Page, Pages as _, Status};
 use crate::shard::tests::{ask, create_topic, end, init, produce};
 use crate::shard::{Running, ShardLimits, start};
-use crate::types::{GroupEpoch, GroupId, LeaderEpoch, MemberId, Offset, PartitionId, PartitionIndex};
-use std::collections::BTreeSet;
+use crate::types::{
+    GroupEpoch, GroupId, LeaderEpoch, MemberId, Offset, PartitionId, PartitionIndex, RequestId,
+};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use tempfile::TempDir;
 
@@ -162,8 +168,8 @@ async fn a_look_at_the_rows_names_what_holds_back_readers_and_who_is_behind() {
         ("transfer", holder.id, false)
     );
     assert_eq!((survey.ongoing.count, survey.prepared.count), (1, 0));
-    let lags: Vec<_> = survey.groups.named.iter().map(|lag| (lag.group.as_str(), lag.records)).collect();
-    assert_eq!(lags, [("slow", 5 + 6), ("fast", 0)]);
+    let lags: Vec<_> = survey.groups.named.iter().map(|group| (group.name.as_str(), group.lag)).collect();
+    assert_eq!(lags, [("slow", Some(5 + 6)), ("fast", Some(0))]);
     let page = world.page("/metrics", "root", Authority::Admin).await;
     let text = String::from_utf8_lossy(&page.body);
     for line in [
@@ -222,10 +228,18 @@ async fn groups_of_the_consumer_protocol_are_counted_by_state_and_their_rebalanc
             assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
         }
     };
-    let stable = ["semel_groups{state=\"Stable\"} 1", "semel_group_consumers 1"];
+    let stable = [
+        "semel_groups{state=\"Stable\"} 1",
+        "semel_group_consumers 1",
+        "semel_group_members{group=\"shared\"} 1",
+        "semel_group_state{group=\"shared\",state=\"Stable\"} 1",
+    ];
     say("a", GroupEpoch::JOIN, "payments", &stable).await;
     let joined = "semel_group_rebalances_total{cause=\"member_joined\"} 2";
-    let both = [joined, "semel_groups{state=\"Reconciling\"} 1", "semel_group_consumers 2"];
+    let named = "semel_named_group_rebalances_total{group=\"shared\",cause=\"member_joined\"} 2";
+    let reconciling = "semel_group_state{group=\"shared\",state=\"Reconciling\"} 1";
+    let both =
+        [joined, named, reconciling, "semel_groups{state=\"Reconciling\"} 1", "semel_group_consumers 2"];
     say("b", GroupEpoch::JOIN, "payments", &both).await;
     let changed = "semel_group_rebalances_total{cause=\"subscription_changed\"} 1";
     say("b", GroupEpoch(2), "others", &[changed, joined]).await;
@@ -235,6 +249,94 @@ async fn groups_of_the_consumer_protocol_are_counted_by_state_and_their_rebalanc
     let left = "semel_group_rebalances_total{cause=\"member_left\"} 1";
     let gone = [left, "semel_groups{state=\"Assigning\"} 1", "semel_group_consumers 1"];
     say("b", GroupEpoch::LEAVE, "", &gone).await;
+    let status = world.page("/status", "scraper", Authority::User).await;
+    let status: serde_json::Value = serde_json::from_slice(&status.body).unwrap();
+    let last = &status["groups"]["last_rebalanced"][0];
+    assert_eq!(
+        (&last["group"], &last["cause"], &last["times"]),
+        (&"shared".into(), &"member_left".into(), &5.into())
+    );
+    // Nobody is left who would have to come to another epoch.
+    say("a", GroupEpoch::LEAVE, "", &[left, "semel_group_members{group=\"shared\"} 0"]).await;
+}
+
+#[test]
+fn groups_beyond_those_with_most_lag_and_members_are_summed() {
+    let group = |lag: Option<u64>, members| survey::Group { lag, members, ..Default::default() };
+    let mut groups: BTreeMap<GroupId, survey::Group> =
+        (0..100).map(|number| (GroupId::new(&format!("behind {number}")), group(Some(1), 0))).collect();
+    groups.insert(GroupId::new("large"), group(None, 9));
+    groups.insert(GroupId::new("far behind"), group(Some(7), 2));
+    groups.insert(GroupId::new("small"), group(Some(0), 1));
+    let mut found = survey::Groups::default();
+    found.name(groups.clone());
+    assert_eq!((found.named.len(), found.named[0].name.as_str()), (100, "far behind"));
+    let others = found.others;
+    assert_eq!((others.count, others.lag, others.members), (3, 1, 10));
+    groups.retain(|id, group| group.lag != Some(1) || id.as_str() == "behind 5");
+    let mut found = survey::Groups::default();
+    found.name(groups);
+    let names: Vec<&str> = found.named.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(names, ["far behind", "behind 5", "large", "small"]);
+    assert_eq!(found.others.count, 0);
+}
+
+/// What a member of the classic protocol says that joins; it waits for nobody.
+fn join(member: &str, request: u64, metadata: &'static str) -> Command {
+    Command::JoinGroup(Box::new(JoinGroup {
+        request: RequestId(request),
+        group: GroupId::new("classic"),
+        member: MemberId::new(member),
+        fresh: MemberId::new(&format!("member {request}")),
+        joiner: Member {
+            instance: None,
+            client_id: "reader".to_owned(),
+            client_host: "/127.0.0.1".to_owned(),
+            session_timeout: Duration::from_secs(3600),
+            rebalance_timeout: Duration::from_secs(3600),
+            protocols: vec![MemberProtocol { name: "p".to_owned(), metadata: metadata.into() }],
+            assignment: Bytes::new(),
+        },
+        protocol_type: "workers".to_owned(),
+        requires_known_member: false,
+        can_skip_assignment: false,
+        initial_delay: Duration::ZERO,
+        decision_bytes_max: 1 << 20,
+        consumes: None,
+    }))
+}
+
+#[tokio::test]
+async fn members_state_and_rebalances_of_a_classic_group_are_told_by_its_name() {
+    let world = world();
+    let running = &world.running;
+    let expect = async |lines: &[&str]| {
+        looked(&world).await;
+        let page = world.page("/metrics", "root", Authority::Admin).await;
+        let text = String::from_utf8_lossy(&page.body).into_owned();
+        for line in lines {
+            assert!(text.contains(&format!("\n{line}\n")), "{line} in {text}");
+        }
+    };
+    let reply = ask(running, join("", 1, "this"), vec![]).await;
+    assert!(matches!(reply, Reply::Joined(Ok(_))), "{reply:?}");
+    let joined = "semel_named_group_rebalances_total{group=\"classic\",cause=\"member_joined\"} 1";
+    let members = "semel_group_members{group=\"classic\"} 1";
+    expect(&[joined, members, "semel_group_state{group=\"classic\",state=\"CompletingRebalance\"} 1"]).await;
+    let reply = ask(running, join("member 1", 2, "that"), vec![]).await;
+    assert!(matches!(reply, Reply::Joined(Ok(_))), "{reply:?}");
+    let changed = "semel_named_group_rebalances_total{group=\"classic\",cause=\"subscription_changed\"} 1";
+    expect(&[joined, changed, members]).await;
+    let leaving = LeavingMember { member: MemberId::new("member 1"), instance: None };
+    let leave = Command::LeaveGroup { group: GroupId::new("classic"), members: vec![leaving] };
+    assert_eq!(ask(running, leave, vec![]).await, Reply::Each(vec![Ok(())]));
+    let empty = "semel_group_state{group=\"classic\",state=\"Empty\"} 1";
+    expect(&[empty, "semel_group_members{group=\"classic\"} 0", "semel_groups_not_named_members 0"]).await;
+    let deleted = ask(running, Command::DeleteGroup { group: GroupId::new("classic") }, vec![]).await;
+    assert_eq!(deleted, Reply::Done(Ok(())));
+    looked(&world).await;
+    let page = world.page("/metrics", "root", Authority::Admin).await;
+    assert!(!String::from_utf8_lossy(&page.body).contains("\"classic\""), "it is gone, with its name");
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! One decision in the making: the rows as they are, and on top of them what the decision has changed so far.
 
-use super::commands::Reply;
+use super::commands::{RebalanceCause, Reply};
 use super::events::Event;
 use super::evolve::evolve;
 use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, HashMap, RequestId, ServedTime};
+use crate::types::{BlockNumber, GroupId, HashMap, RequestId, ServedTime};
 use std::cell::Cell;
 
 /// What a view knows of a row.
@@ -41,6 +41,7 @@ pub struct Draft<'v> {
     /// The newest block among the rows read: what is said of them must not be said before it is durable.
     observed: Cell<BlockNumber>,
     answered: Vec<(RequestId, Reply)>,
+    rebalances: Vec<(GroupId, RebalanceCause)>,
     at: ServedTime,
 }
 
@@ -56,6 +57,8 @@ pub struct Drafted {
     pub observed: BlockNumber,
     /// Replies to requests that have waited for this decision, in order.
     pub answered: Vec<(RequestId, Reply)>,
+    /// Groups that rebalance from now on, and why. For people: nothing is decided by it.
+    pub rebalances: Vec<(GroupId, RebalanceCause)>,
 }
 
 impl<'v> Draft<'v> {
@@ -69,6 +72,7 @@ impl<'v> Draft<'v> {
             batches: Vec::new(),
             observed: Cell::new(BlockNumber::ZERO),
             answered: Vec::new(),
+            rebalances: Vec::new(),
             at,
         }
     }
@@ -118,6 +122,11 @@ impl<'v> Draft<'v> {
         self.answered.push((request, reply));
     }
 
+    /// Says that a group rebalances from now on, and why.
+    pub fn rebalance(&mut self, group: &GroupId, cause: RebalanceCause) {
+        self.rebalances.push((group.clone(), cause));
+    }
+
     /// Puts a row in place of what is there. For `evolve`, and for volatile rows.
     pub fn put<R: Row>(&mut self, key: &R::Key, row: R) {
         self.changes.insert(R::key(key), Some(row.into()));
@@ -163,6 +172,7 @@ impl<'v> Draft<'v> {
         self.events.clear();
         self.batches.clear();
         self.answered.clear();
+        self.rebalances.clear();
     }
 
     /// What has been stated so far, in bytes.
@@ -180,6 +190,7 @@ impl<'v> Draft<'v> {
             changes: self.changes,
             observed: self.observed.get(),
             answered: self.answered,
+            rebalances: self.rebalances,
         }
     }
 }

@@ -33,7 +33,7 @@ pub use commands::{
 };
 pub use commands::{
     Assignment, ConsumerMetadata, GroupDescription, GroupLimit, GroupMember, GroupStatus, JoinGroup, Joined,
-    JoinedMember, LeavingMember, NamedPartitions, SyncGroup, Synced,
+    JoinedMember, LeavingMember, NamedPartitions, RebalanceCause, SyncGroup, Synced,
 };
 pub use decide::{Decided, GroupUse, clock_stepped, consumer_group_status, decide, may_expire};
 pub use draft::{Draft, Drafted, Look, Need, View};

@@ -41,7 +41,7 @@ pub(super) trait Ports {
     /// Where steps are noted down, if they are.
     fn trace(&mut self) -> Option<&mut Trace>;
     /// Count a decision. `table` has the rows as they were before it.
-    fn count(&mut self, _command: &Command, _reply: Option<&Reply>, _drafted: &Drafted, _table: &Table) {}
+    fn count(&mut self, _reply: Option<&Reply>, _drafted: &Drafted, _table: &Table) {}
 }
 
 /// How far the write of a block has come.
@@ -329,7 +329,7 @@ impl<P: Ports> Engine<P> {
 
     /// Takes what a decision, logged in `block` if it has events, has made of the rows; gives its replies.
     fn take_decided(&mut self, ask: Ask, decided: Decided, block: Option<BlockNumber>) -> Vec<HeldReply> {
-        self.ports.count(&ask.command, decided.reply.as_ref(), &decided.drafted, &self.table);
+        self.ports.count(decided.reply.as_ref(), &decided.drafted, &self.table);
         let trace = self.ports.trace();
         let traced = trace.and_then(|trace| trace.decided(&self.table, &ask.command, &decided, block));
         let Decided { reply, mut drafted } = decided;

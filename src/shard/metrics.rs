@@ -1,12 +1,16 @@
 //! What a shard counts: decisions by what they state, the three marks, blocks, and the space of the log.
 
+mod groups;
+
 use super::table::Table;
 use crate::core::{
-    Appended, Command, ConsumerGroupRow, Drafted, EndReason, Event, NotAppended, Outcome, ProducerRow,
-    RebalanceRow, Refusal, Reply, Row, RowKey, RowValue, SessionsRow, Timer, TransactionRow,
+    Appended, Drafted, EndReason, Event, NotAppended, Outcome, ProducerRow, RebalanceRow, Refusal, Reply,
+    Row, RowKey, RowValue, SessionsRow, TransactionRow,
 };
 use crate::metrics::{COUNTS, Counter, Exposition, Family, Gauge, Histogram, SIZES, TIMES, Unit};
-use crate::types::{BlockNumber, GroupEpoch, Sequence};
+use crate::types::{BlockNumber, Sequence};
+use groups::GroupMetrics;
+pub use groups::Rebalancer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -105,14 +109,6 @@ struct TransactionMetrics {
     prepared: Counter,
     /// By outcome, then by reason.
     ended: [[Counter; REASONS.len()]; 2],
-}
-
-#[derive(Debug, Default)]
-struct GroupMetrics {
-    sessions: Gauge,
-    rebalancing: Gauge,
-    rebalances: [Counter; CAUSES.len()],
-    generations: Counter,
 }
 
 /// The log's files, the store and the disk, as of the last look.
@@ -231,35 +227,6 @@ fn reason_of(reason: EndReason) -> usize {
     }
 }
 
-/// Why rebalances begin, in the order of `GroupMetrics::rebalances`.
-const CAUSES: [&str; 8] = [
-    "member_joined",
-    "member_left",
-    "session_expired",
-    "group_timer",
-    "other",
-    "rebalance_expired",
-    "subscription_changed",
-    "topics_changed",
-];
-
-fn cause_of(command: &Command, events: &[Event]) -> usize {
-    match command {
-        Command::JoinGroup(_) => 0,
-        Command::LeaveGroup { .. } => 1,
-        Command::Expire { timer: Timer::Member(_) } => 2,
-        Command::Expire { timer: Timer::Group(_) } => 3,
-        Command::Expire { timer: Timer::Revocation(_) } => 5,
-        Command::ConsumerHeartbeat(beat) => match beat.epoch {
-            GroupEpoch::JOIN => 0,
-            GroupEpoch::LEAVE => 1,
-            _ if events.iter().any(|event| matches!(event, Event::ConsumerSubscribed { .. })) => 6,
-            _ => 7,
-        },
-        _ => 4,
-    }
-}
-
 /// Counts one in a row of counters that a name goes with each of.
 fn count<const N: usize>(counters: &[Counter; N], place: usize) {
     if let Some(counter) = counters.get(place) {
@@ -291,15 +258,15 @@ impl ShardMetrics {
     }
 
     /// Counts a decision. `table` has the rows as they were before it.
-    pub(super) fn decided(&self, command: &Command, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
+    pub(super) fn decided(&self, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
         if let Some(Reply::Produced(answers)) = reply {
             answers.iter().for_each(|answer| count(&self.produce.batches, result_of(answer)));
         }
         drafted.events.iter().for_each(|event| self.stated(event));
         for (key, after) in &drafted.changes {
-            let cause = cause_of(command, &drafted.events);
-            self.changed(cause, key, table, after.as_ref());
+            self.changed(key, table, after.as_ref());
         }
+        drafted.rebalances.iter().for_each(|(group, cause)| self.groups.rebalanced(group, *cause));
     }
 
     fn stated(&self, event: &Event) {
@@ -315,12 +282,12 @@ impl ShardMetrics {
                 count(ended, reason_of(*reason));
             }
             Event::GenerationFormed { .. } => self.groups.generations.one(),
+            Event::GroupDeleted { group } => self.groups.forget(group),
             _ => {}
         }
     }
 
-    /// `cause` is why a group rebalances, if one does.
-    fn changed(&self, cause: usize, key: &RowKey, table: &Table, after: Option<&RowValue>) {
+    fn changed(&self, key: &RowKey, table: &Table, after: Option<&RowValue>) {
         match key {
             RowKey::Producer(_) if table.row(key).is_none() => {
                 let first = after.and_then(ProducerRow::of).and_then(|row| row.batches.first());
@@ -341,21 +308,9 @@ impl ShardMetrics {
                     row.and_then(RebalanceRow::of).is_some_and(|row| row.joining.is_some())
                 };
                 match (forms(table.row(key)), forms(after)) {
-                    (false, true) => {
-                        self.groups.rebalancing.change(1);
-                        count(&self.groups.rebalances, cause);
-                    }
+                    (false, true) => self.groups.rebalancing.change(1),
                     (true, false) => self.groups.rebalancing.change(-1),
                     _ => {}
-                }
-            }
-            // In the consumer protocol a rebalance is an epoch that the group's members have to come to.
-            RowKey::ConsumerGroup(_) => {
-                let epoch = |row: Option<&RowValue>| {
-                    row.and_then(ConsumerGroupRow::of).map_or(GroupEpoch::default(), |row| row.epoch)
-                };
-                if epoch(after) > epoch(table.row(key)) {
-                    count(&self.groups.rebalances, cause);
                 }
             }
             _ => {}
@@ -400,6 +355,12 @@ impl ShardMetrics {
         self.groups.rebalancing.get()
     }
 
+    /// The groups that rebalanced last, the last one first.
+    #[must_use]
+    pub fn rebalancers(&self) -> Vec<Rebalancer> {
+        self.groups.rebalancers()
+    }
+
     /// Writes them all.
     pub fn write(&self, out: &mut Exposition) {
         self.write_marks(out);
@@ -407,7 +368,7 @@ impl ShardMetrics {
         self.write_rows(out);
         self.write_produce(out);
         self.write_transactions(out);
-        self.write_groups(out);
+        self.groups.write(out);
         self.space.write(out);
     }
 
@@ -560,28 +521,6 @@ impl ShardMetrics {
                 samples.value(&[("outcome", outcome), ("reason", reason)], counter.get());
             }
         }
-    }
-
-    fn write_groups(&self, out: &mut Exposition) {
-        static SESSIONS: Family =
-            Family::gauge("semel_group_sessions", Unit::None, "Sessions of members, in all groups together.");
-        static REBALANCING: Family =
-            Family::gauge("semel_groups_rebalancing", Unit::None, "Groups that form a new generation now.");
-        static REBALANCES: Family = Family::counter(
-            "semel_group_rebalances",
-            Unit::None,
-            "Rebalances of groups begun, of either protocol, by cause.",
-        )
-        .by(&["cause"]);
-        static GENERATIONS: Family =
-            Family::counter("semel_group_generations", Unit::None, "Generations of groups formed.");
-        out.gauge(&SESSIONS, &self.groups.sessions);
-        out.gauge(&REBALANCING, &self.groups.rebalancing);
-        let mut samples = out.family(&REBALANCES);
-        for (cause, counter) in CAUSES.iter().zip(&self.groups.rebalances) {
-            samples.value(&[("cause", cause)], counter.get());
-        }
-        out.counter(&GENERATIONS, &self.groups.generations);
     }
 }
 

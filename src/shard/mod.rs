@@ -35,7 +35,7 @@ pub use backup::{
 };
 pub use handle::{Answer, Origin, Shard, ShardStopped};
 pub use limits::{CompactionLimits, ShardLimits, SpaceLimits};
-pub use metrics::{Marks, ShardMetrics, SpaceMetrics};
+pub use metrics::{Marks, Rebalancer, ShardMetrics, SpaceMetrics};
 pub use off_thread::off_thread;
 pub use rebuild::RebuildError;
 pub use start::{Running, StartError, StopReason, start};

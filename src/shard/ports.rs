@@ -9,7 +9,7 @@ use super::start::{StartError, StopReason, spawn_beside};
 use super::table::Table;
 use super::trace::Trace;
 use super::watch::Watchers;
-use crate::core::{Command, Drafted, Now, Reply, RowKey};
+use crate::core::{Drafted, Now, Reply, RowKey};
 use crate::log::{PlacedBlock, Reader};
 use crate::store::{Applied, Database, Layer, ReadView};
 use crate::types::{PartitionId, ServedTime, outside};
@@ -113,8 +113,8 @@ impl<H: Hands> Ports for Outward<H> {
     fn trace(&mut self) -> Option<&mut Trace> {
         self.trace.as_mut()
     }
-    fn count(&mut self, command: &Command, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
-        self.metrics.decided(command, reply, drafted, table);
+    fn count(&mut self, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
+        self.metrics.decided(reply, drafted, table);
     }
 }
 

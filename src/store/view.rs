@@ -426,6 +426,11 @@ impl ReadView {
         })
     }
 
+    /// The members of all classic groups that have some, in the same order.
+    pub fn all_members(&self) -> impl Iterator<Item = Result<(GroupId, MembersRow), StoreError>> + '_ {
+        self.group_rows(kind::MEMBERS, None)
+    }
+
     /// The members of a group of the consumer protocol.
     pub fn consumers(&self, group: &GroupId) -> impl Iterator<Item = Result<ConsumerRow, StoreError>> + '_ {
         self.prefix(KeyBytes::new(kind::CONSUMER).text(group.as_str())).map(|entry| {

@@ -143,6 +143,69 @@ pub enum Assignment {
     ByBroker(Vec<NamedPartitions>),
 }
 
+/// Why the members of a group have to come to something new: another generation of a classic group, another epoch of one of
+/// the consumer protocol that still has members (`spec/groups.md`, section 20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebalanceCause {
+    /// Somebody came who was no member, or gave up everything and joined again.
+    MemberJoined,
+    /// Members left, or an operator removed them.
+    MemberLeft,
+    /// A member was silent for its session's length.
+    SessionExpired,
+    /// Members did not join, ask for their assignment or revoke within their rebalance timeout.
+    RebalanceExpired,
+    /// A member subscribes to something else, or says something else of itself to its leader.
+    SubscriptionChanged,
+    /// The leader of a classic group joined again: it wants to assign anew.
+    LeaderRejoined,
+    /// A static member came back as another one than it was, or while the group was not stable.
+    StaticReplaced,
+    /// A member says that it has what it does not: it has missed that this was taken from it.
+    MemberFenced,
+    /// Topics that the group subscribes to came, grew or went.
+    TopicsChanged,
+    /// The last member of the consumer protocol is gone: the others are a classic group.
+    ProtocolChanged,
+    /// The broker was restarted while the group was to rebalance.
+    BrokerRestarted,
+}
+
+impl RebalanceCause {
+    /// All of them.
+    pub const ALL: [RebalanceCause; 11] = [
+        RebalanceCause::MemberJoined,
+        RebalanceCause::MemberLeft,
+        RebalanceCause::SessionExpired,
+        RebalanceCause::RebalanceExpired,
+        RebalanceCause::SubscriptionChanged,
+        RebalanceCause::LeaderRejoined,
+        RebalanceCause::StaticReplaced,
+        RebalanceCause::MemberFenced,
+        RebalanceCause::TopicsChanged,
+        RebalanceCause::ProtocolChanged,
+        RebalanceCause::BrokerRestarted,
+    ];
+
+    /// What metrics call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            RebalanceCause::MemberJoined => "member_joined",
+            RebalanceCause::MemberLeft => "member_left",
+            RebalanceCause::SessionExpired => "session_expired",
+            RebalanceCause::RebalanceExpired => "rebalance_expired",
+            RebalanceCause::SubscriptionChanged => "subscription_changed",
+            RebalanceCause::LeaderRejoined => "leader_rejoined",
+            RebalanceCause::StaticReplaced => "static_replaced",
+            RebalanceCause::MemberFenced => "member_fenced",
+            RebalanceCause::TopicsChanged => "topics_changed",
+            RebalanceCause::ProtocolChanged => "protocol_changed",
+            RebalanceCause::BrokerRestarted => "broker_restarted",
+        }
+    }
+}
+
 /// A group's state (`spec/groups.md`, "States"), under the name it has in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupStatus {

@@ -9,17 +9,17 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const SESSION: Duration = Duration::from_secs(10);
-const REBALANCE: Duration = Duration::from_secs(30);
-const DELAY: Duration = Duration::from_secs(1);
+pub(super) const SESSION: Duration = Duration::from_secs(10);
+pub(super) const REBALANCE: Duration = Duration::from_secs(30);
+pub(super) const DELAY: Duration = Duration::from_secs(1);
 
-struct Site {
-    world: World,
-    requests: u64,
+pub(super) struct Site {
+    pub(super) world: World,
+    pub(super) requests: u64,
 }
 
 /// A request to join, all of whose fields may be lies.
-fn join_of(request: u64, group: &str, member: &str) -> JoinGroup {
+pub(super) fn join_of(request: u64, group: &str, member: &str) -> JoinGroup {
     JoinGroup {
         request: RequestId(request),
         group: GroupId::new(group),
@@ -43,11 +43,11 @@ fn join_of(request: u64, group: &str, member: &str) -> JoinGroup {
     }
 }
 
-fn protocol(name: &str, bytes: usize) -> MemberProtocol {
+pub(super) fn protocol(name: &str, bytes: usize) -> MemberProtocol {
     MemberProtocol { name: name.to_owned(), metadata: vec![7; bytes].into() }
 }
 
-fn beat_of(member: &str) -> ConsumerHeartbeat {
+pub(super) fn beat_of(member: &str) -> ConsumerHeartbeat {
     ConsumerHeartbeat {
         group: GroupId::new("consumers"),
         member: MemberId::new(member),
@@ -69,7 +69,7 @@ fn beat_of(member: &str) -> ConsumerHeartbeat {
 }
 
 impl Site {
-    fn new() -> Site {
+    pub(super) fn new() -> Site {
         Site { world: World::new(4), requests: 0 }
     }
 
@@ -79,7 +79,7 @@ impl Site {
     }
 
     /// Joins with what `lie` makes of an honest request; none if it waits.
-    fn join(
+    pub(super) fn join(
         &mut self,
         group: &str,
         member: &str,
@@ -94,7 +94,7 @@ impl Site {
     }
 
     /// What was answered to those who waited.
-    fn heard(&mut self) -> Vec<Reply> {
+    pub(super) fn heard(&mut self) -> Vec<Reply> {
         std::mem::take(&mut self.world.answered).into_iter().map(|(_, reply)| reply).collect()
     }
 
@@ -104,14 +104,14 @@ impl Site {
         joined.clone()
     }
 
-    fn pass(&mut self, duration: Duration) {
+    pub(super) fn pass(&mut self, duration: Duration) {
         for _ in 0..duration.as_secs() {
             self.world.pass(Duration::from_secs(1));
             self.world.fire_timers();
         }
     }
 
-    fn claim(group: &str, member: &str, generation: i32) -> GroupMember {
+    pub(super) fn claim(group: &str, member: &str, generation: i32) -> GroupMember {
         GroupMember {
             group: GroupId::new(group),
             generation: Generation(generation),
@@ -120,14 +120,14 @@ impl Site {
         }
     }
 
-    fn sync(&mut self, claim: GroupMember, to: &[&str]) -> Option<Reply> {
+    pub(super) fn sync(&mut self, claim: GroupMember, to: &[&str]) -> Option<Reply> {
         let request = RequestId(self.request());
         let assignments = to.iter().map(|id| (MemberId::new(id), Bytes::from((*id).to_owned()))).collect();
         let sync = SyncGroup { request, member: claim, protocol_type: None, protocol: None, assignments };
         self.world.ask_waiting(Command::SyncGroup(sync))
     }
 
-    fn heartbeat(&mut self, claim: GroupMember) -> Result<(), Refusal> {
+    pub(super) fn heartbeat(&mut self, claim: GroupMember) -> Result<(), Refusal> {
         let Reply::Done(done) = self.world.ask(Command::Heartbeat(claim)) else { panic!() };
         done
     }
@@ -151,7 +151,7 @@ impl Site {
     }
 
     /// A stable group of one member, which has committed.
-    fn honest(&mut self, group: &str) -> GroupMember {
+    pub(super) fn honest(&mut self, group: &str) -> GroupMember {
         assert_eq!(self.join(group, "", |_| {}), None);
         self.pass(DELAY);
         let joined = self.one_joined();

@@ -11,6 +11,7 @@ pub(crate) mod migration;
 mod overflow;
 mod prepared;
 pub(crate) mod properties;
+mod rebalances;
 pub(crate) mod restores;
 mod rules;
 pub(crate) mod world;

@@ -42,6 +42,44 @@ impl Rows {
     }
 }
 
+/// Whoever has to come to another generation or epoch of a group is counted once, with why: no more, no less.
+fn rebalances_have_causes(before: &Rows, drafted: &Drafted) {
+    let forms =
+        |row: Option<&RowValue>| row.and_then(RebalanceRow::of).is_some_and(|row| row.joining.is_some());
+    let epoch =
+        |row: Option<&RowValue>| row.and_then(ConsumerGroupRow::of).map(|row| (row.epoch, row.members));
+    let formed = |id: &GroupId| {
+        drafted
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::GenerationFormed { group, .. } if group == id))
+    };
+    // Whose classic group becomes one of the other protocol stays where it is.
+    let upgraded = |id: &GroupId| {
+        drafted.events.iter().find_map(|event| match event {
+            Event::GroupUpgraded { group, epoch, .. } if group == id => Some((*epoch, 0)),
+            _ => None,
+        })
+    };
+    let mut begun: Vec<&GroupId> = Vec::new();
+    for (key, row) in &drafted.changes {
+        let (before, after) = (before.0.get(key), row.as_ref());
+        match key {
+            RowKey::Rebalance(id) if !forms(before) && (forms(after) || formed(id)) => begun.push(id),
+            RowKey::ConsumerGroup(id) => {
+                let before = epoch(before).or_else(|| upgraded(id)).unwrap_or_default();
+                let after = epoch(after).unwrap_or_default();
+                begun.extend((after.0 > before.0 && after.1 > 0).then_some(id));
+            }
+            _ => {}
+        }
+    }
+    let mut counted: Vec<&GroupId> = drafted.rebalances.iter().map(|(group, _)| group).collect();
+    begun.sort();
+    counted.sort();
+    assert_eq!(counted, begun, "{:?} of {:?}", drafted.rebalances, drafted.events);
+}
+
 /// What somebody who watches a world is told.
 pub(crate) enum Happened<'a> {
     /// A command was decided on these rows.
@@ -63,6 +101,8 @@ pub struct World {
     pub topic: TopicId,
     /// Replies to requests that waited, in the order in which they were decided.
     pub answered: Vec<(RequestId, Reply)>,
+    /// Why groups rebalanced, in the order in which it was decided.
+    pub rebalances: Vec<(GroupId, RebalanceCause)>,
 }
 
 impl World {
@@ -70,8 +110,8 @@ impl World {
     pub fn new(partitions: u32) -> World {
         let topic = TopicId(Uuid::from_u128(7));
         let now = Now { served: ServedTime(1), wall: Timestamp(1_000) };
-        let mut world =
-            World { watch: None, rows: Rows::default(), now, log: Vec::new(), topic, answered: Vec::new() };
+        let (log, answered, rebalances) = (Vec::new(), Vec::new(), Vec::new());
+        let mut world = World { watch: None, rows: Rows::default(), now, log, topic, answered, rebalances };
         world.ask(Command::FormCluster { id: Uuid::from_u128(1) });
         let name = TopicName::new("t").unwrap();
         let new = NewTopic { id: topic, name, partitions, config: TopicConfig::new() };
@@ -91,8 +131,10 @@ impl World {
         if let Some(watch) = &mut self.watch {
             watch(&Happened::Decided(&self.rows, &command, &decided));
         }
+        rebalances_have_causes(&self.rows, &decided.drafted);
         let Decided { reply, mut drafted } = decided;
         self.answered.append(&mut drafted.answered);
+        self.rebalances.append(&mut drafted.rebalances);
         let events = self.rows.take(drafted);
         self.log.extend(events.into_iter().map(|event| (self.now.served, event)));
         reply

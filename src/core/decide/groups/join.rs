@@ -2,7 +2,9 @@
 
 use super::rebalance::known_to_all;
 use super::{Group, Stop, check_name, consumer, require_rows_of, sessions, settled};
-use crate::core::commands::{GroupLimit, GroupStatus, JoinGroup, Joined, JoinedMember, Now, Refusal, Reply};
+use crate::core::commands::{
+    GroupLimit, GroupStatus, JoinGroup, Joined, JoinedMember, Now, RebalanceCause, Refusal, Reply,
+};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::limits::{
@@ -109,7 +111,7 @@ impl Group<'_, '_> {
         if let Some(instance) = &join.joiner.instance {
             return match self.bearer(instance)? {
                 Some(former) => self.replace_static(join, &former),
-                None => self.enter(join, &join.fresh),
+                None => self.enter(join, &join.fresh, RebalanceCause::MemberJoined),
             };
         }
         if join.requires_known_member {
@@ -117,14 +119,14 @@ impl Group<'_, '_> {
             self.keep_session(&join.fresh, join.joiner.session_timeout)?;
             return Err(Refusal::MemberIdRequired.into());
         }
-        self.enter(join, &join.fresh)
+        self.enter(join, &join.fresh, RebalanceCause::MemberJoined)
     }
 
     /// J5: somebody with a member id.
     fn join_known(&mut self, join: &JoinGroup) -> Result<Option<Joined>, Stop> {
         let id = &join.member;
         if self.is_pending(id)? && join.joiner.instance.is_none() {
-            return self.enter(join, id);
+            return self.enter(join, id, RebalanceCause::MemberJoined);
         }
         self.check_member(id, join.joiner.instance.as_ref())?;
         let same = self.member(id)?.is_some_and(|member| member.protocols == join.joiner.protocols);
@@ -134,7 +136,10 @@ impl Group<'_, '_> {
             GroupStatus::CompletingRebalance if same => self.welcome_back(join).map(Some),
             // Nothing has changed for a follower. A leader that joins wants to assign anew.
             GroupStatus::Stable if same && !leads => self.welcome_back(join).map(Some),
-            _ => self.enter(join, id),
+            _ if !same => self.enter(join, id, RebalanceCause::SubscriptionChanged),
+            _ if leads => self.enter(join, id, RebalanceCause::LeaderRejoined),
+            // Members that have left are why; the restarted broker has not begun yet.
+            _ => self.enter(join, id, RebalanceCause::BrokerRestarted),
         }
     }
 
@@ -145,8 +150,13 @@ impl Group<'_, '_> {
     }
 
     /// J6: the member waits for the next generation.
-    fn enter(&mut self, join: &JoinGroup, id: &MemberId) -> Result<Option<Joined>, Stop> {
-        self.begin_rebalance(Some(join))?;
+    fn enter(
+        &mut self,
+        join: &JoinGroup,
+        id: &MemberId,
+        cause: RebalanceCause,
+    ) -> Result<Option<Joined>, Stop> {
+        self.begin_rebalance(Some(join), cause)?;
         let joiner = Joiner { member: join.joiner.clone(), request: join.request };
         let (before, until) = self.change_rebalance(|row| {
             row.pending.remove(id);
@@ -183,7 +193,7 @@ impl Group<'_, '_> {
         let selected = self.select_protocol()?;
         let unaffected = self.members()?.is_some_and(|row| Some(&row.protocol) == selected.as_ref());
         if status != GroupStatus::Stable || !unaffected {
-            return self.enter(join, &join.fresh);
+            return self.enter(join, &join.fresh, RebalanceCause::StaticReplaced);
         }
         self.keep_session(&join.fresh, join.joiner.session_timeout)?;
         let joined = self.joined(&join.fresh)?;

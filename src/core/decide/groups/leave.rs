@@ -1,7 +1,7 @@
 //! `LeaveGroup` and `ExpireMember`: members go.
 
 use super::{Group, Stop, consumer, sessions, settled};
-use crate::core::commands::{LeavingMember, Now, Refusal};
+use crate::core::commands::{LeavingMember, Now, RebalanceCause, Refusal};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::mutant::{Mutant, mutated};
@@ -26,7 +26,7 @@ pub(in crate::core::decide) fn leave(
         answers.push(found.as_ref().map(|_| ()).map_err(|refusal| *refusal));
         gone.extend(found.ok().filter(|id| !gone.contains(id)).into_iter().collect::<Vec<_>>());
     }
-    group.remove(&gone)?;
+    group.remove(&gone, RebalanceCause::MemberLeft)?;
     Ok(answers)
 }
 
@@ -54,7 +54,7 @@ pub(in crate::core::decide) fn expire_member(
     if group.member(&key.member)?.is_none() && !group.is_pending(&key.member)? {
         return group.end_session(&key.member);
     }
-    group.remove(std::slice::from_ref(&key.member))
+    group.remove(std::slice::from_ref(&key.member), RebalanceCause::SessionExpired)
 }
 
 impl Group<'_, '_> {
@@ -74,7 +74,7 @@ impl Group<'_, '_> {
     }
 
     /// L1: these members are gone, and whatever of theirs still comes is refused. The others go on to the next generation.
-    pub(super) fn remove(&mut self, gone: &[MemberId]) -> Result<(), Need> {
+    pub(super) fn remove(&mut self, gone: &[MemberId], cause: RebalanceCause) -> Result<(), Need> {
         if gone.is_empty() {
             return Ok(());
         }
@@ -108,7 +108,7 @@ impl Group<'_, '_> {
             return Ok(());
         }
         if rebalances {
-            self.begin_rebalance(None)?;
+            self.begin_rebalance(None, cause)?;
         }
         self.try_form_generation()
     }

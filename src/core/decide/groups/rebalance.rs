@@ -1,7 +1,7 @@
 //! The next generation: who is waited for, when it is formed, by which protocol.
 
 use super::{Group, consumer};
-use crate::core::commands::{GroupStatus, JoinGroup, Now, Refusal, Reply};
+use crate::core::commands::{GroupStatus, JoinGroup, Now, RebalanceCause, Refusal, Reply};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::rows::*;
@@ -30,10 +30,15 @@ pub(in crate::core::decide) fn expire_group(
 
 impl Group<'_, '_> {
     /// B1: a generation is to be formed, if none is already; whoever waits for an assignment will get none.
-    pub(super) fn begin_rebalance(&mut self, first: Option<&JoinGroup>) -> Result<(), Need> {
+    pub(super) fn begin_rebalance(
+        &mut self,
+        first: Option<&JoinGroup>,
+        cause: RebalanceCause,
+    ) -> Result<(), Need> {
         if self.joining()?.is_some() {
             return Ok(());
         }
+        self.rows.rebalance(self.id, cause);
         let initial = matches!(self.status()?, GroupStatus::Dead | GroupStatus::Empty);
         let timeouts = self.everybody()?.into_iter().map(|(_, member)| member.rebalance_timeout);
         let timeout = timeouts.chain(first.map(|join| join.joiner.rebalance_timeout)).max();
@@ -87,7 +92,7 @@ impl Group<'_, '_> {
         let sessions = self.everybody()?.into_iter();
         self.begin_sessions(sessions.map(|(id, member)| (id.clone(), member.session_timeout)).collect())?;
         match self.status()? {
-            GroupStatus::PreparingRebalance => self.begin_rebalance(None),
+            GroupStatus::PreparingRebalance => self.begin_rebalance(None, RebalanceCause::BrokerRestarted),
             GroupStatus::CompletingRebalance => self.await_assignment(),
             GroupStatus::Dead | GroupStatus::Empty | GroupStatus::Stable => Ok(()),
         }
@@ -114,7 +119,7 @@ impl Group<'_, '_> {
             self.rebalance()?.into_iter().flat_map(|row| row.syncing.keys().cloned()).collect();
         let everybody = self.everybody()?.into_iter().map(|(id, _)| id.clone());
         let gone: Vec<MemberId> = everybody.filter(|id| !synced.contains(id)).collect();
-        self.remove(&gone)
+        self.remove(&gone, RebalanceCause::RebalanceExpired)
     }
 
     /// Forms the generation if nobody is waited for any more.

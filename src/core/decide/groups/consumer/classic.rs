@@ -6,7 +6,7 @@ use super::migrate::{CONSUMER, of_names, said};
 use super::{ConsumerGroup, Stop, sessions, settled};
 use crate::core::commands::{
     Assignment, ConsumerHeartbeat, ConsumerTold, GroupLimit, GroupMember, JoinGroup, Joined, LeavingMember,
-    NamedPartitions, Now, Refusal, SyncGroup, Synced,
+    NamedPartitions, Now, RebalanceCause, Refusal, SyncGroup, Synced,
 };
 use crate::core::decide::groups::Group;
 use crate::core::draft::{Draft, Need};
@@ -79,7 +79,7 @@ pub(in crate::core::decide::groups) fn leave(
     let members = group.members()?.map(|row| row.members.clone()).unwrap_or_default();
     gone.retain(|id| members.contains(id));
     if !gone.is_empty() {
-        group.remove(&gone)?;
+        group.remove(&gone, RebalanceCause::MemberLeft)?;
     }
     Ok(Some(answers))
 }
@@ -99,7 +99,7 @@ impl ConsumerGroup<'_, '_> {
         if !owned.iter().all(|partition| held.holds(partition)) {
             // It has missed that something was taken from it: told that it is gone, it gives up everything.
             if arrival == Arrival::Known {
-                self.remove(std::slice::from_ref(&member))?;
+                self.remove(std::slice::from_ref(&member), RebalanceCause::MemberFenced)?;
             }
             return Err(Refusal::UnknownMember.into());
         }

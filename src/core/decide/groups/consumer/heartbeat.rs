@@ -2,7 +2,7 @@
 
 use super::target::Plan;
 use super::{ConsumerGroup, Stop, sessions, settled};
-use crate::core::commands::{ConsumerHeartbeat, ConsumerTold, GroupLimit, Now, Refusal};
+use crate::core::commands::{ConsumerHeartbeat, ConsumerTold, GroupLimit, Now, RebalanceCause, Refusal};
 use crate::core::decide::groups::check_name;
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
@@ -32,6 +32,15 @@ impl Arrival {
     /// Whether the member holds nothing, whatever its row says.
     fn has_nothing(&self) -> bool {
         *self != Arrival::Known
+    }
+
+    /// Why the group epoch grows, if it does.
+    fn cause(&self) -> RebalanceCause {
+        match self {
+            Arrival::Newcomer | Arrival::Again => RebalanceCause::MemberJoined,
+            Arrival::Successor { .. } => RebalanceCause::StaticReplaced,
+            Arrival::Known => RebalanceCause::SubscriptionChanged,
+        }
     }
 }
 
@@ -222,6 +231,9 @@ impl ConsumerGroup<'_, '_> {
         news: bool,
         raised: Option<GroupEpoch>,
     ) -> Result<(), Need> {
+        if raised.is_some() {
+            self.rows.rebalance(self.id, arrival.cause());
+        }
         let (group, member, said) = (self.id.clone(), beat.member.clone(), Box::new(said));
         let mut subscribes = news || raised.is_some();
         if let Arrival::Successor { former } = arrival {
@@ -291,6 +303,9 @@ impl ConsumerGroup<'_, '_> {
         if raised || !changed.is_empty() {
             // If only topics have changed, nobody has raised the epoch yet.
             let epoch = if raised { row.epoch } else { row.epoch.next() };
+            if !raised {
+                self.rows.rebalance(self.id, RebalanceCause::TopicsChanged);
+            }
             let group = self.id.clone();
             self.state(Event::TargetAssigned { group, epoch, assignor, targets: changed })?;
         }

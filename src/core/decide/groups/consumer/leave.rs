@@ -1,7 +1,7 @@
 //! Members go: they say so, or are silent for too long, or do not revoke in time. And what begins anew after a restart.
 
 use super::{ConsumerGroup, Stop, sessions};
-use crate::core::commands::{ConsumerHeartbeat, ConsumerTold, Now, Refusal};
+use crate::core::commands::{ConsumerHeartbeat, ConsumerTold, Now, RebalanceCause, Refusal};
 use crate::core::draft::{Draft, Need};
 use crate::core::events::Event;
 use crate::core::rows::*;
@@ -19,7 +19,7 @@ pub(in crate::core::decide::groups) fn expire_member(
         return Ok(false);
     }
     if sessions::is_over(group.rows, now, &Timer::Member(key.clone()))? {
-        group.remove(std::slice::from_ref(&key.member))?;
+        group.remove(std::slice::from_ref(&key.member), RebalanceCause::SessionExpired)?;
     }
     Ok(true)
 }
@@ -37,7 +37,7 @@ pub(in crate::core::decide) fn expire_revocation(
     // A classic member that was told to join, or to ask for its assignment, has not.
     let is_due = |row: &ConsumerRow| !row.held.revoking.is_empty() || row.said.is_classic();
     match group.member(&key.member)?.is_some_and(is_due) {
-        true => group.remove(std::slice::from_ref(&key.member)),
+        true => group.remove(std::slice::from_ref(&key.member), RebalanceCause::RebalanceExpired),
         false => {
             group.rows.remove::<DeadlineRow>(&Timer::Revocation(key.clone()));
             Ok(())
@@ -71,7 +71,7 @@ impl ConsumerGroup<'_, '_> {
         if self.member(&beat.member)?.is_none() {
             return Err(Refusal::UnknownMember.into());
         }
-        self.remove(std::slice::from_ref(&beat.member))?;
+        self.remove(std::slice::from_ref(&beat.member), RebalanceCause::MemberLeft)?;
         Ok(ConsumerTold::Epoch { epoch: GroupEpoch::LEAVE, assigned: None })
     }
 
@@ -92,7 +92,7 @@ impl ConsumerGroup<'_, '_> {
     }
 
     /// These members are gone, and whatever of theirs still comes is refused. What they held is free.
-    pub(super) fn remove(&mut self, gone: &[MemberId]) -> Result<(), Need> {
+    pub(super) fn remove(&mut self, gone: &[MemberId], cause: RebalanceCause) -> Result<(), Need> {
         for member in gone {
             self.forget_deadlines(member)?;
         }
@@ -102,8 +102,9 @@ impl ConsumerGroup<'_, '_> {
         }
         let epoch = self.row()?.map_or(GroupEpoch::default(), |row| row.epoch).next();
         self.state(Event::ConsumersLeft { group: self.id.clone(), epoch, members: gone.to_vec() })?;
-        if self.members()?.is_none() {
-            self.rows.remove::<TopicsSeenRow>(self.id);
+        match self.members()?.is_some() {
+            true => self.rows.rebalance(self.id, cause),
+            false => self.rows.remove::<TopicsSeenRow>(self.id),
         }
         Ok(())
     }

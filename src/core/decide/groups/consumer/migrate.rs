@@ -2,8 +2,8 @@
 
 use super::{ConsumerGroup, Stop};
 use crate::core::commands::{
-    ConsumerHeartbeat, ConsumerTold, GroupStatus, JoinGroup, Now, ReadMember, ReadMembers, Refusal,
-    UnreadMember,
+    ConsumerHeartbeat, ConsumerTold, GroupStatus, JoinGroup, Now, ReadMember, ReadMembers, RebalanceCause,
+    Refusal, UnreadMember,
 };
 use crate::core::decide::groups::{Group, rebalance};
 use crate::core::draft::{Draft, Need};
@@ -26,7 +26,7 @@ pub(in crate::core::decide::groups) fn downgrade_for(
 ) -> Result<(), Need> {
     let mut group = ConsumerGroup::new(rows, now, &join.group)?;
     if let Some(former) = group.last_of_its_protocol(join)? {
-        group.remove(&[former])?;
+        group.remove(&[former], RebalanceCause::StaticReplaced)?;
     }
     let Some(row) = group.row()?.filter(|row| row.members == 0) else { return Ok(()) };
     let generation = Generation(row.epoch.0);
@@ -151,7 +151,8 @@ impl ConsumerGroup<'_, '_> {
         self.rows.remove::<TopicsSeenRow>(self.id);
         self.state(Event::GroupDowngraded { group: self.id.clone(), generation, protocol, leader, members })?;
         if live {
-            Group::new(self.rows, self.now, self.id)?.begin_rebalance(None)?;
+            Group::new(self.rows, self.now, self.id)?
+                .begin_rebalance(None, RebalanceCause::ProtocolChanged)?;
         }
         Ok(())
     }
