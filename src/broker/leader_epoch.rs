@@ -17,15 +17,17 @@ pub(super) fn current(view: &ReadView) -> Result<LeaderEpoch, StoreError> {
 /// Whether a client knows the leader as it is. One that knows an older one has not heard of a restore yet; one that knows a
 /// newer one, of a later state of this log than this one.
 pub(super) fn check(view: &ReadView, known: i32) -> Result<Result<(), ErrorCode>, StoreError> {
-    if known == UNKNOWN {
-        return Ok(Ok(()));
-    }
-    let LeaderEpoch(current) = current(view)?;
-    Ok(match known {
+    Ok(if known == UNKNOWN { Ok(()) } else { compare(current(view)?, known) })
+}
+
+/// The same, where the leader epoch is at hand.
+pub(super) fn compare(LeaderEpoch(current): LeaderEpoch, known: i32) -> Result<(), ErrorCode> {
+    match known {
+        UNKNOWN => Ok(()),
         _ if known < current => Err(ErrorCode::FencedLeaderEpoch),
         _ if known > current => Err(ErrorCode::UnknownLeaderEpoch),
         _ => Ok(()),
-    })
+    }
 }
 
 /// The leader epoch in which the record at an offset is appended, or will be; −1 if that is not remembered.

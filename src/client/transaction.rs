@@ -380,6 +380,14 @@ enum EndAttempt {
     Refused(ClientError),
 }
 
+/// What all attempts to end a transaction came to.
+struct Ending {
+    /// What the last one did. Unless it has ended or was refused, there was no time for another.
+    last: EndAttempt,
+    /// Whether an attempt without an answer may have reached the coordinator.
+    lost: bool,
+}
+
 fn fenced(error: &ClientError) -> bool {
     matches!(error.code(), Some(ErrorCode::ProducerFenced | ErrorCode::InvalidProducerEpoch))
 }
@@ -588,32 +596,36 @@ impl Inner {
     }
 
     async fn end_commit(&self, state: &mut State, identity: Committed) -> Result<Committed, CommitError> {
+        match self.end(state, true).await {
+            Ending { last: EndAttempt::Ended(answer), .. } => {
+                self.ended(state, &answer);
+                Ok(identity)
+            }
+            Ending {
+                last: EndAttempt::Refused(e) | EndAttempt::Again(e) | EndAttempt::Lost(e),
+                lost: true,
+            } => Err(unknown(identity, state.identity.protocol, e)),
+            Ending { last: EndAttempt::Refused(error), .. } => Err(self.commit_refused(state, error).await),
+            Ending { last: EndAttempt::Again(cause) | EndAttempt::Lost(cause), .. } => {
+                Err(self.abort_because(state, TransactionError::Client(cause)).await)
+            }
+        }
+    }
+
+    /// Asks for the end of a transaction, again and again while that makes sense and for as long as a commit may take.
+    async fn end(&self, state: &State, committed: bool) -> Ending {
         let deadline = Instant::now() + self.config.commit_timeout;
         let mut backoff = Backoff::unseeded(self.client.config().backoff);
-        // Whether an attempt without an answer may have reached the coordinator.
         let mut lost = false;
         loop {
-            let cause = match self.try_end(state, true, deadline).await {
-                EndAttempt::Ended(answer) => {
-                    self.ended(state, &answer);
-                    return Ok(identity);
-                }
-                EndAttempt::Again(error) => error,
-                EndAttempt::Lost(error) => {
-                    lost = true;
-                    error
-                }
-                EndAttempt::Refused(error) if lost => {
-                    return Err(unknown(identity, state.identity.protocol, error));
-                }
-                EndAttempt::Refused(error) => return Err(self.commit_refused(state, error).await),
-            };
+            let last = self.try_end(state, committed, deadline).await;
+            lost |= matches!(last, EndAttempt::Lost(_));
+            if matches!(last, EndAttempt::Ended(_) | EndAttempt::Refused(_)) {
+                return Ending { last, lost };
+            }
             let next = Instant::now() + backoff.pause();
             if next >= deadline {
-                if lost {
-                    return Err(unknown(identity, state.identity.protocol, cause));
-                }
-                return Err(self.abort_because(state, TransactionError::Client(cause)).await);
+                return Ending { last, lost };
             }
             tokio::time::sleep_until(next).await;
         }
@@ -711,28 +723,20 @@ impl Inner {
     }
 
     async fn end_abort(&self, state: &mut State, failed: bool) -> Result<(), TransactionError> {
-        let deadline = Instant::now() + self.config.commit_timeout;
-        let mut backoff = Backoff::unseeded(self.client.config().backoff);
-        loop {
-            match self.try_end(state, false, deadline).await {
-                EndAttempt::Ended(answer) => {
-                    self.ended(state, &answer);
-                    // In the first protocol the epoch stays, and after a failure the sequences are not known to have no gap.
-                    let gap = failed && state.identity.protocol == TransactionProtocol::Explicit;
-                    return if gap { self.renew_identity(state).await } else { Ok(()) };
-                }
-                EndAttempt::Refused(error) if fenced(&error) => return Err(self.judge(state, error)),
-                // Nothing is open there any more: taking over again ends whatever there is.
-                EndAttempt::Refused(_) => return self.renew_identity(state).await,
-                // If the answer was lost, the same request is answered once more (O4), and tells the identity that is the next
-                // now; whoever took over in the name of the former one would be taken for a zombie (P7).
-                EndAttempt::Again(_) | EndAttempt::Lost(_) => {}
+        // If an answer was lost, the same request is answered once more (O4), and tells the identity that is the next now;
+        // whoever took over in the name of the former one would be taken for a zombie (P7).
+        match self.end(state, false).await.last {
+            EndAttempt::Ended(answer) => {
+                self.ended(state, &answer);
+                // In the first protocol the epoch stays, and after a failure the sequences are not known to have no gap.
+                let gap = failed && state.identity.protocol == TransactionProtocol::Explicit;
+                if gap { self.renew_identity(state).await } else { Ok(()) }
             }
-            let next = Instant::now() + backoff.pause();
-            if next >= deadline {
-                return self.renew_identity(state).await;
+            EndAttempt::Refused(error) if fenced(&error) => Err(self.judge(state, error)),
+            // Nothing is open there any more, or it cannot be told: taking over again ends whatever there is.
+            EndAttempt::Refused(_) | EndAttempt::Again(_) | EndAttempt::Lost(_) => {
+                self.renew_identity(state).await
             }
-            tokio::time::sleep_until(next).await;
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use super::payload::{index_entry, marker_batch, rewrite};
 use super::trace::Awaited;
+use super::watch::Changed;
 use crate::core::mutant::{Mutant, mutated};
-use crate::core::{Drafted, Event, Now, Reply, RowKey};
+use crate::core::{Drafted, Event, Now, PartitionRow, Reply, Row, RowKey};
 use crate::log::{At, Block, BlockBuilder, PlaceInBlock};
 use crate::store::{Layer, LayerBuilder};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, HashSet, LeaderEpoch, PartitionId};
+use crate::types::{BlockNumber, HashSet, LeaderEpoch};
 use crate::wire::batch::BatchError;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -128,7 +129,7 @@ impl OpenBlock {
             }
         }
         let partitions = self.changed.iter().filter_map(|key| match key {
-            RowKey::Partition(partition) => Some(*partition),
+            RowKey::Partition(partition) => Some((*partition, row(key).and_then(PartitionRow::of).cloned())),
             _ => None,
         });
         let partitions = partitions.collect();
@@ -149,7 +150,7 @@ pub(super) struct SealedBlock {
     pub(super) block: Block,
     pub(super) layer: Arc<Layer>,
     /// The partitions that change.
-    pub(super) partitions: Vec<PartitionId>,
+    pub(super) partitions: Vec<Changed>,
     pub(super) replies: Vec<HeldReply>,
     pub(super) now: Now,
 }

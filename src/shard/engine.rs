@@ -9,6 +9,7 @@ use super::metrics::Marks;
 use super::table::Table;
 use super::trace::{Awaited, Trace};
 use super::waiting::Waiting;
+use super::watch::Changed;
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::{
     Command, DeadlineRow, Decided, Drafted, Need, Now, Protocol, Reply, RestoredRow, Row, RowKey, RowValue,
@@ -16,9 +17,7 @@ use crate::core::{
 };
 use crate::log::{BlockBuilder, BlockStamp, Cursor, Identity, PlacedBlock};
 use crate::store::{Applied, Layer, ReadView};
-use crate::types::{
-    BlockNumber, ConnectionId, GroupEpoch, HashMap, LeaderEpoch, PartitionId, RequestId, ServedTime,
-};
+use crate::types::{BlockNumber, ConnectionId, GroupEpoch, HashMap, LeaderEpoch, RequestId, ServedTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
@@ -37,7 +36,7 @@ pub(super) trait Ports {
     /// Read rows from the store, then say so with [`Engine::loaded`].
     fn load(&mut self, rows: Vec<RowKey>);
     /// Show readers a new view, in which these partitions have changed.
-    fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]);
+    fn publish(&mut self, view: Arc<ReadView>, changed: &[Changed]);
     /// Where steps are noted down, if they are.
     fn trace(&mut self) -> Option<&mut Trace>;
     /// Count a decision. `table` has the rows as they were before it.
@@ -219,7 +218,7 @@ impl<P: Ports> Engine<P> {
         let _ = to.send(reply);
     }
 
-    fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]) {
+    fn publish(&mut self, view: Arc<ReadView>, changed: &[Changed]) {
         if let Some(trace) = self.ports.trace() {
             trace.published(&view);
         }

@@ -4,7 +4,7 @@ use super::backup::{BackupRefused, BackupStanding, Backups};
 use super::metrics::ShardMetrics;
 use super::off_thread::off_thread;
 use super::upkeep::Pressure;
-use super::watch::{Watch, Watchers};
+use super::watch::{Readable, UpTo, Watch, Watchers};
 use crate::core::{Command, Reply};
 use crate::log::{Place, ReadError, Reader};
 use crate::store::{Database, ReadView};
@@ -153,11 +153,16 @@ impl Shard {
         self.view.load_full()
     }
 
-    /// Watches partitions: a change of a high watermark, a last stable offset or a log start, or a partition's deletion,
-    /// that is published after this call wakes [`Watch::changed`]. Look at a view after the call, not before.
+    /// Watches partitions: a change of what can be read of one of them up to there, or its deletion, that is published
+    /// after this call wakes [`Watch::changed`]. Look at a view after the call, not before; what is known already of a
+    /// partition need not be told again.
     #[must_use]
-    pub fn watch(&self, partitions: impl IntoIterator<Item = PartitionId>) -> Watch {
-        self.watchers.watch(partitions)
+    pub fn watch(
+        &self,
+        up_to: UpTo,
+        known: impl IntoIterator<Item = (PartitionId, Option<Readable>)>,
+    ) -> Watch {
+        self.watchers.watch(up_to, known)
     }
 
     /// Reads record batches from the log, in the order of `places`; off the async threads where that takes the disk.

@@ -8,11 +8,11 @@ use super::metrics::ShardMetrics;
 use super::start::{StartError, StopReason, spawn_beside};
 use super::table::Table;
 use super::trace::Trace;
-use super::watch::Watchers;
+use super::watch::{Changed, Watchers};
 use crate::core::{Drafted, Now, Reply, RowKey};
 use crate::log::{PlacedBlock, Reader};
 use crate::store::{Applied, Database, Layer, ReadView};
-use crate::types::{PartitionId, ServedTime, outside};
+use crate::types::{ServedTime, outside};
 use arc_swap::ArcSwap;
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
@@ -106,9 +106,9 @@ impl<H: Hands> Ports for Outward<H> {
     fn load(&mut self, rows: Vec<RowKey>) {
         self.hands.load(rows);
     }
-    fn publish(&mut self, view: Arc<ReadView>, changed: &[PartitionId]) {
+    fn publish(&mut self, view: Arc<ReadView>, changed: &[Changed]) {
         self.view.store(view);
-        self.watchers.wake(changed.iter().copied());
+        self.watchers.wake(changed);
     }
     fn trace(&mut self) -> Option<&mut Trace> {
         self.trace.as_mut()

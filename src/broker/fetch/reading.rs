@@ -10,6 +10,7 @@ use crate::broker::limits::FETCH_SLICE_ENTRIES;
 use crate::broker::names::{self, Topic};
 use crate::broker::session::Context;
 use crate::core::PartitionRow;
+use crate::shard::{Readable, UpTo, Watch};
 use crate::store::{IndexEntry, ReadView, StoreError};
 use crate::types::{Offset, PartitionId, ProducerId};
 use crate::wire::{ApiKey, ErrorCode};
@@ -42,34 +43,41 @@ pub(super) struct Reading {
 /// Looks for what is wanted, until there is enough, something is wrong, or the deadline is there. One answer for each
 /// partition, in order.
 pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Result<Vec<Found>, Failure> {
-    let mut found = resolve(cx, wanted, terms)?;
+    let mut view = cx.view();
+    let mut found = resolve(cx, &view, wanted, terms)?;
+    let (first, all) = (view.durable(), 0..found.len());
     let mut room = Room::new(terms.bytes_max);
     let mut watch = None;
+    // Those to be looked at. With many partitions and small transactions, to look at all of them each time is most of the work.
+    let mut due: Vec<usize> = all.clone().collect();
     loop {
-        let view = cx.view();
-        for found in &mut found {
-            if let Ok(reading) = found
-                && let Err(code) = reading.advance(cx, &view, terms.committed, &mut room)?
-            {
-                *found = Err(code);
+        for index in &due {
+            if let Some(Ok(reading)) = found.get_mut(*index) {
+                reading.advance(&view, terms.committed, &mut room)?;
             }
         }
         if is_enough(&found, &room, terms.bytes_min) || Instant::now() >= terms.deadline {
             break;
         }
-        let readings = || found.iter().filter_map(|found| found.as_ref().ok());
-        if readings().any(|reading| reading.halt == Halt::Slice) {
+        due = all.clone().filter(|index| has_more(found.get(*index))).collect();
+        if !due.is_empty() {
             tokio::task::yield_now().await;
-            continue;
-        }
-        match &watch {
+        } else if let Some(watch) = &watch {
+            due = changed(watch, terms.deadline).await;
+        } else {
             // What changes from here on wakes; what has changed before is looked at once more.
-            None => watch = Some(cx.node.shard.watch(readings().map(|reading| reading.partition))),
-            Some(watch) => tokio::select! {
-                biased;
-                () = watch.changed() => {}
-                () = sleep_until(terms.deadline) => {}
-            },
+            watch = Some(watch_all(cx, &found, terms.committed));
+            let unchanged = cx.view().durable() == first;
+            due = if unchanged { Vec::new() } else { all.clone().collect() };
+        }
+        view = cx.view();
+        for index in &due {
+            if let Some(found) = found.get_mut(*index)
+                && let Ok(reading) = found
+                && let Err(code) = reading.renew(cx, &view)?
+            {
+                *found = Err(code);
+            }
         }
     }
     for reading in found.iter().flatten().filter(|_| terms.committed) {
@@ -77,6 +85,31 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
         reading.leave_word(cx);
     }
     Ok(found)
+}
+
+/// Whether it has not been looked through to its end yet.
+fn has_more(found: Option<&Found>) -> bool {
+    found.is_some_and(|found| found.as_ref().is_ok_and(|reading| reading.halt == Halt::Slice))
+}
+
+fn up_to(committed: bool) -> UpTo {
+    if committed { UpTo::LastStableOffset } else { UpTo::HighWatermark }
+}
+
+/// Watches what is being read, each under its place in `found`: where one is refused there is no waiting.
+fn watch_all(cx: &Context, found: &[Found], committed: bool) -> Watch {
+    let up_to = up_to(committed);
+    let readings = found.iter().flatten();
+    cx.node.shard.watch(up_to, readings.map(|reading| (reading.partition, Some(up_to.of(&reading.row)))))
+}
+
+/// Which have changed, as soon as some have; none at the deadline.
+async fn changed(watch: &Watch, deadline: Instant) -> Vec<usize> {
+    tokio::select! {
+        biased;
+        changed = watch.changed() => changed.into_iter().collect(),
+        () = sleep_until(deadline) => Vec::new(),
+    }
 }
 
 /// What a partition answers that was deleted after its topic had been found.
@@ -96,22 +129,25 @@ fn is_enough(found: &[Found], room: &Room, bytes_min: usize) -> bool {
 }
 
 /// Finds the partitions by what they are called, and where each is to be read from.
-fn resolve(cx: &Context, wanted: &[Wanted], terms: Terms) -> Result<Vec<Found>, Failure> {
-    let view = cx.view();
+fn resolve(cx: &Context, view: &ReadView, wanted: &[Wanted], terms: Terms) -> Result<Vec<Found>, Failure> {
+    let leader = leader_epoch::current(view)?;
     let mut found = Vec::with_capacity(wanted.len());
     // Partitions of one topic mostly come together.
     let mut last: Option<(&super::TopicRef, Result<Topic, ErrorCode>)> = None;
     for wanted in wanted {
         let topic = match last.take() {
             Some((name, topic)) if *name == wanted.topic => topic,
-            _ => names::find(&view, (ApiKey::Fetch, cx.version), &wanted.topic.name, wanted.topic.id)?,
+            _ => names::find(view, (ApiKey::Fetch, cx.version), &wanted.topic.name, wanted.topic.id)?,
         };
         let partition = match &topic {
             Ok(topic) => topic.partition(wanted.index).ok_or(ErrorCode::UnknownTopicOrPartition),
             Err(code) => Err(*code),
         };
         found.push(match partition {
-            Ok(partition) => Reading::begin(cx, &view, partition, wanted, terms)?,
+            Ok(partition) => match leader_epoch::compare(leader, wanted.leader_epoch) {
+                Ok(()) => Reading::begin(cx, view, partition, wanted, terms)?,
+                Err(code) => Err(code),
+            },
             Err(code) => Err(code),
         });
         last = Some((&wanted.topic, topic));
@@ -127,9 +163,6 @@ impl Reading {
         wanted: &Wanted,
         terms: Terms,
     ) -> Result<Found, Failure> {
-        if let Err(code) = leader_epoch::check(view, wanted.leader_epoch)? {
-            return Ok(Err(code));
-        }
         let Some(row) = view.get::<PartitionRow>(&partition)? else {
             return Ok(Err(deleted(cx)));
         };
@@ -143,23 +176,22 @@ impl Reading {
         Ok(Ok(Reading { partition, row, scan, asked, halt: Halt::Slice, seen: None }))
     }
 
-    /// Goes on with a newer view; or says what to answer if what was asked for is no more.
-    fn advance(
-        &mut self,
-        cx: &Context,
-        view: &ReadView,
-        committed: bool,
-        room: &mut Room,
-    ) -> Result<Result<(), ErrorCode>, Failure> {
+    /// Takes the partition as a newer view has it; or says what to answer if what was asked for is no more.
+    fn renew(&mut self, cx: &Context, view: &ReadView) -> Result<Result<(), ErrorCode>, Failure> {
         let Some(row) = view.get::<PartitionRow>(&self.partition)? else { return Ok(Err(deleted(cx))) };
         // To go on would leave out what has been deleted, without a word.
         if self.asked < row.log_start {
             return Ok(Err(ErrorCode::OffsetOutOfRange));
         }
         self.row = row;
-        let end = if committed { self.row.last_stable_offset() } else { self.row.next_offset };
+        Ok(Ok(()))
+    }
+
+    /// Goes on in the view that its row is from.
+    fn advance(&mut self, view: &ReadView, committed: bool, room: &mut Room) -> Result<(), Failure> {
+        let Readable { end, .. } = up_to(committed).of(&self.row);
         if self.halt == Halt::Full || self.seen == Some(end) {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let rows = PartitionRows { view, partition: self.partition };
         self.halt = match self.scan.next < end {
@@ -167,7 +199,7 @@ impl Reading {
             false => Halt::End,
         };
         self.seen = (self.halt == Halt::End).then_some(end);
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Tells the next fetch how far this one came without finding anything to answer with.

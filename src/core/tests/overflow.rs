@@ -251,13 +251,19 @@ impl View for Cold<'_> {
 
 /// Asks, and says how often rows had to be fetched if none were in memory.
 fn rounds(world: &mut World, command: Command) -> (usize, Reply) {
-    let mut cold = Cold { rows: &world.rows, known: HashSet::default() };
+    rounds_from(world, &mut HashSet::default(), command)
+}
+
+/// The same, if these were in memory. What had to be fetched is added.
+fn rounds_from(world: &mut World, known: &mut HashSet<RowKey>, command: Command) -> (usize, Reply) {
+    let mut cold = Cold { rows: &world.rows, known: std::mem::take(known) };
     let mut rounds = 0;
     while let Err(Need(keys)) = decide(&cold, world.now, &command) {
         rounds += 1;
         cold.known.extend(keys);
         assert!(rounds < 1_000, "it asks without end");
     }
+    *known = cold.known;
     (rounds, world.ask(command))
 }
 
@@ -320,4 +326,61 @@ fn however_many_partitions_a_command_is_about_its_rows_are_fetched_in_a_few_roun
             assert!(rounds <= ROUNDS_MAX, "{rounds} rounds for an operator, room for {room}");
         });
     }
+}
+
+fn append(world: &World, id: Option<&str>, identity: Identity, first: i32) -> Command {
+    let transactional = id.is_some();
+    let producer = BatchProducer { identity, first_sequence: Sequence::new(first).unwrap(), transactional };
+    let (bytes, time) = (100, Timestamp(5));
+    let batch = BatchFacts {
+        records: 1,
+        bytes,
+        oldest_timestamp: time,
+        max_timestamp: time,
+        producer: Some(producer),
+        keys: Vec::new(),
+    };
+    let batches = vec![ProduceBatch { partition: world.partition(0), batch }];
+    let transactional_id = id.and_then(TransactionalId::new);
+    Command::Produce(Produce { transactional_id, protocol: V2, batches })
+}
+
+/// What a producer, and the holder of a transactional id whose last transaction has ended, ask next; by `fetch`.
+fn ask_next(world: &mut World, id: &str, mut fetch: impl FnMut(&mut World, &str, Command) -> Reply) {
+    let idempotent = world.init(None, None).unwrap();
+    world.produce(V2, None, idempotent, 0, 0, 1).unwrap();
+    let former = world.init(Some(id), None).unwrap();
+    world.produce(V2, Some(id), former, 0, 0, 1).unwrap();
+    world.end(V2, id, former, Commit).unwrap();
+    let appends = append(world, None, idempotent, 1);
+    fetch(world, "an append", appends);
+    let transactional_id = TransactionalId::new(id).map(|id| (id, ConnectionId(1)));
+    let (timeout, two_phase) = (std::time::Duration::from_secs(60), TwoPhase::Unaware);
+    let init = InitProducerId { transactional_id, timeout, current: None, two_phase };
+    let reply = fetch(world, "InitProducerId", Command::InitProducerId(init));
+    let Reply::Identity(Ok(holder)) = reply else { panic!("{reply:?}") };
+    let appends = append(world, Some(id), holder, 0);
+    fetch(world, "an append in a transaction", appends);
+    let producer = World::producer(id, holder, 1);
+    let end = EndTxn { producer, outcome: Commit, protocol: V2 };
+    let reply = fetch(world, "a commit", Command::EndTxn(end));
+    assert!(matches!(reply, Reply::Identity(Ok(_))));
+}
+
+/// An id that is not in memory, while its partition is, costs one fetch; only a commit finds out first where it is enrolled.
+#[test]
+fn what_an_id_asks_first_costs_one_fetch() {
+    let mut world = World::new(1);
+    let mut in_memory = HashSet::default();
+    ask_next(&mut world, "somebody", |world, _, command| rounds_from(world, &mut in_memory, command).1);
+    let mut fetches = Vec::new();
+    ask_next(&mut world, "cold", |world, what, command| {
+        let (rounds, reply) = rounds_from(world, &mut in_memory.clone(), command);
+        fetches.push(format!("{what}: {rounds}"));
+        reply
+    });
+    assert_eq!(
+        fetches,
+        ["an append: 1", "InitProducerId: 1", "an append in a transaction: 1", "a commit: 2"]
+    );
 }

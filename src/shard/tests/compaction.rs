@@ -15,6 +15,7 @@ use crate::shard::trace::Trace;
 use crate::shard::upkeep::{
     Compact, Duty, FreeSegments, Ground, GroundStart, MoveLive, Pressure, TakeSnapshots, TrimIndex,
 };
+use crate::shard::watch::Changed;
 use crate::store::{AbortedOutlook, Applied, Database, Layer, ReadView, Snapshots};
 use crate::types::*;
 use crate::wire::batch::{
@@ -132,7 +133,7 @@ impl Ports for Here {
     fn load(&mut self, rows: Vec<RowKey>) {
         self.outside.borrow_mut().wanted.push_back(rows);
     }
-    fn publish(&mut self, view: Arc<ReadView>, _changed: &[PartitionId]) {
+    fn publish(&mut self, view: Arc<ReadView>, _changed: &[Changed]) {
         self.outside.borrow_mut().shown = Some(view);
     }
 }

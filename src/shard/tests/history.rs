@@ -15,6 +15,7 @@ use crate::shard::handle::{Ask, Origin};
 use crate::shard::replay::replay;
 use crate::shard::start::timers;
 use crate::shard::trace::Trace;
+use crate::shard::watch::Changed;
 use crate::shard::{ShardLimits, StartError};
 use crate::store::{Applied, Database, Layer, ReadView, StoreLimits};
 use crate::types::codec::Codec;
@@ -143,7 +144,7 @@ impl Ports for Later {
     fn load(&mut self, rows: Vec<RowKey>) {
         self.outside.borrow_mut().wanted.push_back(rows);
     }
-    fn publish(&mut self, view: Arc<ReadView>, _changed: &[PartitionId]) {
+    fn publish(&mut self, view: Arc<ReadView>, _changed: &[Changed]) {
         self.outside.borrow_mut().shown = Some(view);
     }
     fn trace(&mut self) -> Option<&mut Trace> {
