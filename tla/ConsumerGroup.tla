@@ -48,7 +48,7 @@ IsAway(g, m) == g.row[m].held.epoch = Away
 (* Its answer may have been lost: who has only just joined asks once more and gets the same. *)
 HasJustJoined(held) == held.previous = 0 /\ held.revoking = {}
 OwnEpoch(held, b) == b.epoch = held.epoch
-AnswerLost(held, b) == b.epoch = held.previous /\ b.owned \subseteq held.assigned
+AnswerLost(held, b) == held.epoch # Away /\ b.epoch = held.previous /\ b.owned \subseteq held.assigned
 
 ArrivalOfJoiner(g, b) ==
     LET bearers == BearersIn(g, b.m)

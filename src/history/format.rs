@@ -1,7 +1,7 @@
 //! The form of a history (`spec/history.md`): one JSON object a line.
 
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, Read as _};
 
 /// The format's version, which the first line names.
@@ -131,10 +131,32 @@ pub enum Operation {
         /// As above.
         txn: String,
     },
+    /// Join a group of the consumer protocol, go on in it, or leave it. Answer: `member_epoch`, and `assigned` if it is news; or
+    /// `fenced`.
+    Heartbeat {
+        /// The group.
+        group: String,
+        /// Whose heartbeat it is.
+        member: String,
+        /// The member's epoch: 0 to join, −1 to leave, −2 to be away.
+        epoch: i32,
+        /// Its instance id, if it is a static member.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<String>,
+        /// The partitions that it says it owns, if it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owned: Option<BTreeSet<PartitionName>>,
+    },
     /// Commit a group's offsets outside of a transaction.
     CommitOffsets {
         /// The group.
         group: String,
+        /// Which member of the consumer protocol commits, if one does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        member: Option<String>,
+        /// The epoch that this member says it is in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        member_epoch: Option<i32>,
         /// By partition, the next offset to read.
         offsets: BTreeMap<PartitionName, i64>,
     },
@@ -212,6 +234,15 @@ pub struct Answer {
     /// A group's offsets; a partition without one is not named.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub offsets: BTreeMap<PartitionName, i64>,
+    /// The epoch that a member is in; after it has left, what it sent to leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member_epoch: Option<i32>,
+    /// All that is assigned to a member, if it is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<BTreeSet<PartitionName>>,
+    /// Whether a member is told that it is none, or not in this epoch: it has nothing any more.
+    #[serde(skip_serializing_if = "is_false")]
+    pub fenced: bool,
 }
 
 /// Why a history cannot be judged.
@@ -398,6 +429,9 @@ fn missing(operation: &Operation, answer: &Answer) -> Option<&'static str> {
         Operation::Init { .. } if answer.epoch.is_none() => Some("epoch"),
         Operation::Outcome { .. } if answer.outcome.is_none() => Some("outcome"),
         Operation::Read { .. } if answer.next.is_none() => Some("next"),
+        Operation::Heartbeat { .. } if answer.member_epoch.is_none() && !answer.fenced => {
+            Some("member_epoch")
+        }
         Operation::End { .. } if answer.high_watermark.is_none() && answer.last_stable.is_none() => {
             Some("high_watermark")
         }

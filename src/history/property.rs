@@ -29,6 +29,12 @@ pub enum Property {
     CommittedPrefixStable,
     /// What was answered or read before a crash is there after it.
     DurableBeforeVisible,
+    /// No partition is held by two members of a group.
+    OneOwner,
+    /// The epochs of a group and of its members never go back.
+    GroupEpochMonotone,
+    /// Of a member that is gone or replaced, or in another epoch than its own, nothing takes effect.
+    FenceMember,
     /// When all has settled, nothing holds readers back.
     LsoAdvances,
     /// Every call is answered, or its process is gone.
@@ -37,7 +43,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of the specification.
-    pub const ALL: [Property; 14] = [
+    pub const ALL: [Property; 17] = [
         Property::NoLostWrite,
         Property::NoDuplicate,
         Property::SeqContiguous,
@@ -50,9 +56,16 @@ impl Property {
         Property::EpochMonotone,
         Property::CommittedPrefixStable,
         Property::DurableBeforeVisible,
+        Property::OneOwner,
+        Property::GroupEpochMonotone,
+        Property::FenceMember,
         Property::LsoAdvances,
         Property::NoHang,
     ];
+
+    /// Those of groups of the consumer protocol (`spec/groups.md`, 17).
+    pub const GROUPS: [Property; 3] =
+        [Property::OneOwner, Property::GroupEpochMonotone, Property::FenceMember];
 
     /// Its name in the specification.
     #[must_use]
@@ -70,6 +83,9 @@ impl Property {
             Property::EpochMonotone => "EpochMonotone",
             Property::CommittedPrefixStable => "CommittedPrefixStable",
             Property::DurableBeforeVisible => "DurableBeforeVisible",
+            Property::OneOwner => "OneOwner",
+            Property::GroupEpochMonotone => "GroupEpochMonotone",
+            Property::FenceMember => "FenceMember",
             Property::LsoAdvances => "LsoAdvances",
             Property::NoHang => "NoHang",
         }

@@ -70,6 +70,10 @@ pub(crate) enum Busy {
     SendingOffsets,
     /// A member joins a group.
     Joining,
+    /// A member of the consumer protocol has sent a heartbeat, and is not answered.
+    Heartbeating,
+    /// Such a member has committed offsets in an epoch, and is not answered.
+    CommittingInEpoch,
     /// A reader waits for an answer.
     Reading,
     /// The broker starts.
@@ -79,7 +83,7 @@ pub(crate) enum Busy {
 }
 
 impl Busy {
-    pub(crate) const ALL: [Busy; 10] = [
+    pub(crate) const ALL: [Busy; 12] = [
         Busy::Producing,
         Busy::InTransaction,
         Busy::Prepared,
@@ -87,6 +91,8 @@ impl Busy {
         Busy::TakingOver,
         Busy::SendingOffsets,
         Busy::Joining,
+        Busy::Heartbeating,
+        Busy::CommittingInEpoch,
         Busy::Reading,
         Busy::Starting,
         Busy::RowsBehind,
@@ -155,11 +161,11 @@ impl Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:16}{:>8}", "", "all")?;
-        Busy::ALL.iter().try_for_each(|busy| write!(f, "{:>15}", format!("{busy:?}")))?;
+        Busy::ALL.iter().try_for_each(|busy| write!(f, "{:>18}", format!("{busy:?}")))?;
         for fault in Fault::ALL {
             write!(f, "\n{:16}{:>8}", format!("{fault:?}"), self.of(fault))?;
             for busy in Busy::ALL {
-                write!(f, "{:>15}", self.pairs.get(&(fault, busy)).copied().unwrap_or(0))?;
+                write!(f, "{:>18}", self.pairs.get(&(fault, busy)).copied().unwrap_or(0))?;
             }
         }
         Ok(())

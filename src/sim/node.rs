@@ -1,6 +1,7 @@
 //! The broker as a process that can die: its lives follow one another on one disk.
 
 use super::chance::Chance;
+use super::clients::CONSUMER_SESSION;
 use super::faults::{Busy, Fault, Faults};
 use super::net::{Net, Power, Stream};
 use super::plan::Plan;
@@ -284,7 +285,11 @@ impl Node {
         let net_limits = Limits { threads: 0, ..Limits::default() };
         let budgets = Budgets::new(&net_limits);
         let endpoint = Endpoint { host: "localhost".to_owned(), port: 9092 };
-        let config = BrokerConfig { two_phase_commit: true, ..BrokerConfig::new(endpoint) };
+        let config = BrokerConfig {
+            two_phase_commit: true,
+            consumer_session_timeout: CONSUMER_SESSION,
+            ..BrokerConfig::new(endpoint)
+        };
         let broker = Broker::new(shard, budgets.clone(), config);
         let sessions = Sessions::new(Arc::new(broker), net_limits, budgets);
         let mut state = self.0.state.lock().unwrap();

@@ -63,7 +63,10 @@ pub(crate) struct Clients {
     pub(crate) transactional: u64,
     pub(crate) readers: u64,
     pub(crate) committers: u64,
+    /// Members of a group of the classic protocol.
     pub(crate) members: u64,
+    /// Members of a group of the consumer protocol.
+    pub(crate) consumers: u64,
     pub(crate) administrators: u64,
     /// Applications with the Rust client.
     pub(crate) applications: u64,
@@ -93,6 +96,7 @@ pub(crate) enum Part {
     Readers,
     Committers,
     Members,
+    Consumers,
     Administrators,
     Applications,
     Delay,
@@ -115,7 +119,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 22] = [
+    pub(crate) const ALL: [Part; 23] = [
         Part::Half,
         Part::Quarter,
         Part::Eighth,
@@ -131,6 +135,7 @@ impl Part {
         Part::Holes,
         Part::Breaks,
         Part::Members,
+        Part::Consumers,
         Part::Administrators,
         Part::Applications,
         Part::Committers,
@@ -160,6 +165,7 @@ impl Plan {
             readers: chance.between(1, 3),
             committers: chance.between(0, 1),
             members: sometimes(chance, 40, 1, 3),
+            consumers: 0,
             administrators: chance.between(0, 1),
             applications: 0,
         };
@@ -174,7 +180,7 @@ impl Plan {
             flips: sometimes(chance, 30, 5, 40),
             clock_jumps: sometimes(chance, 30, 1, 5),
             slow_disk: chance.percent(25),
-            restarts: sometimes(chance, 25, 1, 4),
+            restarts: sometimes(chance, 35, 1, 6),
         };
         let load = Duration::from_secs(chance.between(15, 40));
         let partitions = i32::try_from(chance.between(2, 4)).unwrap();
@@ -185,6 +191,7 @@ impl Plan {
             _ => Keeps::NotDeleted,
         };
         clients.applications = chance.between(0, 2);
+        clients.consumers = sometimes(chance, 50, 1, 4);
         Plan { seed, load, partitions, keeps, clients, troubles, without: Vec::new() }
     }
 
@@ -199,6 +206,7 @@ impl Plan {
             Part::Readers => std::mem::take(&mut clients.readers) > 0,
             Part::Committers => std::mem::take(&mut clients.committers) > 0,
             Part::Members => std::mem::take(&mut clients.members) > 0,
+            Part::Consumers => std::mem::take(&mut clients.consumers) > 0,
             Part::Administrators => std::mem::take(&mut clients.administrators) > 0,
             Part::Applications => std::mem::take(&mut clients.applications) > 0,
             Part::Delay => std::mem::take(&mut troubles.delay) > Duration::ZERO,

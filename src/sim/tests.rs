@@ -179,11 +179,15 @@ fn the_same_seed_is_the_same_world() {
     });
 }
 
-/// Which mutants the first worlds find: for whoever changes the worlds.
+/// Which mutants the first worlds find: for whoever changes the worlds. `SIM_MUTANTS` names some, or all.
 #[test]
 #[ignore = "takes as long as there are mutants"]
 fn mutants() {
-    let found = search_all(Mutant::ALL, number("SIM_SEEDS").unwrap_or(20));
+    let named = std::env::var("SIM_MUTANTS").unwrap_or_default();
+    let is_named =
+        |mutant: &Mutant| named.is_empty() || named.split(',').any(|name| format!("{mutant:?}") == name);
+    let looked_for: Vec<Mutant> = Mutant::ALL.iter().copied().filter(is_named).collect();
+    let found = search_all(&looked_for, number("SIM_SEEDS").unwrap_or(20));
     let most = found.values().map(|(seed, _)| seed).max();
-    println!("{} of {} are found, the last in world {most:?}", found.len(), Mutant::ALL.len());
+    println!("{} of {} are found, the last in world {most:?}: {found:#?}", found.len(), looked_for.len());
 }

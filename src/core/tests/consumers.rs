@@ -544,6 +544,21 @@ fn a_static_member_that_comes_back_in_time_is_noticed_by_nobody() {
 }
 
 #[test]
+fn a_heartbeat_that_was_held_up_does_not_bring_back_who_is_away() {
+    let mut group = settled();
+    (group.clients[0].subscribes, group.clients[0].full) = (2, true);
+    group.settle();
+    let held = group.row(&group.id(0)).unwrap().held.clone();
+    assert!(held.previous > GroupEpoch::JOIN, "{held:?}");
+    let late = ConsumerHeartbeat { owned: Some(BTreeSet::new()), ..group.beat_of(0, held.previous) };
+    group.leave(0);
+    assert_eq!(group.ask(&late), Err(Refusal::FencedMemberEpoch));
+    // So its place is free for its next life.
+    let beat = group.beat_of(0, GroupEpoch::JOIN);
+    assert!(group.ask(&beat).is_ok());
+}
+
+#[test]
 fn an_instance_id_in_use_is_not_to_be_had_and_its_former_bearer_is_told() {
     let mut group = settled();
     let former = group.beat_of(0, GroupEpoch(group.clients[0].epoch));

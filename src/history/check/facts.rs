@@ -187,7 +187,10 @@ impl<'a> Facts<'a> {
                     });
                 }
             }
-            Operation::CommitOffsets { .. } | Operation::FetchOffsets { .. } | Operation::End { .. } => {}
+            Operation::Heartbeat { .. }
+            | Operation::CommitOffsets { .. }
+            | Operation::FetchOffsets { .. }
+            | Operation::End { .. } => {}
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) fn judge(facts: &Facts<'_>, verdict: &mut Verdict) {
     let mut keys: HashMap<(&str, &str), Key> = HashMap::new();
     for done in &facts.history.calls {
         match &done.operation {
-            Operation::CommitOffsets { group, offsets } if !done.failed() => {
+            Operation::CommitOffsets { group, offsets, .. } if !done.failed() => {
                 let to = done.ok().map(|(at, _)| at);
                 for (partition, offset) in offsets {
                     let key = keys.entry((group, partition)).or_default();

@@ -108,6 +108,11 @@ const SIMULATED: &[Mutant] = &[
     Mutant::AbortedSupersedes,
     Mutant::AbortedRangeSweptTooEarly,
     Mutant::GapNotWritten,
+    Mutant::AssignedBeforeRevoked,
+    Mutant::RevocationNotAwaited,
+    Mutant::OldMemberEpochGoesOn,
+    Mutant::OldMemberEpochCommits,
+    Mutant::GroupEpochGoesBack,
 ];
 
 struct Caught {

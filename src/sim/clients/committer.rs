@@ -13,7 +13,8 @@ pub(super) async fn run(mut peer: Peer) {
     while peer.world.goes_on() {
         let offset = i64::try_from(peer.world.recorder.number()).unwrap();
         let offsets = [(partition_name(BY_HAND), offset)].into();
-        let operation = Operation::CommitOffsets { group: GROUP.to_owned(), offsets };
+        let operation =
+            Operation::CommitOffsets { group: GROUP.to_owned(), member: None, member_epoch: None, offsets };
         let call = peer.world.recorder.call(&process, operation);
         let returned = match peer.call(8, &commit_of(GROUP, BY_HAND, offset)).await {
             Ok(mut response) => match response.topics.remove(0).partitions.remove(0).error_code {

@@ -1,9 +1,11 @@
-//! Who uses the broker: producers of both protocols, readers, committers of offsets, members of groups, administrators. Each
+//! Who uses the broker: producers of both protocols, readers, committers of offsets, members of groups of
+//! both protocols, administrators. Each
 //! is a task with choices of its own; each goes on after whatever happens, as a client does, and tells what it saw.
 
 mod administrator;
 mod application;
 mod committer;
+mod consumer;
 mod deleter;
 mod idempotent;
 mod member;
@@ -20,6 +22,8 @@ use crate::wire::ErrorCode;
 use crate::wire::messages::*;
 use std::time::Duration;
 use tokio::task::JoinSet;
+
+pub(crate) use consumer::SESSION as CONSUMER_SESSION;
 
 /// The longest that any transaction may take.
 pub(crate) const TRANSACTION_TIMEOUT_MOST: Duration = Duration::from_secs(30);
@@ -106,6 +110,9 @@ pub(crate) fn begin(world: &World, crowd: &mut JoinSet<()>) {
     }
     for number in 0..clients.members {
         crowd.spawn(member::run(Peer::new(world, &format!("member-{number}-"))));
+    }
+    for number in 0..clients.consumers {
+        crowd.spawn(consumer::run(Peer::new(world, &format!("consumer-{number}-"))));
     }
     for number in 0..clients.administrators {
         crowd.spawn(administrator::run(Peer::new(world, &format!("administrator-{number}-"))));

@@ -1,5 +1,6 @@
 //! Readers of both kinds, and whoever asks where partitions end and what a group has committed.
 
+use super::consumer::GROUP as CONSUMERS;
 use super::records::name_of;
 use super::{GROUP, partition_name};
 use crate::history::{Answer, Isolation, Operation, Returned};
@@ -173,8 +174,11 @@ pub(super) async fn look(peer: &mut Peer, until_answered: bool) {
             peer.pause(100).await;
         }
     }
-    while offsets(peer).await.is_none() && until_answered {
-        peer.pause(100).await;
+    let groups: &[&str] = if peer.world.plan.clients.consumers > 0 { &[GROUP, CONSUMERS] } else { &[GROUP] };
+    for group in groups {
+        while offsets(peer, group).await.is_none() && until_answered {
+            peer.pause(100).await;
+        }
     }
 }
 
@@ -209,19 +213,19 @@ pub(super) async fn offset_at(
     (partition.error_code == ErrorCode::None).then_some(partition.offset)
 }
 
-async fn offsets(peer: &mut Peer) -> Option<()> {
-    let operation = Operation::FetchOffsets { group: GROUP.to_owned() };
+async fn offsets(peer: &mut Peer, group: &str) -> Option<()> {
+    let operation = Operation::FetchOffsets { group: group.to_owned() };
     let call = peer.world.recorder.call(&peer.name, operation);
-    let found = committed(peer).await;
+    let found = committed(peer, group).await;
     let is_found = found.is_some();
     let returned = found.map(|offsets| Returned::Ok(Answer { offsets, ..Answer::default() }));
     peer.world.recorder.returned(call, returned.unwrap_or(Returned::Unknown));
     is_found.then_some(())
 }
 
-async fn committed(peer: &mut Peer) -> Option<BTreeMap<String, i64>> {
+async fn committed(peer: &mut Peer, group: &str) -> Option<BTreeMap<String, i64>> {
     let request = OffsetFetchRequest {
-        group_id: GROUP.to_owned(),
+        group_id: group.to_owned(),
         topics: None,
         require_stable: peer.chance.once_in(2),
         ..Default::default()

@@ -160,7 +160,8 @@ impl ConsumerGroup<'_, '_> {
         let member = self.member(&beat.member)?.filter(|row| !row.said.is_classic());
         let held = member.map(|row| &row.held).ok_or(Refusal::UnknownMember)?;
         let owns_no_more = beat.owned.as_ref().is_some_and(|owned| owned.is_subset(&held.assigned));
-        let answer_lost = beat.epoch == held.previous && owns_no_more;
+        // Who is away has said so later than that.
+        let answer_lost = beat.epoch == held.previous && owns_no_more && held.epoch != GroupEpoch::AWAY;
         if beat.epoch != held.epoch && !answer_lost && !mutated(Mutant::OldMemberEpochGoesOn) {
             return Err(Refusal::FencedMemberEpoch.into());
         }
