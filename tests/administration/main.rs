@@ -105,9 +105,16 @@ fn kafkas_own_tools_write_read_and_look_after_groups_and_transactions() {
     let transactions = |words: &[&str]| tool("TransactionsCommand", words, "");
     let listed = transactions(&["list"]);
     assert!(listed.contains("tooled-writer") && listed.contains("Ongoing"), "{listed}");
-    let found = transactions(&["describe-producers", "--topic", "tooled", "--partition", "0"]);
+    let place = ["--topic", "tooled", "--partition", "0"];
+    let found = transactions(&[&["describe-producers"], &place[..]].concat());
     assert!(found.lines().count() >= 2, "{found}");
-    transactions(&["abort", "--topic", "tooled", "--partition", "0", "--start-offset", "3"]);
+    let hanging =
+        transactions(&[&["find-hanging"], &place[..], &["--max-transaction-timeout", "0"]].concat());
+    assert!(
+        hanging.contains("StartOffset") && !hanging.contains("tooled"),
+        "its coordinator knows of it: {hanging}"
+    );
+    transactions(&[&["abort"], &place[..], &["--start-offset", "3"]].concat());
     let described = transactions(&["describe", "--transactional-id", "tooled-writer"]);
     assert!(described.contains("CompleteAbort"), "{described}");
     assert!(writer.try_commit().is_err(), "it has been aborted");
