@@ -170,9 +170,8 @@ async fn whatever_happens_to_it_the_broker_keeps_its_promises_in_bounded_memory(
     drop((idle, readers));
     day.is_killed().await;
 
-    let not_there = |property: &Property| {
-        *property == Property::DurableBeforeVisible || Property::GROUPS.contains(property)
-    };
+    let not_there =
+        |property: &Property| *property == Property::DurableBeforeVisible || !property.is_of_all();
     let looked_at: Vec<Property> =
         Property::ALL.into_iter().filter(|property| !not_there(property)).collect();
     let Day { broker, crowd, .. } = day;

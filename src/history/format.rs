@@ -32,6 +32,13 @@ pub enum Event {
         #[serde(default)]
         tombstones_kept_us: u64,
     },
+    /// A topic that accepts each idempotency key once within a window.
+    Keyed {
+        /// Its name.
+        topic: String,
+        /// How long the window is, in microseconds.
+        window_us: u64,
+    },
     /// Somebody asks for something.
     Call(Call),
     /// The answer.
@@ -103,6 +110,9 @@ pub enum Operation {
         /// Whether it says that its key is gone: in a compacted topic it goes, too, after a while.
         #[serde(default, skip_serializing_if = "is_false")]
         tombstone: bool,
+        /// Its idempotency key: the topic accepts each once within a window.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
         /// The transaction that it is part of.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         txn: Option<String>,
@@ -300,6 +310,8 @@ pub struct History {
     pub(super) skew: u64,
     /// Topics, and how long their tombstones stay.
     pub(super) compacted: HashMap<String, u64>,
+    /// Topics, and for how long they accept a key only once.
+    pub(super) key_windows: HashMap<String, u64>,
     /// In the order of the lines.
     pub(super) calls: Vec<Done>,
     pub(super) gone: Vec<String>,
@@ -382,6 +394,9 @@ impl Reading {
             }
             Event::Compacted { topic, tombstones_kept_us } => {
                 self.history.compacted.insert(topic, tombstones_kept_us);
+            }
+            Event::Keyed { topic, window_us } => {
+                self.history.key_windows.insert(topic, window_us);
             }
             Event::Gone { process } => self.history.gone.push(process),
             Event::Crash { at } => self.history.crashes.push((line, at)),

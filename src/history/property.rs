@@ -21,6 +21,8 @@ pub enum Property {
     MarkerExactlyOnce,
     /// Offsets sent in a transaction take effect if and only if it commits.
     OffsetsAtomicWithTxn,
+    /// Of the records that are committed, no two have one idempotency key within its window.
+    KeyOnce,
     /// After a fence, nothing of the old holder takes effect.
     FenceZombie,
     /// The identity of a transactional id never goes back.
@@ -43,7 +45,7 @@ pub enum Property {
 
 impl Property {
     /// All of them, in the order of the specification.
-    pub const ALL: [Property; 17] = [
+    pub const ALL: [Property; 18] = [
         Property::NoLostWrite,
         Property::NoDuplicate,
         Property::SeqContiguous,
@@ -52,6 +54,7 @@ impl Property {
         Property::NoTornTxn,
         Property::MarkerExactlyOnce,
         Property::OffsetsAtomicWithTxn,
+        Property::KeyOnce,
         Property::FenceZombie,
         Property::EpochMonotone,
         Property::CommittedPrefixStable,
@@ -67,6 +70,12 @@ impl Property {
     pub const GROUPS: [Property; 3] =
         [Property::OneOwner, Property::GroupEpochMonotone, Property::FenceMember];
 
+    /// Whether every history of clients speaks of it: no topic need ask for keys, and nobody need be a member of a group.
+    #[must_use]
+    pub fn is_of_all(self) -> bool {
+        self != Property::KeyOnce && !Property::GROUPS.contains(&self)
+    }
+
     /// Its name in the specification.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -79,6 +88,7 @@ impl Property {
             Property::NoTornTxn => "NoTornTxn",
             Property::MarkerExactlyOnce => "MarkerExactlyOnce",
             Property::OffsetsAtomicWithTxn => "OffsetsAtomicWithTxn",
+            Property::KeyOnce => "KeyOnce",
             Property::FenceZombie => "FenceZombie",
             Property::EpochMonotone => "EpochMonotone",
             Property::CommittedPrefixStable => "CommittedPrefixStable",

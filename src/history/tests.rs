@@ -101,7 +101,14 @@ impl Perfect {
             };
         }
         let Some(transactional_id) = client.id.clone() else {
-            return Operation::Produce { partition, record: name, txn: None, key: None, tombstone: false };
+            return Operation::Produce {
+                partition,
+                record: name,
+                txn: None,
+                key: None,
+                tombstone: false,
+                idempotency_key: None,
+            };
         };
         if client.epoch.is_none() {
             client.txn = None;
@@ -115,7 +122,14 @@ impl Perfect {
                 let offsets = [("t/0".to_owned(), i64::try_from(self.names).unwrap())].into();
                 Operation::SendOffsets { txn, group: "g".to_owned(), offsets }
             }
-            _ => Operation::Produce { partition, record: name, txn: Some(txn), key: None, tombstone: false },
+            _ => Operation::Produce {
+                partition,
+                record: name,
+                txn: Some(txn),
+                key: None,
+                tombstone: false,
+                idempotency_key: None,
+            },
         }
     }
 
@@ -333,7 +347,7 @@ fn a_sound_history_speaks_of_every_property() {
     assert!(found.holds(), "{found:#?}");
     let spoken: Vec<_> = found.looked_at.keys().copied().collect();
     // The epochs and fences, the marks, the offsets, the end: all but what a crash could have changed.
-    let of_others = |property: &Property| !Property::GROUPS.contains(property);
+    let of_others = |property: &Property| property.is_of_all();
     let missing: Vec<_> =
         Property::ALL.into_iter().filter(of_others).filter(|property| !spoken.contains(property)).collect();
     assert_eq!(missing, [], "{found:#?}");
@@ -534,6 +548,26 @@ fn in_a_compacted_topic_a_tombstone_stays_for_its_time() {
     let (early, late) = text.rsplit_once(r#"[5,"d"],"#).unwrap();
     let gone = verdict(&format!("{early}{late}"));
     assert!(gone.holds(), "{gone:#?}");
+}
+
+#[test]
+fn a_key_that_is_accepted_twice_is_found() {
+    // "d" and "e", without a transaction; "a" of a transaction that has committed; "c" of one that was aborted.
+    let with = |window: u64, records: [&str; 2]| {
+        let first = format!("\n{{\"event\":\"keyed\",\"topic\":\"t\",\"window_us\":{window}}}\n");
+        let text = SOUND.replacen('\n', &first, 1);
+        let keyed = records.iter().fold(text, |text, record| {
+            let from = format!(r#""record":"{record}""#);
+            text.replacen(&from, &format!(r#"{from},"idempotency_key":"k""#), 1)
+        });
+        verdict(&keyed)
+    };
+    breaks(Property::KeyOnce, &with(100, ["d", "e"]));
+    breaks(Property::KeyOnce, &with(100, ["a", "d"]));
+    for (window, records) in [(100, ["c", "d"]), (100, ["d", "z"]), (2, ["d", "e"])] {
+        let found = with(window, records);
+        assert!(found.holds() && found.looked_at.contains_key(&Property::KeyOnce), "{records:?}: {found:#?}");
+    }
 }
 
 #[test]

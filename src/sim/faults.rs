@@ -74,6 +74,8 @@ pub(crate) enum Busy {
     Heartbeating,
     /// Such a member has committed offsets in an epoch, and is not answered.
     CommittingInEpoch,
+    /// Records with idempotency keys have been sent, and are not answered.
+    SendingKeys,
     /// A reader waits for an answer.
     Reading,
     /// The broker starts.
@@ -83,7 +85,7 @@ pub(crate) enum Busy {
 }
 
 impl Busy {
-    pub(crate) const ALL: [Busy; 12] = [
+    pub(crate) const ALL: [Busy; 13] = [
         Busy::Producing,
         Busy::InTransaction,
         Busy::Prepared,
@@ -93,6 +95,7 @@ impl Busy {
         Busy::Joining,
         Busy::Heartbeating,
         Busy::CommittingInEpoch,
+        Busy::SendingKeys,
         Busy::Reading,
         Busy::Starting,
         Busy::RowsBehind,

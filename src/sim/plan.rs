@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) load: Duration,
     pub(crate) partitions: i32,
     pub(crate) keeps: Keeps,
+    /// Whether the topic asks for idempotency keys.
+    pub(crate) keyed: bool,
     pub(crate) clients: Clients,
     pub(crate) troubles: Troubles,
     /// Parts that have been taken away.
@@ -68,6 +70,8 @@ pub(crate) struct Clients {
     /// Members of a group of the consumer protocol.
     pub(crate) consumers: u64,
     pub(crate) administrators: u64,
+    /// Producers whose records have idempotency keys.
+    pub(crate) keyed: u64,
     /// Applications with the Rust client.
     pub(crate) applications: u64,
 }
@@ -99,6 +103,10 @@ pub(crate) enum Part {
     Consumers,
     Administrators,
     Applications,
+    /// Producers with idempotency keys; the topic still asks for them.
+    Keyed,
+    /// Idempotency keys altogether.
+    Keys,
     Delay,
     Breaks,
     Holes,
@@ -119,7 +127,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 23] = [
+    pub(crate) const ALL: [Part; 25] = [
         Part::Half,
         Part::Quarter,
         Part::Eighth,
@@ -138,6 +146,8 @@ impl Part {
         Part::Consumers,
         Part::Administrators,
         Part::Applications,
+        Part::Keyed,
+        Part::Keys,
         Part::Committers,
         Part::Idempotent,
         Part::Transactional,
@@ -167,6 +177,7 @@ impl Plan {
             members: sometimes(chance, 40, 1, 3),
             consumers: 0,
             administrators: chance.between(0, 1),
+            keyed: 0,
             applications: 0,
         };
         let troubles = Troubles {
@@ -192,7 +203,9 @@ impl Plan {
         };
         clients.applications = chance.between(0, 2);
         clients.consumers = sometimes(chance, 50, 1, 4);
-        Plan { seed, load, partitions, keeps, clients, troubles, without: Vec::new() }
+        clients.keyed = sometimes(chance, 40, 1, 3);
+        let keyed = clients.keyed > 0;
+        Plan { seed, load, partitions, keeps, keyed, clients, troubles, without: Vec::new() }
     }
 
     /// The same world with a part less; none if that makes no difference.
@@ -209,6 +222,11 @@ impl Plan {
             Part::Consumers => std::mem::take(&mut clients.consumers) > 0,
             Part::Administrators => std::mem::take(&mut clients.administrators) > 0,
             Part::Applications => std::mem::take(&mut clients.applications) > 0,
+            Part::Keyed => std::mem::take(&mut clients.keyed) > 0,
+            Part::Keys => {
+                clients.keyed = 0;
+                std::mem::take(&mut plan.keyed)
+            }
             Part::Delay => std::mem::take(&mut troubles.delay) > Duration::ZERO,
             Part::Breaks => std::mem::take(&mut troubles.breaks) > 0,
             Part::Holes => std::mem::take(&mut troubles.holes) > 0,

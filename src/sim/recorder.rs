@@ -81,6 +81,12 @@ impl Recorder {
         self.told(|told| told.event(Event::Compacted { topic: topic.to_owned(), tombstones_kept_us }));
     }
 
+    /// A topic accepts each idempotency key once within so long.
+    pub(crate) fn keyed(&self, topic: &str, window: Duration) {
+        let window_us = u64::try_from(window.as_micros()).unwrap();
+        self.told(|told| told.event(Event::Keyed { topic: topic.to_owned(), window_us }));
+    }
+
     pub(crate) fn crashed(&self) {
         self.told(|told| {
             let at = told.at();

@@ -10,7 +10,7 @@ use super::recorder::Recorder;
 use crate::history::{Event, History, Property, check};
 use crate::types::outside::{Outside, with_outside};
 use crate::types::{Timestamp, TopicId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -23,6 +23,14 @@ pub(crate) const TOPIC: &str = "t";
 /// How long a world may take to come to its end once nothing goes wrong any more, in its own time.
 const ENDING_MOST: Duration = Duration::from_secs(3_600);
 
+/// Idempotency keys that somebody has sent, or is about to.
+#[derive(Default)]
+pub(crate) struct Keys {
+    pub(crate) sent: Vec<String>,
+    /// Those of them that are sent in more than one record.
+    pub(crate) again: BTreeSet<String>,
+}
+
 /// What everybody in a world shares.
 #[derive(Clone)]
 pub(crate) struct World {
@@ -34,6 +42,7 @@ pub(crate) struct World {
     pub(crate) topic: Arc<OnceLock<TopicId>>,
     /// Of each partition, the offset up to which somebody has asked to delete.
     pub(crate) deleted: Arc<Mutex<BTreeMap<i32, i64>>>,
+    pub(crate) keys: Arc<Mutex<Keys>>,
     over: Arc<AtomicBool>,
     wall: Arc<AtomicI64>,
 }
@@ -76,6 +85,7 @@ impl World {
             faults,
             topic: Arc::default(),
             deleted: Arc::default(),
+            keys: Arc::default(),
             over: Arc::default(),
             wall,
         };

@@ -152,6 +152,7 @@ async fn transaction(
             txn: Some(name.clone()),
             key: None,
             tombstone: false,
+            idempotency_key: None,
         };
         let call = recorder.call(process, operation);
         match transaction.send(record(to.partition.0, &value)).await {
@@ -243,6 +244,7 @@ async fn produce(recorder: Arc<Recorder>, config: ClientConfig) {
                     txn: None,
                     key: None,
                     tombstone: false,
+                    idempotency_key: None,
                 };
                 let call = recorder.call(&process, operation);
                 match producer.send(record(to.partition.0, &value)).await {

@@ -141,7 +141,7 @@ impl<'a> Facts<'a> {
                 let resumes = *resumes;
                 self.holders.push(Holder { done, transactional_id, identity, resumes });
             }
-            Operation::Produce { partition, record, txn, key, tombstone } => {
+            Operation::Produce { partition, record, txn, key, tombstone, .. } => {
                 let txn = txn.as_ref().map(|txn| self.of_process(done, txn)).transpose()?;
                 if self.by_record.insert(record, self.writes.len()).is_some() {
                     return Err(contradiction(done, format!("record {record:?} was written before")));

@@ -4,6 +4,7 @@ mod compaction;
 mod ends;
 mod facts;
 mod fences;
+mod keys;
 mod members;
 mod offsets;
 mod reads;
@@ -80,6 +81,7 @@ pub fn check(history: &History) -> Result<Verdict, HistoryError> {
     reads::judge(&facts, &mut verdict);
     fences::judge(&facts, &mut verdict);
     offsets::judge(&facts, &mut verdict);
+    keys::judge(&facts, &mut verdict);
     members::judge(&facts, &mut verdict);
     watermarks::judge(&facts, &mut verdict);
     ends::judge(&facts, &mut verdict);

@@ -77,7 +77,7 @@ fn kind(mutant: Mutant) -> Kind {
 const WORLDS: u64 = 100;
 
 /// The mutants that the simulation claims: those that clients of a whole broker see in its first worlds. Nothing is
-/// restored there, nobody's epochs are used up, and no topic asks for idempotency keys.
+/// restored there, and nobody's epochs are used up.
 const SIMULATED: &[Mutant] = &[
     Mutant::DuplicateAppended,
     Mutant::SequenceGapAccepted,

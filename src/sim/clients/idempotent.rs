@@ -42,7 +42,8 @@ pub(super) async fn run(mut peer: Peer) {
     }
 }
 
-async fn begin(peer: &mut Peer) -> Option<Identity> {
+/// Takes a producer id.
+pub(super) async fn begin(peer: &mut Peer) -> Option<Identity> {
     while peer.world.goes_on() {
         if let Ok(response) = peer.call(4, &init(None, 0)).await
             && response.error_code == ErrorCode::None

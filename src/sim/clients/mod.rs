@@ -8,6 +8,7 @@ mod committer;
 mod consumer;
 mod deleter;
 mod idempotent;
+mod keyed;
 mod member;
 mod reader;
 mod records;
@@ -16,6 +17,7 @@ mod transactional;
 use super::peer::Peer;
 use super::plan::Keeps;
 use super::world::{TOPIC, World};
+use crate::core::topic_settings::{KEY_HEADER, KEY_WINDOW_MS_DEFAULT};
 use crate::history::Isolation;
 use crate::types::TopicId;
 use crate::wire::ErrorCode;
@@ -58,7 +60,12 @@ pub(crate) async fn found(world: &World) {
     if let Keeps::Newest { tombstones } = world.plan.keeps {
         world.recorder.compacted(TOPIC, tombstones);
     }
-    let settings = world.plan.keeps.settings().into_iter();
+    let mut settings = world.plan.keeps.settings();
+    if world.plan.keyed {
+        settings.push((KEY_HEADER, records::KEY_NAME.to_owned()));
+        world.recorder.keyed(TOPIC, Duration::from_millis(KEY_WINDOW_MS_DEFAULT.unsigned_abs()));
+    }
+    let settings = settings.into_iter();
     let settings =
         settings.map(|(name, value)| CreatableTopicConfig { name: name.to_owned(), value: Some(value) });
     let topic = CreatableTopic {
@@ -100,6 +107,9 @@ pub(crate) fn begin(world: &World, crowd: &mut JoinSet<()>) {
     }
     for number in 0..clients.transactional {
         crowd.spawn(transactional::run(Peer::new(world, &format!("transactional-{number}-"))));
+    }
+    for number in 0..clients.keyed {
+        crowd.spawn(keyed::run(Peer::new(world, &format!("keyed-{number}-"))));
     }
     for number in 0..clients.readers {
         let isolation = if number % 2 == 0 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };

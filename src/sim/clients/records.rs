@@ -29,11 +29,17 @@ const KEYS: u64 = 8;
 /// The header that names a record without a value.
 const NAME: &[u8] = b"name";
 
+/// The header that bears a record's idempotency key.
+pub(super) const KEY_NAME: &str = "semel-idempotency-key";
+/// How many of the last idempotency keys are sent again.
+const KEYS_REMEMBERED: u64 = 40;
+
 /// A record that is written.
 pub(super) struct Written {
     name: String,
     key: String,
     tombstone: bool,
+    idempotency_key: Option<String>,
     /// The call of the history.
     pub(super) call: u64,
 }
@@ -46,8 +52,32 @@ pub(super) fn compose(
     txn: Option<&str>,
     count: u64,
 ) -> Vec<Written> {
+    composed(peer, process, index, txn, count, false)
+}
+
+/// The same, with idempotency keys, if the topic asks for them: new ones, and some that somebody has sent before.
+pub(super) fn compose_keyed(
+    peer: &mut Peer,
+    process: &str,
+    index: i32,
+    txn: Option<&str>,
+    count: u64,
+) -> Vec<Written> {
+    let keyed = peer.world.plan.keyed;
+    composed(peer, process, index, txn, count, keyed)
+}
+
+fn composed(
+    peer: &mut Peer,
+    process: &str,
+    index: i32,
+    txn: Option<&str>,
+    count: u64,
+    keyed: bool,
+) -> Vec<Written> {
     let mut written = Vec::new();
     for _ in 0..count {
+        let idempotency_key = keyed.then(|| draw_key(peer));
         let name = peer.world.recorder.name("r");
         let (key, tombstone) = match peer.world.plan.keeps {
             Keeps::Newest { .. } => (format!("k{}", peer.chance.below(KEYS)), peer.chance.once_in(8)),
@@ -59,14 +89,40 @@ pub(super) fn compose(
             txn: txn.map(str::to_owned),
             key: Some(key.clone()),
             tombstone,
+            idempotency_key: idempotency_key.clone(),
         };
         let call = peer.world.recorder.call(process, operation);
-        written.push(Written { name, key, tombstone, call });
+        written.push(Written { name, key, tombstone, idempotency_key, call });
     }
     written
 }
 
+/// A key: a new one, or one that somebody has sent before.
+fn draw_key(peer: &mut Peer) -> String {
+    let keys = peer.world.keys.clone();
+    let mut keys = keys.lock().unwrap();
+    if !keys.sent.is_empty() && peer.chance.once_in(6) {
+        // One of the last ones: it may still be held by a transaction.
+        let back = peer.chance.below(KEYS_REMEMBERED.min(keys.sent.len() as u64));
+        let key = keys.sent[keys.sent.len() - 1 - usize::try_from(back).unwrap()].clone();
+        keys.again.insert(key.clone());
+        return key;
+    }
+    let key = peer.world.recorder.name("once");
+    keys.sent.push(key.clone());
+    key
+}
+
 impl Written {
+    /// Whether no other record has its idempotency key.
+    pub(super) fn is_alone(&self, world: &World) -> bool {
+        self.idempotency_key.as_ref().is_some_and(|key| !world.keys.lock().unwrap().again.contains(key))
+    }
+
+    pub(super) fn same_key(&self, other: &Written) -> bool {
+        self.idempotency_key.is_some() && self.idempotency_key == other.idempotency_key
+    }
+
     /// The same for the Rust client.
     pub(super) fn producer_record(&self, index: i32) -> ProducerRecord {
         let Record { key, value, headers } = self.record();
@@ -77,11 +133,16 @@ impl Written {
     fn record(&self) -> Record {
         let name = Bytes::copy_from_slice(self.name.as_bytes());
         let key = Some(Bytes::copy_from_slice(self.key.as_bytes()));
+        let once = self.idempotency_key.as_ref().map(|key| RecordHeader {
+            name: Bytes::from_static(KEY_NAME.as_bytes()),
+            value: Some(Bytes::copy_from_slice(key.as_bytes())),
+        });
+        let mut headers: Vec<RecordHeader> = once.into_iter().collect();
         if self.tombstone {
-            let header = RecordHeader { name: Bytes::from_static(NAME), value: Some(name) };
-            return Record { key, value: None, headers: vec![header] };
+            headers.push(RecordHeader { name: Bytes::from_static(NAME), value: Some(name) });
+            return Record { key, value: None, headers };
         }
-        Record { key, value: Some(name), headers: vec![] }
+        Record { key, value: Some(name), headers }
     }
 }
 

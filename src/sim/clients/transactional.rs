@@ -2,7 +2,7 @@
 //! with an epoch for each transaction (version 2), or that with a prepare before the commit. Several share an id, so each
 //! is fenced by others in the middle of its work, and goes on as long as it does not know.
 
-use super::records::{Identity, answer, batch, compose, init, produce};
+use super::records::{Identity, answer, batch, compose_keyed, init, produce};
 use super::{GROUP, TRANSACTION_TIMEOUT_MOST, partition_name};
 use crate::history::{Answer, Operation, Returned};
 use crate::sim::faults::Busy;
@@ -141,7 +141,7 @@ impl Holder {
         let index = i32::try_from(self.peer.chance.below(partitions)).unwrap();
         let recorder = self.peer.world.recorder.clone();
         let count = self.peer.chance.between(1, 3);
-        let written = compose(&mut self.peer, &self.process, index, Some(txn), count);
+        let written = compose_keyed(&mut self.peer, &self.process, index, Some(txn), count);
         let calls: Vec<u64> = written.iter().map(|one| one.call).collect();
         if self.way == Way::V1
             && !self.enrolled.contains(&index)
