@@ -111,7 +111,7 @@ mod tests {
         let names: Vec<&str> = all.iter().map(|property| property.name).collect();
         assert!(history::Property::ALL.iter().all(|property| names.contains(&property.name())), "{names:?}");
         for property in &all {
-            assert_eq!(property.said.len(), 7, "{}", property.name);
+            assert_eq!(property.said.len(), 8, "{}", property.name);
             assert!(property.said.iter().all(|(_, said)| !said.is_empty()), "{}", property.name);
         }
     }
