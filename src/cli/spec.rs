@@ -120,7 +120,7 @@ mod tests {
             assert!(is_there, "{name} is not among {names:?}");
         }
         for property in &all {
-            assert_eq!(property.said.len(), 7, "{}", property.name);
+            assert_eq!(property.said.len(), 8, "{}", property.name);
             assert!(property.said.iter().all(|(_, said)| !said.is_empty()), "{}", property.name);
         }
     }

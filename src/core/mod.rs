@@ -3,7 +3,8 @@
 //! Comes in: a [`Command`] (what somebody asks), the time, and a [`View`] of the rows. Goes out: [`Event`]s (facts that
 //! have been decided), the row changes that follow from them, and a [`Reply`]. [`decide`] says which events a command
 //! leads to, or which rows it still needs; [`evolve`] says how one event changes the rows, live and in recovery alike.
-//! The rules, their names and their sources stand in `spec/transactions.md`; each rule is one action of `tla/`.
+//! The rules, their names and their sources stand in `spec/transactions.md`; each rule is one action of `tla/`. In debug
+//! builds and tests every decision is held against what must be true of each (`invariants`).
 //!
 //! This room must never do I/O, wait, read a clock, draw a random number, or know of the wire, the log or the store:
 //! the same commands at the same times on the same rows give the same events, for ever.
@@ -13,6 +14,8 @@ mod decide;
 mod draft;
 mod events;
 mod evolve;
+#[cfg(any(test, debug_assertions))]
+pub(crate) mod invariants;
 pub mod limits;
 pub(crate) mod mutant;
 mod rows;

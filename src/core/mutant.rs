@@ -113,7 +113,7 @@ pub(crate) const fn mutated(_: Mutant) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) use switched::{mutated, with_mutant};
+pub(crate) use switched::{is_any_on, mutated, with_mutant};
 
 #[cfg(test)]
 mod switched {
@@ -128,6 +128,11 @@ mod switched {
     /// Whether this thread has this defect switched on.
     pub(crate) fn mutated(mutant: Mutant) -> bool {
         ON.get() == Some(mutant)
+    }
+
+    /// Whether this thread has any defect switched on.
+    pub(crate) fn is_any_on() -> bool {
+        ON.get().is_some()
     }
 
     /// Does `work` with a defect, or with none.

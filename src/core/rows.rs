@@ -19,15 +19,18 @@ use crate::types::codec::{Codec, CodecError};
 use crate::types::*;
 use crate::{codec, codec_enum};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// A kind of row: its key, and how it stands among all rows.
-pub trait Row: Clone + Into<RowValue> {
+pub trait Row: Clone + Debug + Into<RowValue> + 'static {
     /// What finds one row of this kind.
-    type Key;
+    type Key: Debug + 'static;
     /// The key among all rows' keys.
     fn key(key: &Self::Key) -> RowKey;
+    /// The key, if it is of this kind.
+    fn of_key(key: &RowKey) -> Option<&Self::Key>;
     /// The row, if `value` is of this kind.
     fn of(value: &RowValue) -> Option<&Self>;
     /// The row, if `value` is of this kind, to be changed.
@@ -63,6 +66,9 @@ macro_rules! rows {
             impl Row for $row {
                 type Key = $key;
                 fn key(key: &$key) -> RowKey { RowKey::$variant(key.clone()) }
+                fn of_key(key: &RowKey) -> Option<&$key> {
+                    match key { RowKey::$variant(key) => Some(key), _ => None }
+                }
                 fn of(value: &RowValue) -> Option<&Self> {
                     match value { RowValue::$variant(row) => Some(row), _ => None }
                 }

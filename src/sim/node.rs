@@ -7,6 +7,7 @@ use super::net::{Net, Power, Stream};
 use super::plan::Plan;
 use super::recorder::Recorder;
 use crate::broker::{Broker, BrokerConfig, Endpoint};
+use crate::core::invariants::INVARIANTS;
 use crate::log::Disk;
 use crate::log::tests::sim_disk::{self, SimDisk};
 use crate::net::simulated::Sessions;
@@ -213,9 +214,7 @@ impl Node {
             tokio::select! {
                 biased;
                 result = &mut *ended => {
-                    if result.is_err() {
-                        self.0.recorder.broken("NoPanic", "the shard's loop has panicked");
-                    }
+                    // If it has panicked, `die` tells of what.
                     self.0.recorder.note(|| format!("the broker has failed: {result:?}"));
                     return planned.map_or(Blow::FailCall(0), |(blow, _)| blow);
                 }
@@ -300,8 +299,15 @@ impl Node {
     }
 
     fn no_panic(&self, ended: Result<(), JoinError>) {
-        if ended.is_err_and(|error| error.is_panic()) {
-            self.0.recorder.broken("NoPanic", "a task of the broker has panicked");
+        let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) else { return };
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        // A decision that breaks an invariant panics with the name of its property.
+        match text.split_once(": ") {
+            Some((property, how)) if INVARIANTS.iter().any(|invariant| invariant.property == property) => {
+                self.0.recorder.broken(property, how);
+            }
+            _ => self.0.recorder.broken("NoPanic", format!("a task of the broker has panicked: {text}")),
         }
     }
 

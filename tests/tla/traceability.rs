@@ -8,15 +8,18 @@ use std::fs;
 
 const HEAD: &str = "# Traceability
 
-For each property: its definition, the models and histories that are checked for it, and the defects, of the code and of the
-specification, that break it. Made by the test `traceability_is_fresh` (to renew it: `UPDATE_TRACEABILITY=1 cargo test --test
+For each property: its definition, the models, decisions and histories that are checked for it, and the defects, of the code and
+of the specification, that break it. Made by the test `traceability_is_fresh` (to renew it: `UPDATE_TRACEABILITY=1 cargo test --test
 tla`) from `tla/`, `spec/mutants.md`, `spec/history.md` and the tests; `semel spec` prints it. What is said of the operators of
 the specification, traces check step by step in the code (`tla/README.md`, section on traces).
 ";
 
 /// Where the histories of the code are judged.
-const JUDGES: [&str; 3] =
-    ["src/core/tests/judge.rs", "src/core/tests/properties.rs", "src/shard/tests/history.rs"];
+const JUDGES: &[&str] =
+    &["src/core/tests/judge.rs", "src/core/tests/properties.rs", "src/shard/tests/history.rs"];
+
+/// What every decision is held against.
+const INVARIANTS: &[&str] = &["src/core/invariants/mod.rs"];
 
 #[test]
 fn traceability_is_fresh() {
@@ -61,11 +64,12 @@ fn table() -> String {
         write!(
             table,
             "\n## {property}\n\n- **says**: {says}\n- **specification**: `{property}` in `{}`\n\
-             - **models**: {}\n- **histories of the code**: {}\n- **histories of clients**: {clients}\n\
-             - **mutants of the code**: {}\n- **negative controls**: {}\n",
+             - **models**: {}\n- **each decision of the code**: {}\n- **histories of the code**: {}\n\
+             - **histories of clients**: {clients}\n- **mutants of the code**: {}\n- **negative controls**: {}\n",
             definition(&property),
             all(&models),
-            judged(&property),
+            said_in(INVARIANTS, &property),
+            said_in(JUDGES, &property),
             all(&mutants),
             all(&controls),
         )
@@ -148,11 +152,11 @@ fn mutants() -> BTreeMap<String, BTreeSet<String>> {
     mutants
 }
 
-/// What of a property the histories of the code are judged by, in the words of the judge.
-fn judged(property: &str) -> String {
-    let mut judged = Vec::new();
-    for judge in JUDGES {
-        let text = read(&root().join(judge));
+/// What of a property is looked at in these files, in their words.
+fn said_in(files: &[&str], property: &str) -> String {
+    let mut all = Vec::new();
+    for file in files {
+        let text = read(&root().join(file));
         let named = format!("\"{property}\",");
         let found = text.split(&named).skip(1).filter_map(|rest| {
             let rest = rest.trim_start().strip_prefix('"')?;
@@ -160,8 +164,8 @@ fn judged(property: &str) -> String {
         });
         let found: BTreeSet<&str> = found.collect();
         if !found.is_empty() {
-            judged.push(format!("{} (`{judge}`)", found.into_iter().collect::<Vec<_>>().join("; ")));
+            all.push(format!("{} (`{file}`)", found.into_iter().collect::<Vec<_>>().join("; ")));
         }
     }
-    if judged.is_empty() { "none".into() } else { judged.join("; ") }
+    if all.is_empty() { "none".into() } else { all.join("; ") }
 }

@@ -21,6 +21,8 @@ pub use retention::clock_stepped;
 
 use super::commands::{Command, Now, Reply};
 use super::draft::{Draft, Drafted, Need, View};
+#[cfg(any(test, debug_assertions))]
+use super::invariants;
 use super::rows::Timer;
 
 /// A command's outcome.
@@ -35,8 +37,16 @@ pub struct Decided {
 /// Decides a command at `now` on the rows of `view`, or says which rows it needs first. Pure.
 pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, Need> {
     let mut draft = Draft::new(view, now.served);
-    let rows = &mut draft;
-    let reply = match command {
+    let reply = reply(&mut draft, now, command)?;
+    let decided = Decided { reply, drafted: draft.finish() };
+    #[cfg(any(test, debug_assertions))]
+    invariants::check(&invariants::Step { view, now, command, decided: &decided });
+    Ok(decided)
+}
+
+/// What the sender of a command is told; none if it has to wait for another decision.
+fn reply(rows: &mut Draft<'_>, now: Now, command: &Command) -> Result<Option<Reply>, Need> {
+    Ok(Some(match command {
         Command::FormCluster { id } => Reply::Done(topics::form_cluster(rows, *id)?),
         Command::CreateTopic { topic, validate_only } => {
             Reply::Done(topics::create_topic(rows, topic, *validate_only)?)
@@ -63,8 +73,8 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
         Command::CommitOffsets { member, offsets } => {
             Reply::Each(offsets::commit_offsets(rows, now, member, offsets)?)
         }
-        Command::JoinGroup(join) => return waits(groups::join(rows, now, join)?, draft),
-        Command::SyncGroup(sync) => return waits(groups::sync(rows, now, sync)?, draft),
+        Command::JoinGroup(join) => return groups::join(rows, now, join),
+        Command::SyncGroup(sync) => return groups::sync(rows, now, sync),
         Command::Heartbeat(member) => Reply::Done(groups::heartbeat(rows, now, member)?),
         Command::ConsumerHeartbeat(beat) => Reply::Consumer(groups::consumer_heartbeat(rows, now, beat)?),
         Command::LeaveGroup { group, members } => Reply::Each(groups::leave(rows, now, group, members)?),
@@ -98,11 +108,5 @@ pub fn decide(view: &dyn View, now: Now, command: &Command) -> Result<Decided, N
             }
             Reply::Done(Ok(()))
         }
-    };
-    Ok(Decided { reply: Some(reply), drafted: draft.finish() })
-}
-
-/// A decision whose sender may have to wait for another one.
-fn waits(reply: Option<Reply>, draft: Draft<'_>) -> Result<Decided, Need> {
-    Ok(Decided { reply, drafted: draft.finish() })
+    }))
 }

@@ -5,6 +5,7 @@ pub(crate) mod findings;
 pub(crate) mod groups;
 mod history;
 mod hostile_groups;
+mod invariants;
 pub(crate) mod judge;
 mod keys;
 pub(crate) mod migration;

@@ -2,6 +2,7 @@
 
 use super::traces::{self, Source};
 use super::{compaction, history};
+use crate::core::invariants::noting;
 use crate::core::limits::with_small_rows;
 use crate::core::mutant::{Mutant, with_mutant};
 use crate::core::tests::findings::Broken;
@@ -127,16 +128,20 @@ fn room(history: u64) -> usize {
     usize::try_from(history % 3).unwrap()
 }
 
+/// Judges the history of this number.
+fn judge_history(mutant: Option<Mutant>, kind: Kind, history: u64) -> (usize, Result<(), Broken>) {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&history.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    with_mutant(mutant, || with_small_rows(room(history), || (kind.judge_one)(&mut runner)))
+}
+
 /// Histories number 1, 2, … until something does not hold. They are the same each time.
 fn search(mutant: Option<Mutant>, kind: Kind) -> Option<Caught> {
     let mut steps = 0;
     for history in 1..=kind.histories {
-        let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&history.to_le_bytes());
-        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let judge = || with_small_rows(room(history), || (kind.judge_one)(&mut runner));
-        let (taken, verdict) = with_mutant(mutant, judge);
+        let (taken, verdict) = judge_history(mutant, kind, history);
         steps += taken;
         if let Err(broken) = verdict {
             return Some(Caught { broken, history, steps });
@@ -152,6 +157,77 @@ fn without_a_mutant_the_same_histories_pass() {
             panic!("{broken}, in history {history}");
         }
     }
+}
+
+/// The mutants with which a decision breaks an invariant (`core/invariants/`), in one of the first histories, and the property
+/// that it breaks. The others do not decide wrongly: they show, forget or take for durable what they should not, or say
+/// something wrong of what is as it should be.
+const BREAK_INVARIANTS: &[(Mutant, &str)] = &[
+    (Mutant::EpochNotCompared, "FenceZombie"),
+    (Mutant::DuplicateAppended, "SeqContiguous"),
+    (Mutant::FifthBatchForgotten, "NoDuplicate"),
+    (Mutant::SequenceGapAccepted, "SeqContiguous"),
+    (Mutant::ForgottenTooEarly, "NoDuplicate"),
+    (Mutant::OffsetReused, "CommittedPrefixStable"),
+    (Mutant::HolderNotCompared, "FenceZombie"),
+    (Mutant::StaleHolderTakesOver, "FenceZombie"),
+    (Mutant::FenceSkipped, "NoTornTxn"),
+    (Mutant::OlderConnectionCounts, "NoTornTxn"),
+    (Mutant::EpochNotRaised, "FenceZombie"),
+    (Mutant::MarkerEpochNotRaised, "FenceZombie"),
+    (Mutant::RotationReusesId, "EpochMonotone"),
+    (Mutant::ReservationReused, "NoDuplicate"),
+    (Mutant::IdsReusedAfterRestore, "EpochMonotone"),
+    (Mutant::RestoreForgotten, "SeqContiguous"),
+    (Mutant::EpochsReusedAfterRestore, "EpochMonotone"),
+    (Mutant::AppendWithoutEnrolment, "LsoAdvances"),
+    (Mutant::PreparedEnrols, "NoTornTxn"),
+    (Mutant::NumberReused, "NoTornTxn"),
+    (Mutant::NumberNotCompared, "NoTornTxn"),
+    (Mutant::EnrolledOverlooked, "MarkerExactlyOnce"),
+    (Mutant::QueueOverlooked, "NoUncommittedRead"),
+    (Mutant::MarkerTwice, "MarkerExactlyOnce"),
+    (Mutant::MarkerSkipped, "MarkerExactlyOnce"),
+    (Mutant::MarkerOfOtherOutcome, "NoTornTxn"),
+    (Mutant::CommitAfterAbort, "NoLostWrite"),
+    (Mutant::PreparedExpires, "NoTornTxn"),
+    (Mutant::DeadlineLost, "LsoAdvances"),
+    (Mutant::OffsetsBeforeOutcome, "OffsetsAtomicWithTxn"),
+    (Mutant::OffsetsKeptOnAbort, "OffsetsAtomicWithTxn"),
+    (Mutant::AcceptedKeyTaken, "KeyOnce"),
+    (Mutant::HeldKeyTaken, "KeyOnce"),
+    (Mutant::KeyOutsideTransaction, "KeysAtomicWithTxn"),
+    (Mutant::KeysFreedOnCommit, "KeysAtomicWithTxn"),
+    (Mutant::KeysKeptOnAbort, "KeysAtomicWithTxn"),
+    (Mutant::KeyForgottenTooEarly, "KeyOnce"),
+    (Mutant::LsoOffByOne, "NoUncommittedRead"),
+    (Mutant::LsoOverlooksOthers, "NoUncommittedRead"),
+    (Mutant::AbortedRangeOneShort, "NoAbortedRead"),
+    (Mutant::GenerationGoesBack, "GenerationMonotone"),
+    (Mutant::DepartureNotDurable, "DurableBeforeVisible"),
+    (Mutant::OldGenerationCommits, "FenceMember"),
+    (Mutant::AssignedBeforeRevoked, "OneOwner"),
+    (Mutant::RevocationNotAwaited, "OneOwner"),
+    (Mutant::OldMemberEpochCommits, "FenceMember"),
+    (Mutant::GroupEpochGoesBack, "GroupEpochMonotone"),
+    (Mutant::UpgradeHoldsNothing, "OneOwner"),
+    (Mutant::LeaverNotAnswered, "EveryMemberAnswered"),
+];
+
+/// Histories in which they have to.
+const FIRST_HISTORIES: u64 = 150;
+
+#[test]
+fn mutants_break_invariants() {
+    let mut wrong = Vec::new();
+    for (mutant, property) in BREAK_INVARIANTS {
+        let broken = |history| noting(|| judge_history(Some(*mutant), kind(*mutant), history)).1;
+        let first = (1..=FIRST_HISTORIES).find_map(broken);
+        if first.as_ref().is_none_or(|violation| violation.property != *property) {
+            wrong.push(format!("{mutant:?}: {first:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "these break something else, or nothing: {wrong:#?}");
 }
 
 #[test]
