@@ -55,7 +55,7 @@ pub(super) const FETCH_SESSION_EVICTION_AGE: Duration = Duration::from_secs(120)
 /// on a thread of its own; others wait. More would only compete for the disk.
 pub(super) const SCANS_MAX: usize = 4;
 
-/// Answers of this size or more take their memory from the control budget.
+/// Answers of this size or more wait for the memory that there is for answers.
 pub(super) const UNRESERVED_ANSWER_BYTES: usize = 64 << 10;
 
 /// Partitions in one answer to DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).

@@ -79,6 +79,7 @@ impl Session {
         };
         Ok(match reply {
             Reply::Later(answer) => Reply::Later(Box::pin(Aside::new(Arc::clone(&self.node), answer))),
+            Reply::Waits(answer) => Reply::Waits(Box::pin(Aside::new(Arc::clone(&self.node), answer))),
             other => other,
         })
     }
@@ -104,8 +105,8 @@ async fn dispatch(cx: Context, body: Bytes) -> Result<Reply, Failure> {
         ApiKey::Metadata => cx.accept(body, metadata::accept).await,
         ApiKey::OffsetCommit => cx.accept(body, group_offsets::accept_commit).await,
         ApiKey::OffsetFetch => cx.read(body, group_offsets::answer_fetch),
-        ApiKey::JoinGroup => cx.accept(body, groups::accept_join).await,
-        ApiKey::SyncGroup => cx.accept(body, groups::accept_sync).await,
+        ApiKey::JoinGroup => cx.accept_to_wait(body, groups::accept_join).await,
+        ApiKey::SyncGroup => cx.accept_to_wait(body, groups::accept_sync).await,
         ApiKey::Heartbeat => cx.accept(body, groups::accept_heartbeat).await,
         ApiKey::LeaveGroup => cx.accept(body, groups::accept_leave).await,
         ApiKey::ConsumerGroupHeartbeat => cx.accept(body, groups::accept_consumer).await,
@@ -172,6 +173,24 @@ impl Context {
         Ok(self.later(answer))
     }
 
+    /// The same of what may wait for other members for minutes, and of whose frame nothing is used any more once it is accepted:
+    /// what a command holds of it is a copy, and counted where it waits (`spec/groups.md`, J1).
+    async fn accept_to_wait<R, A, P>(
+        self,
+        body: Bytes,
+        accept: impl FnOnce(Context, R) -> A,
+    ) -> Result<Reply, Failure>
+    where
+        R: Request,
+        A: Future<Output = Result<P, Failure>>,
+        P: Future<Output = Result<R::Response, Failure>> + Send + 'static,
+    {
+        Ok(match self.accept(body, accept).await? {
+            Reply::Later(answer) => Reply::Waits(answer),
+            other => other,
+        })
+    }
+
     /// A reply that is made of a response to come.
     pub(super) fn later<R: Response>(
         self,
@@ -186,13 +205,13 @@ impl Context {
         }))
     }
 
-    /// Lets a large answer wait until the control budget has the memory for it.
+    /// Lets a large answer wait until there is memory for it.
     async fn pay(&self, mut chunks: Vec<Bytes>) -> Result<Vec<Bytes>, Failure> {
         let bytes: usize = chunks.iter().map(Bytes::len).sum();
         if bytes >= UNRESERVED_ANSWER_BYTES
             && let Some(last) = chunks.last_mut()
         {
-            let permit = self.node.budgets.reserve(Budget::Control, bytes).await?;
+            let permit = self.node.budgets.reserve(Budget::Answers, bytes).await?;
             *last = permit.attach(std::mem::take(last));
         }
         Ok(chunks)

@@ -116,7 +116,12 @@ impl Console {
             Unit::Bytes,
             "Memory that they may hold; who needs more waits (settings produce-memory-bytes, fetch-memory-bytes).",
         ).by(&["budget"]);
-        let budgets = [("produce", Budget::Produce), ("fetch", Budget::Fetch), ("control", Budget::Control)];
+        let budgets = [
+            ("produce", Budget::Produce),
+            ("fetch", Budget::Fetch),
+            ("control", Budget::Control),
+            ("answers", Budget::Answers),
+        ];
         let mut samples = out.family(&RESERVED);
         for (name, budget) in budgets {
             samples.value(&[("budget", name)], self.0.budgets.in_use(budget) as u64);

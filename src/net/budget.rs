@@ -15,6 +15,9 @@ pub enum Budget {
     Fetch,
     /// Everything else: transactions, groups, metadata, administration.
     Control,
+    /// Large answers to those. They have memory of their own: a request holds its frame while it waits for the memory of its
+    /// answer, so if both came out of one budget, requests could fill it and wait for each other for ever.
+    Answers,
 }
 
 impl fmt::Display for Budget {
@@ -22,17 +25,18 @@ impl fmt::Display for Budget {
         f.write_str(match self {
             Budget::Produce => "produce_bytes",
             Budget::Fetch => "fetch_bytes",
-            Budget::Control => "control_bytes",
+            Budget::Control | Budget::Answers => "control_bytes",
         })
     }
 }
 
-/// The three budgets. Cheap to clone: all clones share them.
+/// The budgets. Cheap to clone: all clones share them.
 #[derive(Clone, Debug)]
 pub struct Budgets {
     produce: Account,
     fetch: Account,
     control: Account,
+    answers: Account,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +83,7 @@ impl Budgets {
             produce: Account::new(limits.produce_bytes),
             fetch: Account::new(limits.fetch_bytes),
             control: Account::new(limits.control_bytes),
+            answers: Account::new(limits.control_bytes),
         }
     }
 
@@ -141,6 +146,7 @@ impl Budgets {
             Budget::Produce => &self.produce,
             Budget::Fetch => &self.fetch,
             Budget::Control => &self.control,
+            Budget::Answers => &self.answers,
         }
     }
 }

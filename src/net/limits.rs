@@ -45,8 +45,8 @@ pub struct Limits {
     pub produce_bytes: usize,
     /// Memory for fetch requests and their answers, the latter reserved by the broker.
     pub fetch_bytes: usize,
-    /// Memory for all other requests: transactions, groups, administration. Never shared with the two above, so that
-    /// full produce memory cannot stop a commit.
+    /// Memory for all other requests: transactions, groups, administration; and as much again for their large answers. Never
+    /// shared with the two above, so that full produce memory cannot stop a commit.
     pub control_bytes: usize,
     /// Lanes (bidirectional streams) of one QUIC connection at a time. A client needs one per group of partitions it
     /// produces to and a few for fetches and transactions.

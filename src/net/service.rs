@@ -47,6 +47,8 @@ pub enum Reply {
     /// that has been started by [`Session::handle`]. An empty answer sends nothing: that is how an `acks=0` request
     /// keeps its memory reserved until it is durable.
     Later(PendingReply),
+    /// The same, but none of the frame's memory is used any more: what may wait for minutes must not hold what others need.
+    Waits(PendingReply),
 }
 
 /// The body of a reply that is to come.
@@ -58,6 +60,7 @@ impl fmt::Debug for Reply {
             Reply::None => f.write_str("None"),
             Reply::Now(chunks) => f.debug_tuple("Now").field(&chunks.len()).finish(),
             Reply::Later(_) => f.write_str("Later"),
+            Reply::Waits(_) => f.write_str("Waits"),
         }
     }
 }

@@ -261,14 +261,19 @@ where
         };
         turn += frame.body.len();
         carried.received.add((size_of::<i32>() + frame.body.len()) as u64);
+        let mut permit = frame.permit;
         let answer = match session.handle(frame.body).await {
             Ok(Reply::None) => continue,
             Ok(Reply::Now(chunks)) => Answer::Ready(chunks),
             Ok(Reply::Later(reply)) => Answer::Awaited(reply),
+            Ok(Reply::Waits(reply)) => {
+                permit = Permit::none();
+                Answer::Awaited(reply)
+            }
             Err(refusal) => return refusal.into(),
         };
         // There is a place: the queue is as long as there are slots.
-        if queue.send(Pending { answer, _frame: frame.permit, _slot: slot }).await.is_err() {
+        if queue.send(Pending { answer, _frame: permit, _slot: slot }).await.is_err() {
             return Ending::EndOfStream;
         }
         if turn >= TURN_BYTES {

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::broker::Broker;
 
 /// An answer, or the end of the connection, comes within this time, or the broker hangs.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 pub const NONE: i16 = 0;
 pub const CORRUPT_MESSAGE: i16 = 2;
@@ -83,6 +83,11 @@ impl Connection {
 
     pub fn local_address(&self) -> SocketAddr {
         self.stream.sock.local_addr().unwrap()
+    }
+
+    /// From now on answers may take as long as they like: somebody else has a deadline.
+    pub fn wait_for_ever(&self) {
+        self.stream.sock.set_read_timeout(None).unwrap();
     }
 
     /// Sends bytes as they are. A broker that has closed the connection already is no failure of the sender.

@@ -153,7 +153,9 @@ impl<R: Request> Pending<R> {
         let chunks = match self.reply {
             Reply::None => panic!("a reply was expected"),
             Reply::Now(chunks) => chunks,
-            Reply::Later(later) => tokio::time::timeout(DEADLINE, later).await.expect("a reply in time")?,
+            Reply::Later(later) | Reply::Waits(later) => {
+                tokio::time::timeout(DEADLINE, later).await.expect("a reply in time")?
+            }
         };
         let (correlation_id, response) =
             decode::<R>(joined(chunks), self.version).expect("a reply that can be read");

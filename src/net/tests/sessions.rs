@@ -29,6 +29,19 @@ async fn replies_leave_in_frame_order_whichever_is_ready_first() {
 }
 
 #[tokio::test]
+async fn what_waits_for_others_does_not_hold_the_memory_it_was_read_into() {
+    let world = World::new().await;
+    for (number, transport) in (1..).zip(BOTH) {
+        let mut peer = world.connect(transport).await;
+        peer.send(&toy::waiting(number, b"for others")).await;
+        assert_eq!(world.toy.handled(1).await, [number]);
+        world.all_free(Budget::Control).await;
+        world.toy.open(number);
+        assert_eq!(peer.receive().await, toy::answer(number, b"for others"));
+    }
+}
+
+#[tokio::test]
 async fn the_connection_says_who_is_there() {
     let limits = Limits::default();
     let world = World::configured(limits, |config| {

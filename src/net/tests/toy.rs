@@ -17,6 +17,7 @@ const WHEN_OPENED: i16 = 1;
 const NEVER: i16 = 2;
 const REFUSE: i16 = 3;
 const LARGE: i16 = 4;
+const WAITS_UNTIL_OPENED: i16 = 5;
 
 #[derive(Debug)]
 pub(super) enum Seen {
@@ -139,6 +140,13 @@ impl Session for ToySession {
                     Ok(vec![header, frame])
                 })))
             }
+            WAITS_UNTIL_OPENED => {
+                let (mut opened, copy) = (self.opened.clone(), Bytes::copy_from_slice(&frame));
+                Ok(Reply::Waits(Box::pin(async move {
+                    opened.wait_for(|opened| opened.contains(&correlation)).await.unwrap();
+                    Ok(vec![header, copy])
+                })))
+            }
             NEVER => Ok(Reply::None),
             REFUSE => Err(Refusal::new("the toy does not like it")),
             LARGE => {
@@ -163,6 +171,11 @@ fn request(key: i16, version: i16, correlation: i32, payload: &[u8]) -> Vec<u8> 
     frame.put_i32(correlation);
     frame.put_slice(payload);
     frame.to_vec()
+}
+
+/// A control request that is echoed once it is opened, from a copy.
+pub(super) fn waiting(correlation: i32, payload: &[u8]) -> Vec<u8> {
+    request(CONTROL, WAITS_UNTIL_OPENED, correlation, payload)
 }
 
 /// A control request that is echoed at once.
