@@ -141,7 +141,7 @@ impl Service for Broker {
     fn budget(&self, api_key: i16) -> Budget {
         match ApiKey::try_from(api_key) {
             Ok(ApiKey::Produce) => Budget::Produce,
-            Ok(ApiKey::Fetch) => Budget::Fetch,
+            Ok(ApiKey::Fetch) => Budget::FetchRequests,
             _ => Budget::Control,
         }
     }

@@ -119,6 +119,7 @@ impl Console {
         let budgets = [
             ("produce", Budget::Produce),
             ("fetch", Budget::Fetch),
+            ("fetch_requests", Budget::FetchRequests),
             ("control", Budget::Control),
             ("answers", Budget::Answers),
         ];

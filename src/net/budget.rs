@@ -11,12 +11,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 pub enum Budget {
     /// Produce requests.
     Produce,
-    /// Fetch requests and their answers.
+    /// Answers to fetch requests. Answers have memory of their own: a request holds its frame while it waits for the memory of
+    /// its answer, so if both came out of one budget, requests could fill it and wait for each other for ever.
     Fetch,
+    /// Fetch requests, while they wait for records.
+    FetchRequests,
     /// Everything else: transactions, groups, metadata, administration.
     Control,
-    /// Large answers to those. They have memory of their own: a request holds its frame while it waits for the memory of its
-    /// answer, so if both came out of one budget, requests could fill it and wait for each other for ever.
+    /// Large answers to those.
     Answers,
 }
 
@@ -25,7 +27,7 @@ impl fmt::Display for Budget {
         f.write_str(match self {
             Budget::Produce => "produce_bytes",
             Budget::Fetch => "fetch_bytes",
-            Budget::Control | Budget::Answers => "control_bytes",
+            Budget::FetchRequests | Budget::Control | Budget::Answers => "control_bytes",
         })
     }
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Budget {
 pub struct Budgets {
     produce: Account,
     fetch: Account,
+    fetch_requests: Account,
     control: Account,
     answers: Account,
 }
@@ -82,6 +85,7 @@ impl Budgets {
         Budgets {
             produce: Account::new(limits.produce_bytes),
             fetch: Account::new(limits.fetch_bytes),
+            fetch_requests: Account::new(limits.control_bytes),
             control: Account::new(limits.control_bytes),
             answers: Account::new(limits.control_bytes),
         }
@@ -145,6 +149,7 @@ impl Budgets {
         match budget {
             Budget::Produce => &self.produce,
             Budget::Fetch => &self.fetch,
+            Budget::FetchRequests => &self.fetch_requests,
             Budget::Control => &self.control,
             Budget::Answers => &self.answers,
         }

@@ -43,10 +43,10 @@ pub struct Limits {
     pub rate_min: u64,
     /// Memory for produce requests from the reservation before their body is read until their reply is written.
     pub produce_bytes: usize,
-    /// Memory for fetch requests and their answers, the latter reserved by the broker.
+    /// Memory for the answers to fetch requests, reserved by the broker.
     pub fetch_bytes: usize,
-    /// Memory for all other requests: transactions, groups, administration; and as much again for their large answers. Never
-    /// shared with the two above, so that full produce memory cannot stop a commit.
+    /// Memory for all other requests: transactions, groups, administration; as much again for their large answers; and as much
+    /// for fetch requests. Never shared with the two above, so that full produce memory cannot stop a commit.
     pub control_bytes: usize,
     /// Lanes (bidirectional streams) of one QUIC connection at a time. A client needs one per group of partitions it
     /// produces to and a few for fetches and transactions.
@@ -130,7 +130,6 @@ impl Limits {
             ("8", FRAME_BYTES_MIN as u64, "control_frame_bytes", self.control_frame_bytes as u64),
             ("frame_bytes", self.frame_bytes as u64, "produce_bytes", self.produce_bytes as u64),
             ("control_frame_bytes", self.control_frame_bytes as u64, "frame_bytes", self.frame_bytes as u64),
-            ("control_frame_bytes", self.control_frame_bytes as u64, "fetch_bytes", self.fetch_bytes as u64),
             (
                 "control_frame_bytes",
                 self.control_frame_bytes as u64,

@@ -27,6 +27,7 @@ const TRACE: &str = "trace";
 /// A broker. Its data go with it; every step it took is one of the specification's.
 pub(super) struct Harness {
     pub(super) broker: Broker,
+    pub(super) budgets: Budgets,
     running: Running,
     dir: Traced,
     connections: AtomicU64,
@@ -76,8 +77,9 @@ impl Harness {
         let running = start(dir.0.path(), disk, &limits).unwrap();
         let mut config = BrokerConfig::new(Endpoint { host: "localhost".to_owned(), port: 9092 });
         configure(&mut config);
-        let broker = Broker::new(running.shard.clone(), Budgets::new(&Limits::default()), config);
-        Harness { broker, running, dir, connections: AtomicU64::new(1) }
+        let budgets = Budgets::new(&Limits::default());
+        let broker = Broker::new(running.shard.clone(), budgets.clone(), config);
+        Harness { broker, budgets, running, dir, connections: AtomicU64::new(1) }
     }
 
     /// Has the shard decide something that no client can ask for.

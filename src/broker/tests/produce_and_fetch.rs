@@ -1,5 +1,5 @@
 use super::harness::*;
-use crate::net::Reply;
+use crate::net::{Reply, Service as _};
 use crate::types::*;
 use crate::wire::batch::Compression;
 use crate::wire::messages::*;
@@ -40,6 +40,18 @@ async fn an_answer_begins_with_the_batch_that_holds_the_offset() {
     assert_eq!((at_the_end.error_code, batches(&at_the_end).len()), (ErrorCode::None, 0));
     let beyond = client.fetch(12, ("t", id, 0), 5, true).await;
     assert_eq!(beyond.error_code, ErrorCode::OffsetOutOfRange);
+}
+
+/// A request holds its frame's memory until it is answered: all of them together could hold all that there is.
+#[tokio::test]
+async fn a_fetch_is_answered_though_fetches_hold_all_the_memory_that_frames_may() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    client.produce(9, ("t", id, 0), None, batch(None, &["a"])).await;
+    let budgets = &harness.budgets;
+    let of_frames = harness.broker.budget(ApiKey::Fetch as i16);
+    let _frames = budgets.reserve(of_frames, budgets.capacity(of_frames)).await.unwrap();
+    assert_eq!(values(&client.fetch(12, ("t", id, 0), 0, true).await), ["a"]);
 }
 
 #[tokio::test]

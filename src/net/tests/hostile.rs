@@ -246,7 +246,7 @@ async fn random_bytes_hurt_nobody() {
         }
     }
     world.still_serves().await;
-    for budget in [Budget::Produce, Budget::Fetch, Budget::Control] {
+    for budget in [Budget::Produce, Budget::Fetch, Budget::FetchRequests, Budget::Control] {
         world.all_free(budget).await;
     }
 }

@@ -112,7 +112,7 @@ impl Service for Toy {
     fn budget(&self, api_key: i16) -> Budget {
         match api_key {
             PRODUCE => Budget::Produce,
-            FETCH => Budget::Fetch,
+            FETCH => Budget::FetchRequests,
             _ => Budget::Control,
         }
     }

@@ -30,6 +30,7 @@ impl Planted {
             changes: HashMap::default(),
             observed: BlockNumber::ZERO,
             answered: Vec::new(),
+            rebalances: Vec::new(),
         };
         Planted {
             rows: Rows::default(),
