@@ -104,10 +104,13 @@ const SIMULATED: &[&str] = &["core", "log", "store", "shard", "broker", "sim"];
 /// The same for what the worlds' applications have of the Rust client.
 const SIMULATED_OF_CLIENT: &[&str] = &[
     "backoff",
+    "changes",
     "cluster",
     "connection",
+    "consumer",
     "coordinator",
     "metadata",
+    "offsets",
     "partitioner",
     "producer",
     "transaction",

@@ -17,6 +17,7 @@ mod admin_groups;
 mod admin_topics;
 mod append;
 mod backoff;
+mod changes;
 mod cluster;
 mod config;
 mod connection;

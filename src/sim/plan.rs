@@ -74,6 +74,8 @@ pub(crate) struct Clients {
     pub(crate) keyed: u64,
     /// Applications with the Rust client.
     pub(crate) applications: u64,
+    /// Members of a group with the Rust client.
+    pub(crate) workers: u64,
 }
 
 /// How much goes wrong: once in so many, or so often in a minute; 0 is never.
@@ -103,6 +105,7 @@ pub(crate) enum Part {
     Consumers,
     Administrators,
     Applications,
+    Workers,
     /// Producers with idempotency keys; the topic still asks for them.
     Keyed,
     /// Idempotency keys altogether.
@@ -127,7 +130,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 25] = [
+    pub(crate) const ALL: [Part; 26] = [
         Part::Half,
         Part::Quarter,
         Part::Eighth,
@@ -146,6 +149,7 @@ impl Part {
         Part::Consumers,
         Part::Administrators,
         Part::Applications,
+        Part::Workers,
         Part::Keyed,
         Part::Keys,
         Part::Committers,
@@ -179,6 +183,7 @@ impl Plan {
             administrators: chance.between(0, 1),
             keyed: 0,
             applications: 0,
+            workers: 0,
         };
         let troubles = Troubles {
             delay: Duration::from_millis(*chance.of_these(&[1, 5, 20, 200, 1_000])),
@@ -204,6 +209,7 @@ impl Plan {
         clients.applications = chance.between(0, 2);
         clients.consumers = sometimes(chance, 50, 1, 4);
         clients.keyed = sometimes(chance, 40, 1, 3);
+        clients.workers = sometimes(chance, 50, 1, 3);
         let keyed = clients.keyed > 0;
         Plan { seed, load, partitions, keeps, keyed, clients, troubles, without: Vec::new() }
     }
@@ -222,6 +228,7 @@ impl Plan {
             Part::Consumers => std::mem::take(&mut clients.consumers) > 0,
             Part::Administrators => std::mem::take(&mut clients.administrators) > 0,
             Part::Applications => std::mem::take(&mut clients.applications) > 0,
+            Part::Workers => std::mem::take(&mut clients.workers) > 0,
             Part::Keyed => std::mem::take(&mut clients.keyed) > 0,
             Part::Keys => {
                 clients.keyed = 0;

@@ -12,11 +12,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Worlds of one run of the tests; `SIM_SEEDS` says how many, `SIM_FIRST` where to begin.
+/// Worlds of one run of the tests, each of which is run twice; `SIM_SEEDS` says how many others, `SIM_FIRST` where to begin.
 const SEEDS: u64 = 200;
-
-/// Worlds that are run twice, to see whether they are the same.
-const SEEDS_TWICE: u64 = 50;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
@@ -95,13 +92,27 @@ pub(crate) fn search_all(mutants: &[Mutant], seeds: u64) -> BTreeMap<Mutant, (u6
     found.into_inner().unwrap()
 }
 
+/// Runs a world twice, to see whether it is the same one, line by line.
+fn run_twice(plan: &Plan) -> Outcome {
+    let (one, other) = (run(plan, true), run(plan, true));
+    for (number, (one, other)) in one.log.lines().zip(other.log.lines()).enumerate() {
+        assert_eq!(one, other, "line {} of the world of seed {}", number + 1, plan.seed);
+    }
+    assert_eq!(one.log.len(), other.log.len(), "seed {}", plan.seed);
+    assert_eq!(one.events, other.events, "seed {}", plan.seed);
+    assert_eq!(one.counts, other.counts, "seed {}", plan.seed);
+    one
+}
+
 #[test]
-fn nothing_is_broken_in_any_world() {
+fn nothing_is_broken_in_any_world_and_the_same_seed_is_the_same_world() {
     let (first, count) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(SEEDS));
+    let is_usual = (first, count) == (1, SEEDS);
     let sum = Arc::new(Mutex::new(Sum::default()));
     let begun = std::time::Instant::now();
     each(first, count, |seed| {
-        let outcome = run(&Plan::of(seed), false);
+        let plan = Plan::of(seed);
+        let outcome = if is_usual { run_twice(&plan) } else { run(&plan, false) };
         let mut sum = sum.lock().unwrap();
         sum.counts.add(&outcome.counts);
         sum.lives += outcome.lives;
@@ -121,7 +132,7 @@ fn nothing_is_broken_in_any_world() {
     println!("{crashes} crashes, {} power cuts", of([Fault::PowerCut, Fault::PowerCutInCall]));
     println!("{}", sum.counts);
     println!("looked at: {:?}", sum.looked_at);
-    if (first, count) == (1, SEEDS) {
+    if is_usual {
         assert_eq!(missing(&sum.counts), [], "these never come together, so nothing is known about them");
     }
     if let Some(first) = sum.broken.first() {
@@ -163,20 +174,6 @@ fn replay() {
     std::fs::write(&path, &outcome.log).unwrap();
     println!("{plan}\n{}\n{} lives; the log is {}", outcome.counts, outcome.lives, path.display());
     assert!(outcome.broken.is_empty(), "{:#?}", outcome.broken);
-}
-
-#[test]
-fn the_same_seed_is_the_same_world() {
-    each(1, number("SIM_SEEDS").unwrap_or(SEEDS_TWICE), |seed| {
-        let plan = Plan::of(seed);
-        let (one, other) = (run(&plan, true), run(&plan, true));
-        for (number, (one, other)) in one.log.lines().zip(other.log.lines()).enumerate() {
-            assert_eq!(one, other, "line {} of the world of seed {seed}", number + 1);
-        }
-        assert_eq!(one.log.len(), other.log.len());
-        assert_eq!(one.events, other.events);
-        assert_eq!(one.counts, other.counts);
-    });
 }
 
 /// Which mutants the first worlds find: for whoever changes the worlds. `SIM_MUTANTS` names some, or all.

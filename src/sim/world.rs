@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) topic: Arc<OnceLock<TopicId>>,
     /// Of each partition, the offset up to which somebody has asked to delete.
     pub(crate) deleted: Arc<Mutex<BTreeMap<i32, i64>>>,
+    /// Of each partition, the offset behind all that workers have read.
+    pub(crate) reached: Arc<Mutex<BTreeMap<i32, i64>>>,
     pub(crate) keys: Arc<Mutex<Keys>>,
     over: Arc<AtomicBool>,
     wall: Arc<AtomicI64>,
@@ -85,6 +87,7 @@ impl World {
             faults,
             topic: Arc::default(),
             deleted: Arc::default(),
+            reached: Arc::default(),
             keys: Arc::default(),
             over: Arc::default(),
             wall,

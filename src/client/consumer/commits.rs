@@ -1,6 +1,7 @@
 //! A member's commits: one after the other, so that an older one never overtakes a newer one; what is asked for meanwhile goes
 //! together. Each is sent in the member's present epoch, and only of partitions that it owns.
 
+use super::super::changes::{Receiver, Sender};
 use super::super::cluster::Client;
 use super::super::error::ClientError;
 use super::super::metadata::TopicPartition;
@@ -14,7 +15,7 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -29,19 +30,18 @@ type Outcome = Option<Result<(), ClientError>>;
 /// A commit that has been asked for: await it, or drop it and rely on a later one. It is sent all the same.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    told: watch::Receiver<Outcome>,
+    told: Receiver<Outcome>,
 }
 
 impl Commit {
     fn of_nothing() -> Commit {
-        Commit { told: watch::Sender::new(Some(Ok(()))).subscribe() }
+        Commit { told: Sender::new(Some(Ok(()))).subscribe() }
     }
 
     /// Waits until the offsets are durable, or are known not to be.
-    pub async fn wait(mut self) -> Result<(), ClientError> {
-        let told = self.told.wait_for(Option::is_some).await;
-        let outcome = told.ok().and_then(|told| (*told).clone());
-        outcome.unwrap_or(Err(ClientError::Closed("the consumer")))
+    pub async fn wait(self) -> Result<(), ClientError> {
+        self.told.wait_for(Option::is_some).await;
+        self.told.value().unwrap_or(Err(ClientError::Closed("the consumer")))
     }
 }
 
@@ -56,13 +56,13 @@ impl IntoFuture for Commit {
 
 struct Batch {
     offsets: Offsets,
-    told: watch::Sender<Outcome>,
+    told: Sender<Outcome>,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: Option<Batch>,
-    under_way: Option<watch::Receiver<Outcome>>,
+    under_way: Option<Receiver<Outcome>>,
     /// What is known to be committed.
     done: BTreeMap<TopicPartition, Offset>,
 }
@@ -104,9 +104,8 @@ impl Commits {
             return Commit::of_nothing();
         }
         let mut queue = self.shared.queue();
-        let batch = queue
-            .waiting
-            .get_or_insert_with(|| Batch { offsets: Offsets::new(), told: watch::Sender::new(None) });
+        let batch =
+            queue.waiting.get_or_insert_with(|| Batch { offsets: Offsets::new(), told: Sender::new(None) });
         batch.offsets.extend(offsets);
         let told = batch.told.subscribe();
         drop(queue);
@@ -189,7 +188,7 @@ impl Shared {
             if let Err(error) = &outcome {
                 tracing::debug!(%error, "offsets were not committed");
             }
-            batch.told.send_replace(Some(outcome));
+            batch.told.change(|told| *told = Some(outcome));
         }
     }
 

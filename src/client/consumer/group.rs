@@ -1,5 +1,6 @@
 //! Reading as a member of a group, in the consumer protocol (KIP-848): the coordinator assigns partitions, and this reads them.
 
+use super::super::changes;
 use super::super::cluster::Client;
 use super::super::error::ClientError;
 use super::super::metadata::TopicPartition;
@@ -14,7 +15,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -103,7 +103,7 @@ pub struct GroupConsumer {
     commits: Commits,
     config: GroupConfig,
     listener: Option<Listener>,
-    changes: watch::Receiver<u64>,
+    changes: changes::Receiver<()>,
     /// Whether there may be something to hand over.
     looks: bool,
     /// What is being handed over.
@@ -225,19 +225,21 @@ impl GroupConsumer {
     async fn wait(&mut self) -> Result<(), ClientError> {
         let auto = self.config.auto_commit.is_some();
         tokio::select! {
-            _ = self.changes.changed() => {
+            // What is rare comes first, so that it is not held up by records that are always there.
+            biased;
+            () = self.changes.changed() => {
                 self.looks = true;
                 Ok(())
             }
-            ready = self.reader.wait_for_chunk() => ready,
             Some(found) = self.searches.join_next() => self.take_found(found),
+            ready = self.reader.wait_for_chunk() => ready,
             () = tokio::time::sleep_until(self.next_commit), if auto => Ok(()),
         }
     }
 
     /// What the member is told to give up or to take over. What was read of the former is committed before it is told.
     async fn hand_over(&mut self) -> Option<Rebalance> {
-        self.looks |= self.changes.has_changed().unwrap_or(false);
+        self.looks |= self.changes.has_changed();
         if self.handed.is_none() && self.looks {
             self.changes.mark_unchanged();
             self.handed = self.member.hand_over();

@@ -1,6 +1,7 @@
 //! A member of a group at work: its heartbeats, on a lane of its own, and the names of the topics that it is assigned. Whatever
 //! is decided, [`Membership`] decides.
 
+use super::super::changes;
 use super::super::cluster::Client;
 use super::super::coordinator::Coordinated;
 use super::super::error::ClientError;
@@ -10,18 +11,16 @@ use super::super::offsets::GroupMember;
 use super::super::versions::ANY_VERSION;
 use super::membership::{Beat, BeatAnswer, Handover, Membership, MembershipConfig, Next, Subscription};
 use super::{GroupConfig, Rebalance};
-use crate::types::{GroupId, PartitionId, PartitionIndex, TopicId, TopicName};
+use crate::types::{GroupId, PartitionId, PartitionIndex, TopicId, TopicName, outside};
 use crate::wire::ApiKey;
 use crate::wire::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, ConsumerGroupTopicPartitions,
     MetadataRequest, MetadataRequestTopic,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
-use uuid::Uuid;
+use tokio::sync::Notify;
 
 /// The first version of ConsumerGroupHeartbeat that has regular expressions.
 const HAS_PATTERNS: i16 = 1;
@@ -40,8 +39,8 @@ pub(super) struct Member {
     state: Mutex<State>,
     /// The heartbeats have something to look at.
     wake: Notify,
-    /// Counts what the coordinator has said: commits and the application look again.
-    changes: watch::Sender<u64>,
+    /// The coordinator has said something: commits and the application look again.
+    changes: changes::Sender<()>,
 }
 
 struct State {
@@ -72,19 +71,19 @@ impl Member {
             leave_timeout: LEAVE_TIMEOUT,
             backoff: client.config().backoff,
         };
-        let seed = RandomState::new().hash_one(3_u8);
+        let seed = outside::seed();
         let membership = Membership::new(limits, config.subscription.clone(), now(), seed);
         let member = Arc::new(Member {
             client: client.clone(),
             group: config.group.clone(),
             coordinated: Coordinated::Group(config.group.clone()),
             owner: client.new_owner(),
-            member_id: Uuid::new_v4().to_string(),
+            member_id: outside::uuid().to_string(),
             instance_id: config.instance_id.clone(),
             rebalance_timeout: config.poll_timeout,
             state: Mutex::new(State { membership, names: BTreeMap::new() }),
             wake: Notify::new(),
-            changes: watch::Sender::new(0),
+            changes: changes::Sender::new(()),
         });
         tokio::spawn(Arc::clone(&member).beat());
         member
@@ -95,11 +94,11 @@ impl Member {
     }
 
     fn tell_change(&self) {
-        self.changes.send_modify(|changes| *changes += 1);
+        self.changes.change(|()| {});
     }
 
     /// Sees each change.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    pub(super) fn changes(&self) -> changes::Receiver<()> {
         self.changes.subscribe()
     }
 
@@ -155,7 +154,7 @@ impl Member {
 
     /// Waits until it has left, or has tried for long enough.
     pub(super) async fn left(&self) {
-        let mut changes = self.changes();
+        let changes = self.changes();
         let left = changes.wait_for(|_| self.state().membership.is_over());
         // An answer that does not come is not waited for.
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, left).await;
@@ -217,6 +216,7 @@ impl Member {
                     }
                 }
                 Next::Wait(Some(until)) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(until.into()) => {}
                     () = self.wake.notified() => {}
                 },

@@ -21,14 +21,13 @@ use super::error::ClientError;
 use super::lane::{Lane, Purpose};
 use super::metadata::{Metadata, TopicPartition};
 use super::versions::{ANY_VERSION, up_to};
-use crate::types::{Offset, PartitionIndex, Timestamp, TopicId, TopicName};
+use crate::types::{Offset, PartitionIndex, Timestamp, TopicId, TopicName, outside};
 use crate::wire::batch::{BatchLimits, Record, RecordReader};
 use crate::wire::messages::{
     FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic,
 };
 use cursor::{Chunk, Fetched};
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -191,8 +190,7 @@ impl Consumer {
             partition_bytes_max: PARTITION_BYTES_MAX.max(config.partition_bytes),
             backoff: client.config().backoff,
         };
-        let seed = RandomState::new().hash_one(2_u8);
-        let cursor = Cursor::new(limits, config.isolation, config.reset, seed);
+        let cursor = Cursor::new(limits, config.isolation, config.reset, outside::seed());
         let shared = Arc::new(Shared {
             client: client.clone(),
             owner: client.new_owner(),
@@ -395,8 +393,9 @@ impl Shared {
             let wakeup = self.state().cursor.next_wakeup(now);
             let wakeup = wakeup.unwrap_or(now + self.client.config().metadata_max_age);
             tokio::select! {
-                Some(_) = fetches.join_next() => {}
+                biased;
                 Some(_) = looking.join_next() => {}
+                Some(_) = fetches.join_next() => {}
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep_until(wakeup.into()) => {}
             }

@@ -36,7 +36,7 @@ pub(super) async fn run(mut peer: Peer) {
     }
 }
 
-async fn connect(peer: &mut Peer) -> Option<Client> {
+pub(super) async fn connect(peer: &mut Peer) -> Option<Client> {
     let endpoint = Endpoint { scheme: Scheme::Tls, host: "localhost".to_owned(), port: 9092 };
     let nowhere = TlsFiles { ca: "nowhere".into(), client: None };
     let request_timeout = Duration::from_millis(peer.chance.between(2_000, 20_000));

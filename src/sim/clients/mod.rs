@@ -1,6 +1,6 @@
-//! Who uses the broker: producers of both protocols, readers, committers of offsets, members of groups of
-//! both protocols, administrators. Each
-//! is a task with choices of its own; each goes on after whatever happens, as a client does, and tells what it saw.
+//! Who uses the broker: producers of both protocols, readers, committers of offsets, members of groups of both protocols,
+//! applications and workers with the Rust client, administrators. Each is a task with choices of its own; each goes on after
+//! whatever happens, as a client does, and tells what it saw.
 
 mod administrator;
 mod application;
@@ -13,6 +13,7 @@ mod member;
 mod reader;
 mod records;
 mod transactional;
+mod worker;
 
 use super::peer::Peer;
 use super::plan::Keeps;
@@ -129,6 +130,9 @@ pub(crate) fn begin(world: &World, crowd: &mut JoinSet<()>) {
     }
     for number in 0..clients.applications {
         crowd.spawn(application::run(Peer::new(world, &format!("application-{number}-"))));
+    }
+    for number in 0..clients.workers {
+        crowd.spawn(worker::run(Peer::new(world, &format!("worker-{number}-"))));
     }
     if world.plan.keeps == Keeps::NotDeleted {
         crowd.spawn(deleter::run(Peer::new(world, "deleter-")));
