@@ -90,6 +90,8 @@ pub(crate) struct Troubles {
     pub(crate) full_disks: u64,
     pub(crate) flips: u64,
     pub(crate) clock_jumps: u64,
+    /// Milliseconds that the time of day gains, or loses, in a second.
+    pub(crate) drift: i64,
     pub(crate) slow_disk: bool,
     pub(crate) restarts: u64,
 }
@@ -119,6 +121,7 @@ pub(crate) enum Part {
     FullDisks,
     Flips,
     ClockJumps,
+    Drift,
     SlowDisk,
     Restarts,
     /// Whatever makes old records go.
@@ -130,7 +133,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 26] = [
+    pub(crate) const ALL: [Part; 27] = [
         Part::Half,
         Part::Quarter,
         Part::Eighth,
@@ -140,6 +143,7 @@ impl Part {
         Part::FullDisks,
         Part::Flips,
         Part::ClockJumps,
+        Part::Drift,
         Part::SlowDisk,
         Part::Restarts,
         Part::Keeps,
@@ -185,7 +189,7 @@ impl Plan {
             applications: 0,
             workers: 0,
         };
-        let troubles = Troubles {
+        let mut troubles = Troubles {
             delay: Duration::from_millis(*chance.of_these(&[1, 5, 20, 200, 1_000])),
             breaks: sometimes(chance, 60, 20, 400),
             holes: sometimes(chance, 40, 50, 800),
@@ -195,6 +199,7 @@ impl Plan {
             full_disks: sometimes(chance, 35, 1, 8),
             flips: sometimes(chance, 30, 5, 40),
             clock_jumps: sometimes(chance, 30, 1, 5),
+            drift: 0,
             slow_disk: chance.percent(25),
             restarts: sometimes(chance, 35, 1, 6),
         };
@@ -210,6 +215,9 @@ impl Plan {
         clients.consumers = sometimes(chance, 50, 1, 4);
         clients.keyed = sometimes(chance, 40, 1, 3);
         clients.workers = sometimes(chance, 50, 1, 3);
+        if chance.percent(30) {
+            troubles.drift = i64::try_from(chance.between(0, 400)).unwrap() - 200;
+        }
         let keyed = clients.keyed > 0;
         Plan { seed, load, partitions, keeps, keyed, clients, troubles, without: Vec::new() }
     }
@@ -243,6 +251,7 @@ impl Plan {
             Part::FullDisks => std::mem::take(&mut troubles.full_disks) > 0,
             Part::Flips => std::mem::take(&mut troubles.flips) > 0,
             Part::ClockJumps => std::mem::take(&mut troubles.clock_jumps) > 0,
+            Part::Drift => std::mem::take(&mut troubles.drift) != 0,
             Part::SlowDisk => std::mem::take(&mut troubles.slow_disk),
             Part::Restarts => std::mem::take(&mut troubles.restarts) > 0,
             Part::Keeps => std::mem::replace(&mut plan.keeps, Keeps::All) != Keeps::All,

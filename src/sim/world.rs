@@ -243,6 +243,15 @@ async fn torment(world: World) {
         }),
         ("restarts", troubles.restarts, |world, _| world.node.strike(Blow::Restart)),
     ];
+    if troubles.drift != 0 {
+        let (wall, drift) = (Arc::clone(&world.wall), troubles.drift);
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                wall.fetch_add(drift, Ordering::Relaxed);
+            }
+        });
+    }
     for (name, per_minute, strike) in often.into_iter().filter(|(_, per_minute, _)| *per_minute > 0) {
         let (world, mut chance) = (world.clone(), Chance::of(world.plan.seed, name));
         tasks.spawn(async move {
