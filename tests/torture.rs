@@ -170,10 +170,8 @@ async fn whatever_happens_to_it_the_broker_keeps_its_promises_in_bounded_memory(
     drop((idle, readers));
     day.is_killed().await;
 
-    let not_there =
-        |property: &Property| *property == Property::DurableBeforeVisible || !property.is_of_all();
-    let looked_at: Vec<Property> =
-        Property::ALL.into_iter().filter(|property| !not_there(property)).collect();
+    let is_there = |property: &Property| property.is_of_all() && *property != Property::DurableBeforeVisible;
+    let looked_at: Vec<Property> = Property::ALL.into_iter().filter(is_there).collect();
     let Day { broker, crowd, .. } = day;
     judge(&crowd.finish(&broker).await, &looked_at);
 }

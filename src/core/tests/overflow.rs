@@ -277,24 +277,7 @@ fn however_many_partitions_a_command_is_about_its_rows_are_fetched_in_a_few_roun
             let mut world = World::new(u32::try_from(PARTITIONS).unwrap());
             let produces = |world: &mut World, id: &str| {
                 let identity = world.init(Some(id), None).unwrap();
-                let batch = |index| {
-                    let producer = BatchProducer {
-                        identity,
-                        first_sequence: Sequence::new(0).unwrap(),
-                        transactional: true,
-                    };
-                    let (bytes, time) = (100, Timestamp(5));
-                    let batch = BatchFacts {
-                        records: 1,
-                        bytes,
-                        oldest_timestamp: time,
-                        max_timestamp: time,
-                        producer: Some(producer),
-                        keys: Vec::new(),
-                    };
-                    ProduceBatch { partition: world.partition(index), batch }
-                };
-                let batches = (0..PARTITIONS).map(batch).collect();
+                let batches = (0..PARTITIONS).map(|index| batch(world, index, identity, (0, true))).collect();
                 let transactional_id = TransactionalId::new(id);
                 let produce = Produce { transactional_id, protocol: V2, batches };
                 let (rounds, reply) = rounds(world, Command::Produce(produce));
@@ -328,8 +311,8 @@ fn however_many_partitions_a_command_is_about_its_rows_are_fetched_in_a_few_roun
     }
 }
 
-fn append(world: &World, id: Option<&str>, identity: Identity, first: i32) -> Command {
-    let transactional = id.is_some();
+/// One record of a producer's: its sequence, and whether it is in a transaction.
+fn batch(world: &World, index: i32, identity: Identity, (first, transactional): (i32, bool)) -> ProduceBatch {
     let producer = BatchProducer { identity, first_sequence: Sequence::new(first).unwrap(), transactional };
     let (bytes, time) = (100, Timestamp(5));
     let batch = BatchFacts {
@@ -340,7 +323,11 @@ fn append(world: &World, id: Option<&str>, identity: Identity, first: i32) -> Co
         producer: Some(producer),
         keys: Vec::new(),
     };
-    let batches = vec![ProduceBatch { partition: world.partition(0), batch }];
+    ProduceBatch { partition: world.partition(index), batch }
+}
+
+fn append(world: &World, id: Option<&str>, identity: Identity, first: i32) -> Command {
+    let batches = vec![batch(world, 0, identity, (first, id.is_some()))];
     let transactional_id = id.and_then(TransactionalId::new);
     Command::Produce(Produce { transactional_id, protocol: V2, batches })
 }
