@@ -26,7 +26,9 @@ struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Gives tasks to the threads in turn. Connections live long and there are many, so that spreads them well enough.
+/// Gives tasks to the threads: as many to each, and so that each client's working connections are spread, too. A client opens
+/// one connection to find its broker and works on another: given in turn, all working connections of a broker with two
+/// threads would live on one of them.
 #[derive(Debug)]
 pub(super) struct Turns {
     runtimes: Vec<Handle>,
@@ -67,11 +69,26 @@ impl Turns {
     /// Runs a task on the thread whose turn it is.
     pub(super) fn spawn(&self, into: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        match self.runtimes.get(turn % self.runtimes.len().max(1)) {
+        match self.runtimes.get(thread_of(turn, self.runtimes.len())) {
             Some(runtime) => into.spawn_on(task, runtime),
             None => into.spawn(task),
         };
     }
+}
+
+/// Which of so many threads a connection lives on, by how many came before it: the sum of that number's digits in a numeral
+/// system of so many digits (for two threads the Thue-Morse sequence). So each thread gets one of `threads` in a row, and the
+/// connections that come second are spread as well.
+fn thread_of(mut turn: usize, threads: usize) -> usize {
+    if threads < 2 {
+        return 0;
+    }
+    let mut sum = 0;
+    while turn > 0 {
+        sum += turn % threads;
+        turn /= threads;
+    }
+    sum % threads
 }
 
 impl Worker {
@@ -109,6 +126,28 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
     use std::sync::mpsc;
+
+    /// How many of the connections with these numbers live on the busiest of so many threads.
+    fn most_on_one(threads: usize, connections: impl Iterator<Item = usize>) -> usize {
+        let mut on = vec![0_usize; threads];
+        for connection in connections {
+            on[thread_of(connection, threads)] += 1;
+        }
+        on.into_iter().max().unwrap_or(0)
+    }
+
+    #[test]
+    fn working_connections_are_spread_over_the_threads_too() {
+        for threads in 1..=16 {
+            let clients = 4 * threads;
+            assert_eq!(most_on_one(threads, 0..clients), 4, "one each, {threads} threads");
+            for kind in 0..2 {
+                let most = most_on_one(threads, (0..clients).map(|client| 2 * client + kind));
+                let may = if threads % 2 == 0 { 4 } else { 8 };
+                assert!(most <= may, "number {kind} of two each, {threads} threads: {most} on one");
+            }
+        }
+    }
 
     #[tokio::test]
     async fn tasks_are_spread_over_the_threads_and_end_with_them() {
