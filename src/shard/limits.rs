@@ -66,9 +66,11 @@ pub struct SpaceLimits {
     /// Live bytes of a segment, in percent of its file, below which they are moved out of it: at 40, moving writes two
     /// bytes for three that it frees, and data take at most two and a half times their size.
     pub move_live_percent: u64,
-    /// Bytes of segments looked through in one turn of moving: at ten turns a second, if little is dead, clients keep most of
-    /// the disk.
+    /// Bytes of segments looked through in one turn of moving, and how long it rests after one if little is dead: at forty
+    /// turns of a mebibyte a second clients keep most of the disk, and none waits for long behind a turn.
     pub move_turn_bytes: u64,
+    /// See above.
+    pub move_rest: Duration,
     /// Dead bytes that wait for what is live beside them to be moved, in segments: the nearer to it, the shorter moving
     /// rests, and from here on it does not rest. So what is dead does not grow with how fast clients write.
     pub move_debt_segments: u64,
@@ -96,7 +98,8 @@ impl Default for SpaceLimits {
             snapshot_share: 4,
             snapshot_turn_bytes: 2 << 20,
             move_live_percent: 40,
-            move_turn_bytes: 4 << 20,
+            move_turn_bytes: 1 << 20,
+            move_rest: Duration::from_millis(25),
             move_debt_segments: 8,
             move_segments: 16,
             move_looks_per_mib: 1_000,

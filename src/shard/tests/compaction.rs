@@ -159,6 +159,7 @@ fn limits() -> ShardLimits {
     };
     let space = SpaceLimits {
         rest: Duration::ZERO,
+        move_rest: Duration::ZERO,
         snapshot_log_bytes: 32 << 10,
         snapshot_share: 0,
         trim_entries: 10,

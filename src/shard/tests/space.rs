@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 fn small() -> ShardLimits {
     let space = SpaceLimits {
         rest: std::time::Duration::from_millis(2),
+        move_rest: std::time::Duration::from_millis(2),
         snapshot_log_bytes: 64 << 10,
         snapshot_turn_bytes: 64 << 10,
         trim_entries: 50,

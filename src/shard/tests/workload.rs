@@ -22,6 +22,7 @@ pub(super) fn tiny(rest: bool) -> ShardLimits {
     };
     let space = SpaceLimits {
         rest: pause,
+        move_rest: pause,
         compaction,
         snapshot_log_bytes: 48 << 10,
         snapshot_turn_bytes: 64 << 10,

@@ -68,9 +68,9 @@ impl Duty for FreeSegments {
     }
 
     fn period(&self) -> Duration {
-        // Each look goes through the list of segments.
+        // Each look goes through the list of segments. At full speed a few come free between two: few enough to become spares.
         let rest = self.ground.parts().limits.rest;
-        if self.doomed.is_some() { rest } else { rest * 10 }
+        if self.doomed.is_some() { rest } else { rest * 3 }
     }
 
     fn turn(&mut self, view: &ReadView, _now: Now) -> Result<Turn, StoreError> {

@@ -190,7 +190,7 @@ impl MoveLive {
 
     /// How long to rest between two turns: less, the more waits.
     fn rest(&self) -> Duration {
-        self.ground.parts().limits.rest * u32::try_from(100 - self.debt_percent()).unwrap_or(0) / 100
+        self.ground.parts().limits.move_rest * u32::try_from(100 - self.debt_percent()).unwrap_or(0) / 100
     }
 
     fn advance(&mut self, now: ServedTime) -> Result<bool, MoveError> {

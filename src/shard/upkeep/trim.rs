@@ -49,7 +49,7 @@ impl Duty for TrimIndex {
 
     fn period(&self) -> Duration {
         // What is deleted gives its space back about so much later.
-        self.ground.parts().limits.rest * 10
+        self.ground.parts().limits.rest * 5
     }
 
     fn turn(&mut self, _view: &ReadView, now: Now) -> Result<Turn, StoreError> {
