@@ -200,6 +200,7 @@ fn as_json(described: &TransactionDescription) -> serde_json::Value {
         "epoch": described.epoch.0,
         "timeout_ms": u64::try_from(described.timeout.as_millis()).unwrap_or(u64::MAX),
         "began_ms": described.began.map(|began| began.0),
+        "age_ms": described.began.map(|began| u64::try_from(age(began).as_millis()).unwrap_or(u64::MAX)),
         "partitions": partitions.collect::<Vec<_>>(),
     })
 }

@@ -3,11 +3,12 @@
 
 use super::database::{Applied, Database, StoreError};
 use super::keys::is_of_places;
-use super::view::ReadView;
+use super::view::{LastingRows, ReadView};
 use crate::codec;
 use crate::log::{Disk, DiskError, DiskFile, Identity, LogId, ShardNumber};
 use crate::types::BlockNumber;
 use crate::types::codec::{Codec, CodecError, take};
+use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -173,7 +174,7 @@ impl Snapshots {
     }
 
     /// Begins a snapshot of what a view has, without its layers.
-    pub fn begin(&self, view: ReadView, identity: Identity) -> Result<SnapshotWriter, SnapshotError> {
+    pub fn begin(&self, view: &ReadView, identity: Identity) -> Result<SnapshotWriter, SnapshotError> {
         let header = SnapshotHeader { identity, applied: view.applied()? };
         let target = self.path(header.applied.checkpoint.block);
         let mut new = target.clone().into_os_string();
@@ -181,9 +182,9 @@ impl Snapshots {
         let path = PathBuf::from(new);
         let file = tried(self.disk.create(&path, 0), "create", &path)?;
         let snapshots = self.clone();
-        let (next, written) = (vec![0], Footer { rows: 0, sections: 0 });
+        let (rows, written) = (view.lasting_rows(), Footer { rows: 0, sections: 0 });
         let mut writer =
-            SnapshotWriter { snapshots, view, header, file, path, target, position: 0, next, written };
+            SnapshotWriter { snapshots, rows, header, file, path, target, position: 0, next: None, written };
         writer.write(&MAGIC)?;
         let mut body = vec![section::HEADER];
         VERSION.encode(&mut body);
@@ -260,25 +261,25 @@ impl Reading<'_> {
     }
 }
 
-/// A section to be: its rows, how many they are, and the key after them.
+/// A section to be: its rows, how many they are, and whether there are no others.
 struct Section {
     body: Vec<u8>,
     rows: u64,
-    next: Option<Vec<u8>>,
+    is_last: bool,
 }
 
 /// A snapshot that is being written, a few sections at a time. It counts once [`SnapshotWriter::finish`] has returned.
 #[derive(Debug)]
 pub struct SnapshotWriter {
     snapshots: Snapshots,
-    view: ReadView,
+    rows: LastingRows,
     header: SnapshotHeader,
     file: Box<dyn DiskFile>,
     path: PathBuf,
     target: PathBuf,
     position: u64,
-    /// The key to go on with.
-    next: Vec<u8>,
+    /// The row to go on with, if it has been read.
+    next: Option<(Vec<u8>, Bytes)>,
     written: Footer,
 }
 
@@ -287,27 +288,28 @@ impl SnapshotWriter {
     pub fn advance(&mut self, bytes: usize) -> Result<bool, SnapshotError> {
         let mut done = 0;
         while done < bytes {
-            let Section { body, rows, next } = self.collect()?;
+            let Section { body, rows, is_last } = self.collect()?;
             if rows > 0 {
                 self.write_section(&body)?;
                 self.written = Footer { rows: self.written.rows + rows, sections: self.written.sections + 1 };
             }
             done += body.len();
-            match next {
-                Some(next) => self.next = next,
-                None => return Ok(true),
+            if is_last {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn collect(&self) -> Result<Section, SnapshotError> {
+    fn collect(&mut self) -> Result<Section, SnapshotError> {
         let mut body = vec![section::ROWS];
         let mut rows = 0;
-        for row in self.view.snapshot_rows(&self.next) {
-            let (key, row) = row?;
+        loop {
+            let next = self.next.take().map_or_else(|| self.rows.next(), |next| Ok(Some(next)))?;
+            let Some((key, row)) = next else { return Ok(Section { body, rows, is_last: true }) };
             if body.len() >= SECTION_BYTES {
-                return Ok(Section { body, rows, next: Some(key) });
+                self.next = Some((key, row));
+                return Ok(Section { body, rows, is_last: false });
             }
             // What speaks of places, not of state, is made anew.
             if is_of_places(&key) {
@@ -319,7 +321,6 @@ impl SnapshotWriter {
             }
             rows += 1;
         }
-        Ok(Section { body, rows, next: None })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
@@ -384,7 +385,7 @@ mod tests {
     }
 
     fn take(snapshots: &Snapshots, store: &Database) -> Result<Snapshot, SnapshotError> {
-        let mut writer = snapshots.begin(store.view_now()?, IDENTITY)?;
+        let mut writer = snapshots.begin(&store.view_now()?, IDENTITY)?;
         while !writer.advance(1)? {}
         writer.finish()
     }

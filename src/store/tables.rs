@@ -5,10 +5,16 @@ use super::database::{StoreLimits, StoreSizes};
 #[cfg(test)]
 use super::model::{Model, ModelBatch, ModelIter, ModelSnapshot};
 use bytes::Bytes;
+use fjall::compaction::Leveled;
+use fjall::config::PartitioningPolicy;
 use fjall::{AbstractTree as _, CompressionType, KeyspaceCreateOptions, PersistMode, Readable as _};
+use lsm_tree::{Guard as _, IterGuardImpl};
 use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 /// A keyspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,11 +72,59 @@ pub(super) enum Snapshot {
 /// Keys and rows, in the order of the keys.
 pub(super) enum Entries {
     Fjall(fjall::Iter),
+    Lasting(Box<dyn DoubleEndedIterator<Item = IterGuardImpl> + Send>),
     #[cfg(test)]
     Model(ModelIter),
 }
 
+/// Full memtables of a keyspace that wait to be written out, at most: with the one that is written to, a keyspace has three
+/// in memory. fjall has a limit of its own, 4, at which it waits without looking whether anybody writes them out.
+const SEALED_MAX: usize = 2;
+
+/// How often it is looked whether one has been written out, which fjall tells nobody. That takes tenths of a second each.
+const SEALED_LOOK: Duration = Duration::from_millis(5);
+
+/// Bytes of a table, about. fjall merges one table with those below it that have keys of its range, a dozen or so, and
+/// meanwhile writes no memtable out: so this is how long that takes. Smaller ones would be more heads to read at a start.
+const TABLE_BYTES: u64 = 16 << 20;
+
+/// How a keyspace is laid out. fjall notes it down when it makes one: those that earlier programs have made stay as they are.
+///
+/// A row is found through a part of a table's filter and a part of its index, of 4 KiB each like what holds the row. fjall's
+/// own choice is to have filters and indices whole in all levels but the lowest ones; what is not in the cache is read whole,
+/// megabytes for one row once there are many, or it is in memory for as long as the table is.
+fn layout(limits: StoreLimits) -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(limits.memtable_bytes)
+        .filter_block_partitioning_policy(PartitioningPolicy::all(true))
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
+        .compaction_strategy(Arc::new(merging()))
+}
+
+fn merging() -> Leveled {
+    Leveled::default().with_table_target_size(TABLE_BYTES)
+}
+
 impl Keyspaces {
+    /// Has memtables that are full written out, and lets whoever writes wait for it when several are full. fjall would seal
+    /// them itself, but on the thread on which it also merges tables: as long as that took, the memtable grew with all that
+    /// was written, and another request to seal it was queued with each batch, up to where fjall's thread would have waited
+    /// for itself.
+    fn seal_full(&self) -> fjall::Result<()> {
+        for space in [&self.rows, &self.index] {
+            if space.tree.active_memtable().size() <= self.memtable_bytes {
+                continue;
+            }
+            while space.sealed_memtable_count() >= SEALED_MAX {
+                // It says so if fjall's thread has ended, and nothing will be written out any more.
+                self.fjall.persist(PersistMode::Buffer)?;
+                thread::sleep(SEALED_LOOK);
+            }
+            space.rotate_memtable()?;
+        }
+        Ok(())
+    }
+
     fn space(&self, space: Space) -> &fjall::Keyspace {
         match space {
             Space::Rows => &self.rows,
@@ -88,9 +142,8 @@ impl Tables {
             .journal_compression(CompressionType::None)
             .worker_threads(1)
             .open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(limits.memtable_bytes);
-        let rows = fjall.keyspace("rows", options)?;
-        let index = fjall.keyspace("index", options)?;
+        let rows = fjall.keyspace("rows", || layout(limits))?;
+        let index = fjall.keyspace("index", || layout(limits))?;
         // fjall makes a directory for each and does not sync its name. Lost in a power cut, it would be made anew
         // empty, and later take the changes of the old one out of the journal.
         File::open(path.join("keyspaces"))?.sync_all()?;
@@ -242,7 +295,10 @@ impl Batch {
 
     pub(super) fn commit(self) -> fjall::Result<()> {
         match self {
-            Batch::Fjall(_, batch) => batch.commit(),
+            Batch::Fjall(spaces, batch) => {
+                batch.commit()?;
+                spaces.seal_full()
+            }
             #[cfg(test)]
             Batch::Model(batch) => {
                 batch.commit();
@@ -284,6 +340,19 @@ impl Snapshot {
         }
     }
 
+    /// All of a keyspace, for who reads it for long. A snapshot, or what fjall itself lets one read of it, keeps every memtable
+    /// that has been filled since in memory, also those that are written out. This keeps the tables and memtables of its moment,
+    /// and nothing else: so the snapshot is best let go of.
+    pub(super) fn lasting(&self, space: Space) -> Entries {
+        match self {
+            Snapshot::Fjall(spaces, snapshot) => {
+                Entries::Lasting(spaces.space(space).tree.iter(snapshot.seqno(), None))
+            }
+            #[cfg(test)]
+            Snapshot::Model(snapshot) => Entries::Model(snapshot.range(space, &[], Bound::Unbounded)),
+        }
+    }
+
     pub(super) fn prefix(&self, space: Space, prefix: &[u8]) -> Entries {
         match self {
             Snapshot::Fjall(spaces, snapshot) => Entries::Fjall(snapshot.prefix(spaces.space(space), prefix)),
@@ -302,11 +371,18 @@ impl Iterator for Entries {
                 let entry = entries.next()?.into_inner();
                 Some(entry.map(|(key, row)| (key.to_vec(), Bytes::copy_from_slice(&row))))
             }
+            Entries::Lasting(entries) => {
+                let entry = entries.next()?.into_inner().map_err(fjall::Error::Storage);
+                Some(entry.map(|(key, row)| (key.to_vec(), Bytes::copy_from_slice(&row))))
+            }
             #[cfg(test)]
             Entries::Model(entries) => entries.next().map(Ok),
         }
     }
 }
+
+#[cfg(test)]
+mod large;
 
 #[cfg(test)]
 mod tests {

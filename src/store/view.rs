@@ -122,6 +122,24 @@ impl Reading {
     }
 }
 
+/// The rows of a snapshot, which can be read for long ([`Snapshot::lasting`]).
+pub(super) struct LastingRows {
+    rows: Entries,
+    reading: Reading,
+}
+
+impl std::fmt::Debug for LastingRows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LastingRows")
+    }
+}
+
+impl LastingRows {
+    pub(super) fn next(&mut self) -> Result<Option<(Vec<u8>, Bytes)>, StoreError> {
+        self.reading.next(&mut self.rows)
+    }
+}
+
 impl std::fmt::Debug for ReadView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReadView")
@@ -272,6 +290,11 @@ impl ReadView {
     ) -> impl Iterator<Item = Result<(Vec<u8>, Bytes), StoreError>> + '_ {
         let mut rows = self.snapshot.range(Space::Rows, from, Bound::Unbounded);
         std::iter::from_fn(move || self.reading.next(&mut rows).transpose())
+    }
+
+    /// The same, all of them, for who reads them for long.
+    pub(super) fn lasting_rows(&self) -> LastingRows {
+        LastingRows { rows: self.snapshot.lasting(Space::Rows), reading: self.reading.clone() }
     }
 
     /// All rows whose key begins with `prefix`.

@@ -60,6 +60,12 @@ fn they_are_seen(semel: &Semel, id: &str) {
             fields(&held, &["partition", "first_offset"]),
             [[json!(0), json!(0)], [json!(1), json!(0)]]
         );
+        for blocker in &held {
+            let (began, age) = (&blocker["transaction"]["began_ms"], &blocker["transaction"]["age_ms"]);
+            let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+            let longest = i64::try_from(now).unwrap() - began.as_i64().unwrap();
+            assert!((0..=longest).contains(&age.as_i64().unwrap()), "{age} of {longest}");
+        }
         let by = held.iter().map(|blocker| blocker["transaction"]["transactional_id"].clone());
         assert_eq!(by.collect::<Vec<_>>(), ["one", "other"]);
     }

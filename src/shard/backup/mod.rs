@@ -23,4 +23,4 @@ pub use whole::WholeTransactions;
 
 pub(super) use restore::{is_half_restored, restore_of};
 pub(super) use standing::Work;
-pub(super) use take::{Plan, Source, take};
+pub(super) use take::{AsOf, Plan, Source, take};

@@ -1,7 +1,7 @@
 //! Takes a backup: links what does not change any more, copies the end of the log, and gives it its name at the end.
 
 use super::error::{BackupError, Tried as _};
-use super::manifest::{BackupFile, Manifest};
+use super::manifest::{BackupFile, Manifest, PartitionEnd};
 use super::standing::{UNFINISHED, Work, unfinished};
 use crate::core::RestoredRow;
 use crate::log::{CopyError, SegmentNumber, Segments};
@@ -11,14 +11,12 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What is to be taken. While it is, none of the files is freed.
 pub(in crate::shard) struct Plan {
     pub(in crate::shard) work: Work,
-    /// Everything up to its last durable block is in the backup.
-    pub(in crate::shard) view: Arc<ReadView>,
+    pub(in crate::shard) as_of: AsOf,
     pub(in crate::shard) segments: Segments,
     /// Files that do not change any more.
     pub(in crate::shard) complete: Vec<Source>,
@@ -26,6 +24,26 @@ pub(in crate::shard) struct Plan {
     pub(in crate::shard) tail: SegmentNumber,
     pub(in crate::shard) taken: Timestamp,
     pub(in crate::shard) served_ms: u64,
+}
+
+/// What the rows say at the moment of a backup. Not a view of them: while one is kept, so is all that the store has had in
+/// memory since.
+pub(in crate::shard) struct AsOf {
+    /// Everything up to this block is in the backup.
+    pub(in crate::shard) last_block: BlockNumber,
+    /// The restore that the log was last made by.
+    restored: Option<String>,
+    partitions: Vec<PartitionEnd>,
+}
+
+impl AsOf {
+    pub(in crate::shard) fn of(view: &ReadView) -> Result<AsOf, StoreError> {
+        Ok(AsOf {
+            last_block: view.durable(),
+            restored: view.get::<RestoredRow>(&())?.map(|row| row.restore.to_string()),
+            partitions: Manifest::partitions_of(view)?,
+        })
+    }
 }
 
 /// A file that does not change any more.
@@ -62,7 +80,7 @@ pub(in crate::shard) fn take(plan: &Plan) -> Result<(), BackupError> {
 }
 
 fn fill(plan: &Plan, dir: &Path) -> Result<(), BackupError> {
-    let earlier = Earlier::find(&plan.work.root, plan)?;
+    let earlier = Earlier::find(&plan.work.root, plan);
     let mut total = plan.segments.length(plan.tail)?;
     for source in &plan.complete {
         total += fs::metadata(&source.path).tried("look at", &source.path)?.len();
@@ -79,11 +97,11 @@ fn fill(plan: &Plan, dir: &Path) -> Result<(), BackupError> {
         taken_ms: plan.taken.0,
         log_id: format!("{:032x}", identity.log.0),
         shard: identity.shard.0,
-        restored: restore_in(&plan.view)?,
-        last_block: plan.view.durable().0,
+        restored: plan.as_of.restored.clone(),
+        last_block: plan.as_of.last_block.0,
         served_ms: plan.served_ms,
         files,
-        partitions: Manifest::partitions_of(&plan.view)?,
+        partitions: plan.as_of.partitions.clone(),
     };
     for part in [dir.join("log"), dir.join("snapshots")] {
         sync_dir(&part)?;
@@ -129,7 +147,7 @@ fn copy(plan: &Plan, from: &Path, to: &Path) -> Result<(), BackupError> {
 
 /// Copies the segments that are being written, up to the last block that belongs to the backup.
 fn copy_tail(plan: &Plan, dir: &Path) -> Result<Vec<BackupFile>, BackupError> {
-    let last = plan.view.durable();
+    let last = plan.as_of.last_block;
     let mut files = Vec::new();
     let mut segment = plan.tail;
     if last == BlockNumber::ZERO {
@@ -158,26 +176,20 @@ fn copy_tail(plan: &Plan, dir: &Path) -> Result<Vec<BackupFile>, BackupError> {
     }
 }
 
-/// The restore that the log was last made by.
-fn restore_in(view: &ReadView) -> Result<Option<String>, StoreError> {
-    Ok(view.get::<RestoredRow>(&())?.map(|row| row.restore.to_string()))
-}
-
 /// The newest complete backup of the same log beside this one, where links to the log itself cannot be had. A log that was
 /// restored is another one: since then its segments have the names, but not the content, of those that were lost.
 struct Earlier(Option<(PathBuf, Manifest)>);
 
 impl Earlier {
-    fn find(root: &Path, plan: &Plan) -> Result<Earlier, StoreError> {
+    fn find(root: &Path, plan: &Plan) -> Earlier {
         let log_id = format!("{:032x}", plan.segments.identity().log.0);
-        let restored = restore_in(&plan.view)?;
         let entries = fs::read_dir(root).into_iter().flatten().flatten();
         let manifests = entries.filter_map(|entry| {
             let manifest = Manifest::read(&entry.path()).ok()?;
-            let same = manifest.log_id == log_id && manifest.restored == restored;
+            let same = manifest.log_id == log_id && manifest.restored == plan.as_of.restored;
             same.then(|| (entry.path(), manifest))
         });
-        Ok(Earlier(manifests.max_by_key(|(_, manifest)| manifest.last_block)))
+        Earlier(manifests.max_by_key(|(_, manifest)| manifest.last_block))
     }
 
     fn path_of(&self, source: &Source, bytes: u64) -> Option<PathBuf> {

@@ -4,7 +4,7 @@
 use super::ground::{Ground, Pause};
 use super::{Duty, Turn};
 use crate::core::Now;
-use crate::shard::backup::{BackupError, Backups, Plan, Source, Work, take};
+use crate::shard::backup::{AsOf, BackupError, Backups, Plan, Source, Work, take};
 use crate::store::{ReadView, StoreError};
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -53,7 +53,15 @@ impl TakeBackups {
         complete.extend(moved.map(|file| source(&parts.segments.path(file), "log", false)));
         complete.extend(snapshot.map(|snapshot| source(&snapshot.path, "snapshots", false)));
         let segments = parts.segments.clone();
-        Ok(Plan { work, view, segments, complete, tail, taken: now.wall, served_ms: now.served.0 })
+        Ok(Plan {
+            work,
+            as_of: AsOf::of(&view)?,
+            segments,
+            complete,
+            tail,
+            taken: now.wall,
+            served_ms: now.served.0,
+        })
     }
 
     fn begin(&mut self, work: Work, now: Now) {
@@ -84,7 +92,7 @@ fn source(path: &Path, part: &str, unique: bool) -> Source {
 }
 
 fn run(plan: &Plan, backups: &Backups, pause: Pause) {
-    let (name, root, block) = (&plan.work.name, plan.work.root.display(), plan.view.durable());
+    let (name, root, block) = (&plan.work.name, plan.work.root.display(), plan.as_of.last_block);
     tracing::info!(name, %root, %block, files = plan.complete.len(), "a backup is being taken");
     let result = take(plan);
     drop(pause);

@@ -64,7 +64,7 @@ impl TakeSnapshots {
         let Some(mut writing) = self.writing.take() else {
             if self.is_due()? {
                 let view = parts.store.view_now()?;
-                self.writing = Some(parts.snapshots.begin(view, parts.segments.identity())?);
+                self.writing = Some(parts.snapshots.begin(&view, parts.segments.identity())?);
             }
             return Ok(());
         };

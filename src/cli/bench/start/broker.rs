@@ -96,13 +96,13 @@ impl Broker {
         Ok(ClientConfig::new(endpoint, TlsFiles::under(&self.data)))
     }
 
-    /// One of its metrics, all its labels together; 0 if there is none of the name.
+    /// One of its metrics, of one series or of all that have the name together; 0 if there is none.
     pub(super) async fn metric(&self, name: &str) -> Result<u64, CliError> {
         let Page { body, .. } = page(&self.config()?, "/metrics").await?;
         let values = body.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
             let of = series.split_once('{').map_or(series, |(of, _)| of);
-            (of == name).then(|| value.parse::<f64>().ok())?
+            (of == name || series == name).then(|| value.parse::<f64>().ok())?
         });
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts and bytes")]
         Ok(values.sum::<f64>() as u64)
@@ -118,11 +118,23 @@ impl Broker {
         Ok((self.said_by_the_system("io", "rchar")?, self.said_by_the_system("io", "read_bytes")?))
     }
 
+    /// Bytes that its threads of this name have read from files.
+    pub(super) fn read_by(&self, thread: &str) -> Result<u64, CliError> {
+        let mut read = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let task = task?.path();
+            // A thread may have ended meanwhile.
+            let said = |file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_default();
+            if said("comm").trim_end() == thread {
+                read += number(&said("io"), "rchar").unwrap_or(0);
+            }
+        }
+        Ok(read)
+    }
+
     fn said_by_the_system(&self, file: &str, name: &str) -> Result<u64, CliError> {
         let said = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?;
-        let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let number = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
-        number.ok_or_else(|| failed(&format!("the system does not say {name} of a process")))
+        number(&said, name).ok_or_else(|| failed(&format!("the system does not say {name} of a process")))
     }
 
     /// As a crash does it.
@@ -141,6 +153,12 @@ impl Broker {
         let status = self.child.wait()?;
         if status.success() { Ok(()) } else { Err(failed(&format!("the broker has ended with {status}"))) }
     }
+}
+
+/// What a file of the system's says behind a name.
+fn number(said: &str, name: &str) -> Option<u64> {
+    let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The address on the line that says that it is ready; what comes after it is read and dropped.

@@ -1,7 +1,7 @@
 //! A load of which it is known whose rows the broker needs: producers that it has just heard of, or such as it has not.
 
 use super::failed;
-use super::make::{Made, TOPIC, batch};
+use super::make::{Made, Size, TOPIC, batch};
 use crate::cli::CliError;
 use crate::cli::bench::measure::{Latencies, Percentiles};
 use crate::cli::bench::report::real;
@@ -27,7 +27,7 @@ const RECORD: usize = 100;
 pub(super) enum Who {
     /// So many new producers, again and again.
     Known,
-    /// Each producer id that there was once, from this one on; a batch of each.
+    /// Each producer id that there was once, from this turn on; a batch of each. They come in the order of [`Size::scattered`].
     Cold { next: Arc<AtomicU64> },
 }
 
@@ -89,10 +89,14 @@ impl Task {
     async fn run(self, over: Arc<AtomicBool>, batches: Arc<AtomicU64>) -> Result<Latencies, CliError> {
         let topic = TopicName::new(TOPIC).map_err(|error| failed(&error.to_string()))?;
         let client = Client::connect(self.config.clone()).await?;
-        let per_request = BATCHES.min(self.made.size.partitions.into());
+        let Size { partitions, producers: all, .. } = self.made.size;
         let known = match self.who {
-            Who::Known => self.new_producers(&client, per_request).await?,
+            Who::Known => self.new_producers(&client, BATCHES.min(partitions.into())).await?,
             Who::Cold { .. } => Vec::new(),
+        };
+        let per_request = match self.who {
+            Who::Known => known.len() as u64,
+            Who::Cold { .. } => BATCHES.min(partitions.into()).min(all),
         };
         let mut latencies = Latencies::new();
         for round in 0.. {
@@ -100,14 +104,10 @@ impl Task {
                 break;
             }
             let request = match &self.who {
-                Who::Known => self.of(&known, round)?,
+                Who::Known => of(known.iter().map(|(partition, identity)| (*partition, *identity, round)))?,
                 Who::Cold { next } => {
                     let first = next.fetch_add(per_request, Ordering::Relaxed);
-                    // When all have had their turn, the first are cold again.
-                    let all = self.made.size.producers;
-                    let lap = (all - all % per_request).max(per_request);
-                    let sequence = i32::try_from(1 + first / lap).unwrap_or(i32::MAX);
-                    self.of(&self.made_producers(first % lap, per_request), sequence)?
+                    of((first..first + per_request).map(|turn| self.made_producer(turn)))?
                 }
             };
             let asked = Instant::now();
@@ -137,26 +137,24 @@ impl Task {
         Ok(producers)
     }
 
-    fn made_producers(&self, first: u64, count: u64) -> Vec<(PartitionIndex, Identity)> {
-        let producer = |number: u64| {
-            let id = self.made.first_producer + i64::try_from(number).unwrap_or(i64::MAX);
-            let identity = Identity { id: ProducerId(id), epoch: ProducerEpoch(0) };
-            (self.made.size.partition_of(number), identity)
-        };
-        (first..first + count).map(producer).collect()
+    /// Whose turn it is, and with which sequence: when all have had their turn, the first are cold again.
+    fn made_producer(&self, turn: u64) -> Whose {
+        let (number, lap) = self.made.size.scattered(turn);
+        let id = self.made.first_producer + i64::try_from(number).unwrap_or(i64::MAX);
+        let identity = Identity { id: ProducerId(id), epoch: ProducerEpoch(0) };
+        (self.made.size.partition_of(number), identity, i32::try_from(1 + lap).unwrap_or(i32::MAX))
     }
+}
 
-    /// A batch of each producer, of one record with this sequence.
-    fn of(
-        &self,
-        producers: &[(PartitionIndex, Identity)],
-        sequence: i32,
-    ) -> Result<Vec<(PartitionIndex, Bytes)>, CliError> {
+/// A batch's partition, producer and sequence.
+type Whose = (PartitionIndex, Identity, i32);
+
+/// A batch of each producer, of one record.
+fn of(producers: impl Iterator<Item = Whose>) -> Result<Vec<(PartitionIndex, Bytes)>, CliError> {
+    let made = producers.map(|(partition, identity, sequence)| {
         let value = Bytes::from_static(&[b'x'; RECORD]);
-        let made = producers.iter().map(|(partition, identity)| {
-            let (_, bytes) = batch(Timestamp::NONE, value.clone(), Some((*identity, sequence, false)))?;
-            Ok((*partition, bytes))
-        });
-        made.collect::<Result<_, String>>().map_err(|error| failed(&error))
-    }
+        let (_, bytes) = batch(Timestamp::NONE, value, Some((identity, sequence, false)))?;
+        Ok((partition, bytes))
+    });
+    made.collect::<Result<_, String>>().map_err(|error| failed(&error))
 }

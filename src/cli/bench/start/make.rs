@@ -5,7 +5,7 @@ use crate::core::{
     BatchFacts, BatchProducer, Command, EndTxn, Identity, InitProducerId, NewTopic, Outcome, Produce,
     ProduceBatch, Protocol, Reply, TopicConfig, TransactionalProducer, TwoPhase,
 };
-use crate::shard::{Origin, Shard};
+use crate::shard::{Answer, Origin, Shard};
 use crate::types::{
     ConnectionId, PartitionId, PartitionIndex, Sequence, SequenceRange, Timestamp, TopicId, TopicName,
     TransactionalId,
@@ -44,6 +44,9 @@ pub(super) struct Made {
 pub(super) const TOPIC: &str = "start";
 /// Commands that are asked at once, each over a connection of its own, so that none waits for another's rows.
 const AT_ONCE: u64 = 256;
+/// Commands that are asked before it is waited for others: less than half of what the shard's queue takes, so that nobody
+/// waits for room in it, a place at a time.
+const IN_QUEUE: usize = 500;
 /// Batches of one command.
 const BATCHES_PER_COMMAND: u64 = 64;
 /// How long transactions that stay open may do so.
@@ -80,6 +83,31 @@ impl Size {
     pub(super) fn partition_of(&self, number: u64) -> PartitionIndex {
         PartitionIndex(i32::try_from(number % u64::from(self.partitions.max(1))).unwrap_or(0))
     }
+
+    /// Which of the producers has this turn, and in which lap. In a lap each has one, and between two that lie beside each
+    /// other in the store there are many others: so the rows of each turn lie somewhere else. Turns in a row are of
+    /// partitions in a row.
+    pub(super) fn scattered(&self, turn: u64) -> (u64, u64) {
+        let partitions = u64::from(self.partitions.max(1));
+        let in_each = self.producers / partitions;
+        if in_each == 0 {
+            let all = self.producers.max(1);
+            return (turn % all, turn / all);
+        }
+        let (partition, round) = (turn % partitions, turn / partitions);
+        (partition + partitions * (round % in_each * stride(in_each) % in_each), round / in_each)
+    }
+}
+
+/// A step that comes to each of `count` things before it comes to the first again, about three fifths of them long.
+fn stride(count: u64) -> u64 {
+    let divisor = |mut a: u64, mut b: u64| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    (count * 3 / 5..).find(|step| divisor(*step, count) == 1).unwrap_or(1)
 }
 
 impl<'s> Asking<'s> {
@@ -96,15 +124,23 @@ impl<'s> Asking<'s> {
         Ok(asking)
     }
 
-    /// Asks all of it, and waits until all of it is durable.
+    /// Asks all of it, and waits until all of it is durable. The shard has the next ones already while it is waited for the
+    /// ones before.
     pub(in super::super) async fn all(&self, commands: Vec<Asked>) -> Result<Vec<Reply>, String> {
-        let mut answers = Vec::with_capacity(commands.len());
-        for ((command, batches), origin) in commands.into_iter().zip(self.origins.iter().cycle()) {
-            answers.push(self.shard.ask(origin, command, batches).await.map_err(|error| error.to_string())?);
-        }
-        let mut replies = Vec::with_capacity(answers.len());
-        for answer in answers {
-            replies.push(answer.await.map_err(|error| error.to_string())?);
+        let mut replies = Vec::with_capacity(commands.len());
+        let mut commands = commands.into_iter().zip(self.origins.iter().cycle());
+        let mut before = Vec::new();
+        loop {
+            let mut asked = Vec::new();
+            for ((command, batches), origin) in commands.by_ref().take(IN_QUEUE) {
+                let answer = self.shard.ask(origin, command, batches).await;
+                asked.push(answer.map_err(|error| error.to_string())?);
+            }
+            let is_last = asked.is_empty();
+            replies.extend(answered(std::mem::replace(&mut before, asked)).await?);
+            if is_last {
+                break;
+            }
         }
         match replies.iter().find(|reply| !is_good(reply)) {
             Some(refused) => Err(format!("{refused:?}")),
@@ -244,6 +280,16 @@ impl<'s> Asking<'s> {
         let produce = Produce { transactional_id: id.cloned(), protocol: Protocol::V2, batches };
         (Command::Produce(produce), bytes)
     }
+}
+
+/// The replies. It is waited for the last one first: the others have mostly come by then, and wake nobody.
+async fn answered(mut answers: Vec<Answer>) -> Result<Vec<Reply>, String> {
+    let mut replies = Vec::with_capacity(answers.len());
+    while let Some(answer) = answers.pop() {
+        replies.push(answer.await.map_err(|error| error.to_string())?);
+    }
+    replies.reverse();
+    Ok(replies)
 }
 
 fn is_good(reply: &Reply) -> bool {
@@ -394,6 +440,35 @@ mod tests {
         running.stop().await.unwrap();
         assert!(behind > clean + 100, "each of the producers was read: {behind}, {clean}");
         [clean, behind]
+    }
+
+    #[test]
+    fn each_producer_has_a_turn_in_each_lap() {
+        for (partitions, producers) in [(1, 1), (7, 3), (4, 1_000), (10, 1_009), (3, 30)] {
+            let size = Size {
+                partitions,
+                producers,
+                transactional_ids: 0,
+                open_transactions: 0,
+                log_bytes: 0,
+                batch_bytes: 1,
+            };
+            let lap = (producers / u64::from(partitions) * u64::from(partitions))
+                .max(1)
+                .max(if producers < partitions.into() { producers } else { 0 });
+            for first in [0, lap, 5 * lap] {
+                let turns: std::collections::BTreeSet<_> =
+                    (first..first + lap).map(|turn| size.scattered(turn)).collect();
+                let expected = (0..lap).map(|number| (number, first / lap)).collect();
+                assert_eq!(turns, expected, "{partitions} partitions, {producers} producers");
+            }
+            let in_a_row: std::collections::BTreeSet<_> = (lap / 2..)
+                .map(|turn| size.scattered(turn).0)
+                .map(|number| size.partition_of(number))
+                .take(partitions.min(u32::try_from(lap).unwrap()) as usize)
+                .collect();
+            assert_eq!(in_a_row.len() as u64, u64::from(partitions).min(lap));
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// A kill comes when the checkpoint is this far away, in percent of the farthest.
 const KILL_PERCENT: u64 = 90;
+/// The broker's thread that reads rows.
+const LOADER: &str = "semel-load";
 /// How long that is waited for.
 const KILL_WAIT_MAX: Duration = Duration::from_secs(120);
 
@@ -92,6 +94,10 @@ struct Found {
     cold: Loaded,
     /// Rows read for each batch of those.
     rows_loaded_per_cold_batch: f64,
+    /// Bytes of the store's files read for each of them.
+    bytes_read_per_cold_batch: f64,
+    /// Bytes of the store's tables.
+    tables_bytes: u64,
     /// The most memory it has had under both loads.
     resident_bytes_max: u64,
     /// After each kill.
@@ -153,11 +159,14 @@ async fn measure(arguments: &StartBench) -> Result<Found, CliError> {
     let next = Arc::new(AtomicU64::new(used(&arguments.dir)?));
     let known = Load::start(&broker.config()?, made, &Who::Known).run(duration).await?;
     let loaded_before = broker.metric("semel_store_loaded_rows_total").await?;
+    let read_before = broker.read_by(LOADER)?;
     let who = Who::Cold { next: Arc::clone(&next) };
     let cold = Load::start(&broker.config()?, made, &who).run(duration).await;
     note_used(&arguments.dir, &next)?;
     let cold = cold?;
     let loaded = broker.metric("semel_store_loaded_rows_total").await?.saturating_sub(loaded_before);
+    let read = broker.read_by(LOADER)?.saturating_sub(read_before);
+    let tables_bytes = broker.metric("semel_store_bytes{in=\"tables\"}").await?;
     let resident_bytes_max = broker.memory("VmHWM")?;
     let mut starts_after_kill = Vec::new();
     let mut broker = broker;
@@ -188,6 +197,8 @@ async fn measure(arguments: &StartBench) -> Result<Found, CliError> {
         known,
         cold,
         rows_loaded_per_cold_batch: real(loaded) / real(cold.batches.max(1)),
+        bytes_read_per_cold_batch: real(read) / real(cold.batches.max(1)),
+        tables_bytes,
         resident_bytes_max,
         starts_after_kill,
     })
@@ -300,7 +311,9 @@ fn print(found: &Found, json: bool) -> io::Result<()> {
     let per_batch = found.rows_loaded_per_cold_batch;
     writeln!(
         out,
-        "{per_batch:.2} rows loaded per cold batch; {} of memory at most",
-        bytes(found.resident_bytes_max)
+        "{per_batch:.2} rows loaded per cold batch, {} read from files for it; {} of memory at most; tables of {}",
+        bytes_text(found.bytes_read_per_cold_batch),
+        bytes(found.resident_bytes_max),
+        bytes(found.tables_bytes),
     )
 }
