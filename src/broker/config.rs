@@ -1,5 +1,6 @@
 //! What people may set.
 
+use super::limits::GROUPS_LISTED_BYTES_MAX;
 use crate::core::Protocol;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct BrokerConfig {
     pub consumer_heartbeat_interval: Duration,
     /// What one decision about a group may take of the log, in bytes: a block's length, as no decision is split.
     pub decision_bytes_max: usize,
+    /// What one answer to ListGroups may take, in bytes; more groups than that are not listed at once.
+    pub groups_listed_bytes_max: usize,
     /// The oldest version of the transaction protocol that is served: in version 1 nothing in a request tells a delayed one
     /// from a new one (`spec/transactions.md`, E10).
     pub transactions_min: Protocol,
@@ -62,6 +65,7 @@ impl BrokerConfig {
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
             decision_bytes_max: 1 << 20,
+            groups_listed_bytes_max: GROUPS_LISTED_BYTES_MAX,
             transactions_min: Protocol::V1,
             two_phase_commit: false,
         }

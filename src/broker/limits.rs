@@ -71,13 +71,23 @@ pub(super) const PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
 /// A name of 250 bytes is then compared in a few milliseconds, whatever the pattern; an ordinary one takes microseconds.
 pub(super) const TOPIC_PATTERN_COMPILED_BYTES_MAX: usize = 256 << 10;
 
-/// Groups whose patterns are compared with the topics' names at the same time: a hostile pattern keeps no more than so many
-/// processors busy, and other members with patterns wait for it.
+/// Patterns that are compared with the topics' names at the same time: hostile ones keep no more than so many processors busy.
 pub(super) const PATTERN_SCANS_MAX: usize = 1;
+
+/// Patterns that are compared turn by turn; each keeps what it has matched so far, 16 bytes for a topic. Others wait.
+pub(super) const PATTERNS_UNDERWAY_MAX: usize = 256;
+
+/// How long a pattern is compared before the next one has its turn. All topics that a cluster usually has are compared with an
+/// ordinary pattern in one turn.
+pub(super) const PATTERN_TURN: Duration = Duration::from_millis(20);
 
 /// Bytes of groups that one answer describes: what is asked for beyond that is refused by name, as the same group may be asked
 /// for many times.
 pub(super) const DESCRIBED_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of the groups in one answer to ListGroups: some 200,000 with names of ordinary length. More are refused, as half a list
+/// would be taken for the whole.
+pub(super) const GROUPS_LISTED_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of offsets in one answer, metadata included: twice as much as all partitions that there may be take without. Groups
 /// beyond it are refused by name.

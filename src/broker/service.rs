@@ -3,7 +3,8 @@
 use super::config::{BrokerConfig, Endpoint};
 use super::failure::Failure;
 use super::fetch::FetchSessions;
-use super::limits::{PATTERN_SCANS_MAX, REFUSAL_LINE_EVERY, SCANS_MAX};
+use super::groups::Matching;
+use super::limits::{REFUSAL_LINE_EVERY, SCANS_MAX};
 use super::metrics::BrokerMetrics;
 use super::rarely::Rarely;
 use super::session::Session;
@@ -35,7 +36,7 @@ pub(super) struct Node {
     pub(super) metrics: BrokerMetrics,
     advertised: OnceLock<Endpoint>,
     scans: Arc<Semaphore>,
-    pattern_scans: Arc<Semaphore>,
+    pub(super) matching: Matching,
     pub(super) refusals: Rarely,
     requests: AtomicU64,
 }
@@ -52,7 +53,7 @@ impl Broker {
             metrics: BrokerMetrics::default(),
             advertised: OnceLock::new(),
             scans: Arc::new(Semaphore::new(SCANS_MAX)),
-            pattern_scans: Arc::new(Semaphore::new(PATTERN_SCANS_MAX)),
+            matching: Matching::default(),
             refusals: Rarely::every(REFUSAL_LINE_EVERY),
             requests: AtomicU64::new(0),
         }))
@@ -102,25 +103,8 @@ impl Node {
         T: Send + 'static,
         F: FnOnce(Arc<ReadView>) -> Result<T, Failure> + Send + 'static,
     {
-        self.scan_with(&self.scans, work).await
-    }
-
-    /// The same, for the comparison of patterns with topics: what is asked for by name does not wait for those.
-    pub(super) async fn scan_patterns<T, F>(&self, work: F) -> Result<T, Failure>
-    where
-        T: Send + 'static,
-        F: FnOnce(Arc<ReadView>) -> Result<T, Failure> + Send + 'static,
-    {
-        self.scan_with(&self.pattern_scans, work).await
-    }
-
-    async fn scan_with<T, F>(&self, permits: &Arc<Semaphore>, work: F) -> Result<T, Failure>
-    where
-        T: Send + 'static,
-        F: FnOnce(Arc<ReadView>) -> Result<T, Failure> + Send + 'static,
-    {
         // The semaphore is never closed.
-        let _permit = Arc::clone(permits).acquire_owned().await.ok();
+        let _permit = Arc::clone(&self.scans).acquire_owned().await.ok();
         let view = self.shard.view();
         off_thread(move || work(view)).await
     }

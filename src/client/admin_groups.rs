@@ -22,6 +22,9 @@ use crate::wire::{ErrorCode, VersionRange};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// What a broker of semel means when it does not list groups; the answer has no room for words.
+const MORE_THAN_LISTED: &str =
+    "there are more groups than one answer holds: ask for those of some states or types";
 /// The first versions of ListGroups that filter by state and by type.
 const LIST_BY_STATE: i16 = 4;
 const LIST_BY_TYPE: i16 = 5;
@@ -154,7 +157,9 @@ impl Admin {
             let context = &format!("listing the groups of broker {node}");
             let list = || async move {
                 let answer = client.control(node).await?.call_version(request, wanted, timeout).await?;
-                answer.error_code.ok().map_err(|code| ClientError::broker(context, code, None))?;
+                let detail =
+                    (answer.error_code == ErrorCode::InvalidRequest).then(|| MORE_THAN_LISTED.to_owned());
+                answer.error_code.ok().map_err(|code| ClientError::broker(context, code, detail))?;
                 Ok(answer.groups)
             };
             listed.extend(client.retry(context, list).await?.into_iter().map(|group| GroupListing {

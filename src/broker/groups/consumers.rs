@@ -7,12 +7,10 @@ use crate::broker::limits::RESOLUTIONS_MAX;
 use crate::broker::patterns::TopicPattern;
 use crate::broker::service::reply_to;
 use crate::broker::session::Context;
-use crate::core::limits::GROUP_PARTITIONS_MAX;
 use crate::core::{
     Assignor, Command, ConsumerHeartbeat, ConsumerTold, ReadMembers, ResolvedPatterns, UnreadMember,
 };
 use crate::shard::{Answer, off_thread};
-use crate::store::ReadView;
 use crate::types::{
     GroupEpoch, GroupId, InstanceId, MemberId, PartitionId, PartitionIndex, TopicId, outside,
 };
@@ -79,7 +77,11 @@ async fn told(cx: &Context, mut beat: ConsumerHeartbeat, mut answer: Answer) -> 
         match expect::consumer(reply_to(answer).await?)? {
             Ok(ConsumerTold::Epoch { epoch, assigned }) => return Ok(Ok((epoch, assigned))),
             Ok(ConsumerTold::Resolve { version, patterns }) => {
-                let topics = cx.node.scan_patterns(move |view| resolve(&view, &patterns)).await?;
+                let mut topics = BTreeMap::new();
+                for pattern in patterns {
+                    let matched = cx.node.matching.topics(&cx.node.shard, &pattern, version).await?;
+                    topics.insert(pattern, matched);
+                }
                 beat.resolved = Some(ResolvedPatterns { version, topics });
             }
             Ok(ConsumerTold::Read { generation, members }) => {
@@ -96,29 +98,6 @@ async fn told(cx: &Context, mut beat: ConsumerHeartbeat, mut answer: Answer) -> 
     // Others have come with new patterns each time, or the classic group has gone on.
     let code = ErrorCode::CoordinatorLoadInProgress;
     Ok(Err((code, code.meaning().to_owned())))
-}
-
-/// The topics that patterns match. One pattern after the other: each may take megabytes while it is compared.
-fn resolve(
-    view: &ReadView,
-    patterns: &BTreeSet<String>,
-) -> Result<BTreeMap<String, BTreeSet<TopicId>>, Failure> {
-    let mut found = BTreeMap::new();
-    for pattern in patterns {
-        let mut topics = BTreeSet::new();
-        // It was checked when it came; one that this version does not take any more matches nothing.
-        if let Ok(compiled) = TopicPattern::new(pattern) {
-            for topic in view.topics() {
-                let (id, row) = topic?;
-                // More than one group may have is refused there.
-                if topics.len() <= GROUP_PARTITIONS_MAX && compiled.matches(row.name.as_str()) {
-                    topics.insert(id);
-                }
-            }
-        }
-        found.insert(pattern.clone(), topics);
-    }
-    Ok(found)
 }
 
 /// C8: that it is a pattern. A hostile one takes milliseconds to compile, which other connections shall not wait for.

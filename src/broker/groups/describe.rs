@@ -1,26 +1,19 @@
-//! DescribeGroups and ListGroups.
+//! DescribeGroups.
 
 use super::{TOO_MUCH, describe_each, shortened};
 use crate::broker::authorise;
 use crate::broker::failure::Failure;
-use crate::broker::limits::DESCRIBED_MAX;
 use crate::broker::session::Context;
-use crate::core::{
-    AnyGroup, ConsumerGroupRow, GroupDescription, GroupState, GroupStatus, Member, consumer_group_status,
-};
+use crate::core::{AnyGroup, GroupDescription, GroupStatus, Member};
 use crate::store::ReadView;
 use crate::types::{GroupId, MemberId};
+use crate::wire::ErrorCode;
 use crate::wire::messages::*;
-use crate::wire::{ErrorCode, consumer_protocol};
-use std::collections::BTreeMap;
 
 /// The first version that answers GROUP_ID_NOT_FOUND where earlier ones show a dead group (KIP-1043).
 const SAYS_NOT_FOUND: i16 = 6;
-/// What kinds of groups there are (KIP-848).
-const CLASSIC: &str = "classic";
-const CONSUMER: &str = "consumer";
 
-pub(in crate::broker) async fn answer_describe(
+pub(in crate::broker) async fn answer(
     cx: Context,
     request: DescribeGroupsRequest,
 ) -> Result<DescribeGroupsResponse, Failure> {
@@ -92,63 +85,4 @@ fn described(group_id: &str, description: GroupDescription) -> DescribedGroup {
         protocol_data: protocol,
         ..Default::default()
     }
-}
-
-pub(in crate::broker) async fn answer_list(
-    cx: Context,
-    request: ListGroupsRequest,
-) -> Result<ListGroupsResponse, Failure> {
-    cx.check_listed(request.states_filter.len() + request.types_filter.len())?;
-    let groups = cx.node.scan(move |view| listed(&view, &request)).await?;
-    Ok(ListGroupsResponse { groups, ..Default::default() })
-}
-
-/// All groups that have or had members, or have offsets.
-fn listed(view: &ReadView, request: &ListGroupsRequest) -> Result<Vec<ListedGroup>, Failure> {
-    let wanted = |filter: &[String], value: &str| {
-        filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(value))
-    };
-    let mut found: BTreeMap<GroupId, (&str, &str, String)> = BTreeMap::new();
-    let mut group = view.next_group_with_offsets(None)?;
-    while let Some(id) = group {
-        group = view.next_group_with_offsets(Some(&id))?;
-        found.insert(id, (CLASSIC, GroupStatus::Empty.name(), String::new()));
-    }
-    for group in view.groups_after(None) {
-        let (id, row) = group?;
-        let status = match row.state {
-            GroupState::Empty => GroupStatus::Empty,
-            GroupState::PreparingRebalance => GroupStatus::PreparingRebalance,
-            GroupState::CompletingRebalance => GroupStatus::CompletingRebalance,
-            GroupState::Stable => GroupStatus::Stable,
-        };
-        found.insert(id, (CLASSIC, status.name(), row.protocol_type));
-    }
-    for group in view.consumer_groups_after(None) {
-        let (id, row) = group?;
-        let state = consumer_group_state(view, &id, &row)?;
-        found.insert(id, (CONSUMER, state, consumer_protocol::CONSUMER.to_owned()));
-    }
-    if found.len() > DESCRIBED_MAX {
-        tracing::warn!(limit = DESCRIBED_MAX, "an answer to ListGroups leaves out what is beyond the limit");
-    }
-    let matching = found.into_iter().filter(|(_, (kind, state, _))| {
-        wanted(&request.states_filter, state) && wanted(&request.types_filter, kind)
-    });
-    let listed = matching.take(DESCRIBED_MAX).map(|(id, (kind, state, protocol_type))| ListedGroup {
-        group_id: id.as_str().to_owned(),
-        protocol_type,
-        group_state: state.to_owned(),
-        group_type: kind.to_owned(),
-    });
-    Ok(listed.collect())
-}
-
-fn consumer_group_state(
-    view: &ReadView,
-    group: &GroupId,
-    row: &ConsumerGroupRow,
-) -> Result<&'static str, Failure> {
-    let members = view.consumers(group).collect::<Result<Vec<_>, _>>()?;
-    Ok(consumer_group_status(row, members.iter()).name())
 }

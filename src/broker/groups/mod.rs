@@ -5,13 +5,17 @@ mod consumers;
 mod describe;
 mod describe_consumers;
 mod forget;
+mod list;
+mod matching;
 mod membership;
 mod subscription;
 
 pub(super) use consumers::accept as accept_consumer;
-pub(super) use describe::{answer_describe, answer_list};
+pub(super) use describe::answer as answer_describe;
 pub(super) use describe_consumers::answer as answer_describe_consumers;
 pub(super) use forget::{answer_delete, answer_offset_delete};
+pub(super) use list::answer as answer_list;
+pub(super) use matching::Matching;
 pub(super) use membership::{accept_heartbeat, accept_join, accept_leave, accept_sync};
 
 use super::failure::{Failure, expect};

@@ -73,6 +73,88 @@ async fn a_hostile_regular_expression_is_refused_in_words_that_say_what_to_do() 
     }
 }
 
+/// A pattern that takes a while with each name, and one that takes none: nobody waits for the whole of another one's.
+#[tokio::test]
+async fn a_slow_pattern_does_not_hold_up_other_groups() {
+    const TOPICS: usize = 400;
+    let harness = Harness::untraced();
+    let topic = |number: usize| CreatableTopic {
+        name: format!("{}{number}", "ab".repeat(120)),
+        num_partitions: 1,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let topics = (0..TOPICS).map(topic).collect();
+    let request = CreateTopicsRequest { topics, timeout_ms: 10_000, ..Default::default() };
+    let created = harness.admin().call(7, &request).await.topics;
+    assert!(created.iter().all(|topic| topic.error_code == ErrorCode::None), "{created:?}");
+    let with = |group: &str, pattern: &str| ConsumerGroupHeartbeatRequest {
+        group_id: group.to_owned(),
+        subscribed_topic_regex: Some(pattern.to_owned()),
+        ..beat_request()
+    };
+    let slow = harness.user().send(1, &with("slow", "(?:[a-z0-9]?){700}c")).await.unwrap();
+    let mut client = harness.user();
+    let others = async {
+        for (number, pattern) in ["ab.*", "[ab]+[0-9]", "none"].iter().enumerate() {
+            let told = client.call(1, &with(&format!("group {number}"), pattern)).await;
+            assert_eq!(told.error_code, ErrorCode::None, "{pattern}");
+        }
+    };
+    tokio::select! {
+        biased;
+        told = slow.reply() => panic!("nobody was answered before {:?}", told.unwrap().error_code),
+        () = others => {}
+    }
+}
+
+#[tokio::test]
+async fn groups_are_not_listed_in_part() {
+    let harness = Harness::with(|config| config.groups_listed_bytes_max = 1_000);
+    harness.with_topic("t", 1).await;
+    let mut client = harness.user();
+    let commit = |group: usize| OffsetCommitRequest {
+        group_id: format!("group {group}"),
+        generation_id_or_member_epoch: -1,
+        topics: vec![OffsetCommitRequestTopic {
+            name: "t".to_owned(),
+            partitions: vec![OffsetCommitRequestPartition { committed_offset: 1, ..Default::default() }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let list = |states: &[&str], types: &[&str]| ListGroupsRequest {
+        states_filter: states.iter().map(|state| (*state).to_owned()).collect(),
+        types_filter: types.iter().map(|kind| (*kind).to_owned()).collect(),
+    };
+    let mut listed = Vec::new();
+    for group in 0.. {
+        client.call(9, &commit(group)).await;
+        let answer = client.call(5, &list(&[], &[])).await;
+        if answer.error_code != ErrorCode::None {
+            assert_eq!((answer.error_code, answer.groups.len()), (ErrorCode::InvalidRequest, 0));
+            break;
+        }
+        listed = answer.groups;
+        assert_eq!(listed.len(), group + 1);
+    }
+    assert!((4..10).contains(&listed.len()), "{}", listed.len());
+    let request = join_request("group 1", 1);
+    client.call(3, &request).await;
+    for (states, types, expected) in [
+        (&["Stable", "completingrebalance"][..], &[][..], 1),
+        (&["Stable"], &["consumer"], 0),
+        (&[], &["Consumer"], 0),
+    ] {
+        let answer = client.call(5, &list(states, types)).await;
+        assert_eq!(
+            (answer.error_code, answer.groups.len()),
+            (ErrorCode::None, expected),
+            "{states:?} {types:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn what_a_client_calls_itself_is_cut_where_a_member_id_is_drawn() {
     let harness = start();

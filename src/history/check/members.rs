@@ -62,30 +62,49 @@ impl<'a> Sent<'a> {
     }
 }
 
-/// What is said of one group: by member, in the order of the calls.
+/// By member, in the order of the calls.
 type Members<'a> = BTreeMap<&'a str, Vec<Sent<'a>>>;
 
+/// What is said of one group.
+#[derive(Default)]
+struct Group<'a> {
+    members: Members<'a>,
+    /// What somebody has committed in a call, whoever it was.
+    commits: Vec<(&'a Done, &'a BTreeMap<PartitionName, i64>)>,
+    /// Who asked for what is committed.
+    fetches: Vec<&'a Done>,
+}
+
 pub(super) fn judge(facts: &Facts<'_>, verdict: &mut Verdict) {
-    let mut groups: BTreeMap<&str, Members<'_>> = BTreeMap::new();
+    let mut groups: BTreeMap<&str, Group<'_>> = BTreeMap::new();
     for done in &facts.history.calls {
-        let (group, member, epoch, what) = match &done.operation {
+        match &done.operation {
             Operation::Heartbeat { group, member, epoch, instance, owned } => {
-                (group, member, *epoch, What::Beat { instance: instance.as_deref(), owned: owned.as_ref() })
+                let what = What::Beat { instance: instance.as_deref(), owned: owned.as_ref() };
+                let sent = groups.entry(group).or_default().members.entry(member).or_default();
+                sent.push(Sent { done, epoch: *epoch, what });
             }
-            Operation::CommitOffsets { group, member: Some(member), member_epoch: Some(epoch), .. } => {
-                (group, member, *epoch, What::Commit)
+            Operation::CommitOffsets { group, offsets, member, member_epoch, .. } => {
+                let group = groups.entry(group).or_default();
+                group.commits.push((done, offsets));
+                if let (Some(member), Some(epoch)) = (member, member_epoch) {
+                    let sent = group.members.entry(member).or_default();
+                    sent.push(Sent { done, epoch: *epoch, what: What::Commit });
+                }
             }
-            _ => continue,
-        };
-        let sent = groups.entry(group).or_default().entry(member).or_default();
-        sent.push(Sent { done, epoch, what });
+            Operation::SendOffsets { group, offsets, .. } => {
+                groups.entry(group).or_default().commits.push((done, offsets));
+            }
+            Operation::FetchOffsets { group } => groups.entry(group).or_default().fetches.push(done),
+            _ => {}
+        }
     }
-    for (group, mut members) in groups {
-        members.values_mut().for_each(|sent| sent.sort_by_key(|one| one.done.called));
-        monotone(facts, group, &members, verdict);
-        let late = fences(facts, &members, verdict);
-        no_late_commit(facts, group, &late, verdict);
-        one_owner(facts, group, &members, verdict);
+    for (name, mut group) in groups {
+        group.members.values_mut().for_each(|sent| sent.sort_by_key(|one| one.done.called));
+        monotone(facts, name, &group.members, verdict);
+        let late = fences(facts, &group.members, verdict);
+        no_late_commit(name, &group, &late, verdict);
+        one_owner(facts, name, &group.members, verdict);
     }
 }
 
@@ -261,35 +280,26 @@ fn overtaken(facts: &Facts<'_>, one: &Sent<'_>, own: &Told) -> Option<usize> {
 }
 
 /// What a fenced member has committed is not found.
-fn no_late_commit(facts: &Facts<'_>, group: &str, late: &[(&Done, usize)], verdict: &mut Verdict) {
+fn no_late_commit(name: &str, group: &Group<'_>, late: &[(&Done, usize)], verdict: &mut Verdict) {
     if late.is_empty() {
         return;
     }
     let mut offsets: HashMap<(&str, i64), Option<(usize, usize)>> = HashMap::new();
     let lines: HashMap<usize, usize> = late.iter().map(|(done, fence)| (done.line, *fence)).collect();
-    for done in &facts.history.calls {
-        let (of, committed) = match &done.operation {
-            Operation::CommitOffsets { group, offsets, .. } => (group, offsets),
-            Operation::SendOffsets { group, offsets, .. } => (group, offsets),
-            _ => continue,
-        };
-        if of != group {
-            continue;
-        }
-        for (partition, offset) in committed {
-            let fence = lines.get(&done.line).map(|fence| (*fence, done.line));
+    for (done, committed) in &group.commits {
+        let fence = lines.get(&done.line).map(|fence| (*fence, done.line));
+        for (partition, offset) in *committed {
             // Another one who may commit the same explains it.
             let known = offsets.entry((partition, *offset)).or_insert(fence);
             *known = known.and(fence);
         }
     }
-    for done in &facts.history.calls {
-        let Operation::FetchOffsets { group: of } = &done.operation else { continue };
-        let Some((_, answer)) = done.ok().filter(|_| of == group) else { continue };
+    for done in &group.fetches {
+        let Some((_, answer)) = done.ok() else { continue };
         for (partition, offset) in &answer.offsets {
             let Some(Some((fence, commit))) = offsets.get(&(partition.as_str(), *offset)) else { continue };
             verdict.holds_if(false, Property::FenceMember, [*fence, *commit, done.line], || {
-                format!("{partition} of {group:?} is at {offset}: a member committed it that had been fenced")
+                format!("{partition} of {name:?} is at {offset}: a member committed it that had been fenced")
             });
         }
     }
