@@ -265,7 +265,7 @@ fn is_error(text: &str) -> bool {
 /// The head of `tla/guards.tsv`.
 const HEAD: &str = "# Made by `tla/check guards`: what shows that a guard of the specification is missing. A property and the model in which it\n\
     # breaks; \"error\" if the specification has no meaning without it; \"states\" if only bands.tsv shows it, by what a model can\n\
-    # reach; or why nothing can.\n\
+    # reach; \"a trace\" of which histories of the code is not allowed then; or why nothing can.\n\
     # module\tdefinition\tguard\tshown by\n";
 
 /// A line of `tla/guards.tsv`.

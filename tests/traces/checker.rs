@@ -144,11 +144,17 @@ pub fn specification(folder: &Path) -> Spec {
 
 /// The text of the specification as one module.
 pub fn source(folder: &Path) -> String {
-    let mut source = "---- MODULE Trace ----\nEXTENDS Integers, Sequences, FiniteSets, TLC\n".to_owned();
-    for module in MODULES {
+    source_of(|module| {
         let path = folder.join(format!("{module}.tla"));
-        let text =
-            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    })
+}
+
+/// As one module, from the text of each.
+pub fn source_of(module: impl Fn(&str) -> String) -> String {
+    let mut source = "---- MODULE Trace ----\nEXTENDS Integers, Sequences, FiniteSets, TLC\n".to_owned();
+    for name in MODULES {
+        let text = module(name);
         let body = text.lines().skip(1).take_while(|line| !line.starts_with("===="));
         body.filter(|line| !line.starts_with("EXTENDS")).for_each(|line| source.extend([line, "\n"]));
     }

@@ -21,11 +21,26 @@
 (*  - Transaction numbers but for how old a transaction is: they are only  *)
 (*    compared with one another, and grow.                                 *)
 (*  - Messages that can change nothing any more: those of a connection     *)
-(*    that is past them (they are received in order, or not at all), and   *)
+(*    that is past them (they are received in order, or not at all);       *)
 (*    those of an identity older than the holder's in what nothing undoes: *)
-(*    E2 refuses them for good (ended transactions are among these, since  *)
-(*    in version 2 every end raises the epoch). What a client still waits  *)
+(*    E2 refuses them for good (in version 2 every end raises the epoch,   *)
+(*    so ended transactions are among these). What a client still waits    *)
 (*    for stands in its own state.                                         *)
+(*                                                                         *)
+(* If Closely, as well, where requests are ordered:                        *)
+(*                                                                         *)
+(*  - Which connection it is, and how many requests came on it. A client   *)
+(*    has no more than one that lives (RetriesMax = 0: it opens another    *)
+(*    when a crash has taken the last), and an id has one client, so no    *)
+(*    request comes from an older one; what was received on a connection   *)
+(*    that lives is whatever was sent on it, but for what is in messages.  *)
+(*  - With every decision durable at once: where in its numbers a producer *)
+(*    is. A sequence counts from what the partition expects of that        *)
+(*    client; the batches before are stored.                               *)
+(*  - Messages with batches that are stored in what nothing undoes: A6 and *)
+(*    A9 keep them away for as long as the row has their epoch, and A2     *)
+(*    does when it has a later one (rows are not forgotten here, and       *)
+(*    numbers do not come half around).                                    *)
 (*                                                                         *)
 (* TLC looks at the invariants of a state only if its view is new. So the  *)
 (* view has whether they hold: one that breaks any is never taken for one  *)
@@ -45,6 +60,20 @@
 (* reply on its way it takes only connections, and with each the requests  *)
 (* on it and what is known of it, so nothing happens that could not have   *)
 (* happened before.                                                        *)
+(*                                                                         *)
+(* What is sent on a connection that a crash has taken, nobody receives,   *)
+(* and its client connects anew before anything else happens: one that     *)
+(* does not is, for all others, one that stopped before.                   *)
+(*                                                                         *)
+(* A transaction across shards is complete as soon as nothing is owed      *)
+(* (Complete). Until then its id answers every request as it did before    *)
+(* the last marker, and changes nothing: so what is asked in between might *)
+(* as well have been asked before. All others neither see nor change what  *)
+(* Complete does.                                                          *)
+(*                                                                         *)
+(* The group is rebalanced just before offsets arrive for it (Rebalance):  *)
+(* nothing else reads its generation, so a rebalance at any earlier time,  *)
+(* and one after which no offsets come, is this one moved later.           *)
 (*                                                                         *)
 (* AtOnce: the view moves with its block. An older view was the newest one *)
 (* in an earlier state, and what clients have heard since only grows.      *)
@@ -69,11 +98,19 @@ EXTENDS MC
 
 CONSTANT LateMax
 
+(* What the arguments above take for granted *)
+ASSUME /\ \A c, d \in Clients : ClientTid[c] = ClientTid[d] => c = d
+       /\ RetriesMax = 0 /\ DeletionsMax = 0 /\ ForgetsMax = 0 /\ RestoresMax = 0
+       /\ 2 * TransactionsMax * RecordsMax < SequenceSpace
+       /\ RebalancesMax = 0 \/ LateMax = 0
+
 VARIABLES
     call,       \* None, or the message that was just sent
     late,       \* how many were left to come later
     dying       \* a reply was lost: what follows is the crash that it was lost by
 
+Closely == FALSE
+Yes == TRUE
 AtOnce(state) == state
 Ready == {h \in held : MayLeave(h)}
 Uses(m) == m.type \in {"Produce", "AddPartitionsToTxn"}
@@ -96,21 +133,46 @@ LostWithCrash(m, d) ==
     /\ ~Durability /\ call = m /\ spent.crashes < CrashesMax
     /\ d.answer.error \notin Retriable             \* else it changes nothing for the client anyway
     /\ d.core # core \/ IsOrdered(m.type)
+OnDead(m) == IsOrdered(m.type) /\ m.conn <= spent.dead
+ConnectAnew == Reconnect(call.c) /\ call' \in Sent /\ UNCHANGED <<late, dying>>
+RebalanceBefore == call.type = "TxnOffsetCommit" /\ Rebalance /\ UNCHANGED <<call, late, dying>>
 Serving ==
     /\ Receive(call) \/ RefuseOlderConnection(call)
     /\ call' = None /\ late' = late
     /\ dying' = (~Durability /\ Deliverable(call) /\ ~FromOlderConnection(call) /\ clients' = clients
                  /\ Decide(core, call).answer.error \notin Retriable)
 
+Completable == {t \in TransactionalIds : CanComplete(core, t)}
+ByItself == (BrokerStep /\ core'.group.generation = core.group.generation) \/ (Durability /\ EngineStep)
 PromptNext ==
     IF dying THEN Restart /\ dying' = FALSE /\ UNCHANGED <<call, late>>
     ELSE IF Ready # {} THEN (\E h \in Ready : Release(h)) /\ UNCHANGED <<call, late, dying>>
-    ELSE IF call # None THEN Serving
-    ELSE Send \/ ((BrokerStep \/ (Durability /\ EngineStep)) /\ UNCHANGED <<call, late, dying>>)
+    ELSE IF call # None THEN IF OnDead(call) THEN ConnectAnew ELSE RebalanceBefore \/ Serving
+    ELSE IF Completable # {} THEN (\E t \in Completable : Complete(t)) /\ UNCHANGED <<call, late, dying>>
+    ELSE Send \/ (ByItself /\ UNCHANGED <<call, late, dying>>)
 PromptSpec == Init /\ call = None /\ late = 0 /\ dying = FALSE /\ [][PromptNext]_<<vars, call, late, dying>>
 
 Older(row, m) == row # None /\ (row.pid > m.pid \/ (row.pid = m.pid /\ row.epoch > m.epoch))
-IsLive(m) == Deliverable(m) /\ (m.type = "InitProducerId" \/ ~Older(Kept_.txn[m.tid], m))
+IsStoredFor(m) ==
+    /\ Closely /\ m.type = "Produce" /\ Kept_.part[m.p].producer[m.pid] # None
+    /\ Judge(Kept_.part[m.p].producer[m.pid], m, FALSE) \in {"duplicate", "DUPLICATE_SEQUENCE_NUMBER"}
+IsLive(m) ==
+    /\ Deliverable(m) /\ ~IsStoredFor(m)
+    /\ m.type = "InitProducerId" \/ ~Older(Kept_.txn[m.tid], m)
+
+(* The sequence that a partition expects of a client *)
+Expected(c, p) ==
+    LET row == IF clients[c].pid = None THEN None ELSE core.part[p].producer[clients[c].pid]
+    IN  IF row = None THEN 0 ELSE IF row.epoch # clients[c].epoch \/ row.batches = << >> THEN 0
+        ELSE Following(Last(row.batches).last)
+SequenceView(c, p, s) == IF Durability \/ ~Closely THEN s ELSE Distance(Expected(c, p), s)
+IsOfClient(m) == m.pid = clients[m.c].pid /\ m.epoch = clients[m.c].epoch
+MessageView(m) ==
+    IF ~Closely THEN m
+    ELSE IF m.type = "Produce"
+    THEN IF IsOfClient(m) THEN [m EXCEPT !.first = SequenceView(m.c, m.p, @), !.last = SequenceView(m.c, m.p, @)] ELSE m
+    ELSE IF IsOrdered(m.type) THEN [m EXCEPT !.conn = 0, !.n = @ - clients[m.c].n] ELSE m
+ConnectionView(conn) == IF ~Closely THEN conn ELSE IF conn = 0 THEN "none" ELSE IF conn <= spent.dead THEN "dead" ELSE "live"
 
 StableAt(p) == LastStableOffset(Kept_.part[p])
 Age(c, tid, number) == IF c.txn[tid] = None THEN number ELSE c.txn[tid].number - number
@@ -121,7 +183,9 @@ EntryView(c, e) ==
     ELSE <<e.pid, e.epoch, e.outcome, NameView(c, e.txn)>>
 ProducerView(c, row, stable) ==
     IF row = None THEN None
-    ELSE <<row.epoch, row.stored, [i \in DOMAIN row.batches |-> <<row.batches[i].first, row.batches[i].last>>],
+    ELSE <<row.epoch,
+           IF Durability \/ ~Closely THEN <<row.stored, [i \in DOMAIN row.batches |-> <<row.batches[i].first, row.batches[i].last>>]>>
+           ELSE row.batches # << >>,
            IF row.open = None THEN None
            ELSE <<row.open.tid, Age(c, row.open.tid, row.open.number), row.open.first - stable>> >>
 PartView(c, p) ==
@@ -147,8 +211,10 @@ CoreView(c) ==
        {<<w.p, w.outcome, NameView(c, w.txn)>> : w \in c.owed} >>
 
 Current(cl) == cl.phase \in {"open", "prepared"}
-ClientView(cl) ==
-    [cl EXCEPT !.told = None, !.unacked = {u.op : u \in @}]
+ClientView(c) ==
+    LET cl == clients[c]
+    IN  [cl EXCEPT !.told = None, !.unacked = {u.op : u \in @}, !.next = [p \in Partitions |-> SequenceView(c, p, @[p])],
+                   !.conn = ConnectionView(@), !.n = IF Closely THEN 0 ELSE @, !.req = IF @ = None THEN None ELSE MessageView(@)]
 (* The invariants that the configurations of this module have. *)
 Holds ==
     /\ TypeOK /\ NoLostWrite /\ NoDuplicate /\ SeqContiguous /\ NoAbortedRead /\ NoUncommittedRead /\ NoTornTxn
@@ -158,10 +224,12 @@ Unsettled ==
        CoreView(core),
        [i \in DOMAIN blocks |-> <<CoreView(blocks[i].core), blocks[i].rows>>],
        IF Durability THEN CoreView(durable) ELSE None,
-       held, up,
-       {m \in msgs : IsLive(m)},
-       [c \in Clients |-> ClientView(clients[c])],
+       {<<MessageView(h.m), h.answer, h.at>> : h \in held}, up,
+       {MessageView(m) : m \in {x \in msgs : IsLive(x)}},
+       [c \in Clients |-> ClientView(c)],
        {a.op : a \in {x \in acked : Current(clients[x.op[1]]) /\ clients[x.op[1]].k = x.op[2]}},
-       newest, [n \in Connections |-> IF n <= spent.dead THEN 0 ELSE seen[n]],
-       spent, fenced, zombie, call, late, dying >>
+       IF Closely THEN [spent EXCEPT !.conns = 0, !.dead = 0]
+       ELSE <<spent, newest, [n \in Connections |-> IF n <= spent.dead THEN 0 ELSE seen[n]]>>,
+       fenced, zombie,
+       IF call = None THEN None ELSE MessageView(call), late, dying >>
 =============================================================================
