@@ -38,6 +38,7 @@ over_both! {
     a_static_member_keeps_its_partitions_and_nobody_notices_that_the_broker_was_killed
     where_nothing_is_committed_the_reset_says_where_to_begin
     partitions_are_paused_resumed_and_sought
+    what_was_read_is_committed_without_being_asked
     who_stays_away_too_long_loses_its_partitions_and_commits_nothing
     an_aborted_transaction_is_read_again
     what_cannot_be_processed_is_tried_and_goes_into_quarantine
@@ -346,6 +347,28 @@ async fn partitions_are_paused_resumed_and_sought(scheme: &str) {
     consumer.close().await.unwrap();
     let described = Admin::new(&client).describe_group(&GroupId::new(GROUP)).await.unwrap();
     assert_eq!((described.state.as_str(), described.members.len()), ("Empty", 0));
+}
+
+async fn what_was_read_is_committed_without_being_asked(scheme: &str) {
+    let (_broker, client) = start(scheme).await;
+    assert_eq!(group().auto_commit, Some(Duration::from_secs(5)), "as often as Kafka's clients");
+    send(&client, TOPIC, 0, 40).await;
+    let often = GroupConfig { auto_commit: Some(Duration::from_millis(100)), ..group() };
+    let mut consumer = Consumer::subscribe(&client, often).unwrap();
+    read_some(&mut consumer, 40).await;
+    // It stays in the group and reads nothing more.
+    let committing = async {
+        while committed(&client).await != (0..PARTITIONS).map(|index| (index, 10)).collect() {
+            let nothing = tokio::time::timeout(Duration::from_millis(50), consumer.next_event()).await;
+            assert!(nothing.is_err(), "{nothing:?}");
+        }
+    };
+    tokio::time::timeout(DEADLINE, committing).await.expect("it does not commit");
+    // What was read since is committed at the farewell.
+    send(&client, TOPIC, 40, 44).await;
+    assert_eq!(sorted(read_some(&mut consumer, 4).await), [40, 41, 42, 43]);
+    consumer.close().await.unwrap();
+    assert_eq!(committed(&client).await, (0..PARTITIONS).map(|index| (index, 11)).collect());
 }
 
 async fn who_stays_away_too_long_loses_its_partitions_and_commits_nothing(scheme: &str) {

@@ -33,14 +33,24 @@ fn expect_done(name: &str, command: Command) {
     assert!(done, "{name}: {}\n{}\n{}", told.status, told.lines.join("\n"), told.errors);
 }
 
-#[test]
-fn kafkas_own_client_administers_topics() {
+/// Runs a Java program that knows what it expects.
+fn java_program(class: &str) {
     let broker = Broker::start();
     let Some(java) = tools::java() else { return };
     let access = Access::from(&broker);
-    let mut command = java.command(&[], "Administrator");
+    let mut command = java.command(&[], class);
     command.arg(access.bootstrap).arg(access.properties);
-    expect_done("the Java administrator", command);
+    expect_done(class, command);
+}
+
+#[test]
+fn kafkas_own_client_administers_topics() {
+    java_program("Administrator");
+}
+
+#[test]
+fn kafkas_own_client_administers_groups() {
+    java_program("Groups");
 }
 
 #[test]
@@ -87,9 +97,21 @@ fn kafkas_own_tools_write_read_and_look_after_groups_and_transactions() {
     let read = tool("consumer.ConsoleConsumer", &[&reading[..], &committed].concat(), "");
     assert_eq!(read, "a\nb\nc");
 
+    // KIP-848: the same consumer in the other protocol.
+    let modern = ["--topic", "tooled", "--from-beginning", "--group", "modern", "--max-messages", "3"];
+    let modern = [&modern[..], &["--command-property", "group.protocol=consumer"]].concat();
+    assert_eq!(tool("consumer.ConsoleConsumer", &modern, ""), "a\nb\nc");
+    let group_command = |words: &[&str]| tool("consumer.group.ConsumerGroupCommand", words, "");
+    let listed = group_command(&["--list", "--state", "Empty", "--type"]);
+    for (name, kind) in [("readers", "Classic"), ("modern", "Consumer")] {
+        let line = listed.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{listed}"));
+        assert!(line.contains("Empty") && line.contains(kind), "{listed}");
+    }
+    let all = group_command(&["--describe", "--all-groups"]);
+    assert!(all.contains("readers") && all.contains("modern"), "{all}");
+
     let group = ["--group", "readers"];
-    let groups =
-        |words: &[&str]| tool("consumer.group.ConsumerGroupCommand", &[&group[..], words].concat(), "");
+    let groups = |words: &[&str]| group_command(&[&group[..], words].concat());
     let cells = |table: &str| {
         let row = table.lines().find(|line| line.contains("tooled")).unwrap_or_else(|| panic!("{table}"));
         row.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
@@ -97,6 +119,11 @@ fn kafkas_own_tools_write_read_and_look_after_groups_and_transactions() {
     assert_eq!(cells(&groups(&["--describe"]))[1..6], ["tooled", "0", "3", "3", "0"]);
     groups(&["--reset-offsets", "--to-offset", "1", "--topic", "tooled", "--execute"]);
     assert_eq!(cells(&groups(&["--describe"]))[1..6], ["tooled", "0", "1", "3", "2"]);
+    let told = groups(&["--reset-offsets", "--shift-by", "1", "--all-topics", "--dry-run"]);
+    assert_eq!(cells(&told)[1..4], ["tooled", "0", "2"], "{told}");
+    assert_eq!(cells(&groups(&["--describe"]))[1..6], ["tooled", "0", "1", "3", "2"], "nothing is done yet");
+    groups(&["--delete-offsets", "--topic", "tooled"]);
+    assert!(!groups(&["--describe"]).contains("tooled"));
     groups(&["--delete"]);
 
     let writer = client.transactional("tooled-writer");

@@ -42,10 +42,9 @@ const WHOLE: &[&str] = &[
     "0012", "0140", "0130",
 ];
 
-/// In librdkafka's quick mode: with less data. None of these but the first has parts that are left out then.
+/// In librdkafka's quick mode: with less data. None of these has parts that are left out then.
 const QUICKLY: &[&str] = &[
-    // groups: cooperative rebalancing; its further parts need minutes, and Kafka's three seconds before a first generation
-    "0113", "0091", // groups: what is in flight when somebody leaves who does not poll
+    "0091", // groups: what is in flight when somebody leaves who does not poll
     "0076", // idempotence: retries when connections break and answers come late
     "0033", // groups: subscriptions by pattern
     "0093", "0094", // idempotence: no gap when messages time out
@@ -58,6 +57,48 @@ const QUICKLY: &[&str] = &[
 
 const WHOLE_OVER_QUIC: &[&str] = &["0102", "0103", "0050", "0129", "0118", "0090", "0056", "0012"];
 const QUICKLY_OVER_QUIC: &[&str] = &["0094", "0017", "0086"];
+
+/// What makes the suite's consumers members of the consumer protocol.
+const CONSUMER_PROTOCOL: Variables = &[("TEST_CONSUMER_GROUP_PROTOCOL", "consumer")];
+
+/// Those of the whole ones that say something about groups, and others that are members on the way.
+const WITH_THE_CONSUMER_PROTOCOL: &[&str] = &[
+    "0089", "0045", "0026", "0102", "0122", "0061", "0050", "0118", "0056", "0033", "0018", "0022", "0130",
+    "0140", "0112",
+];
+
+/// 0113, which in quick mode does next to nothing: each of its parts is a run of its own, named by its function or by what it
+/// says of itself. They mostly wait, for tens of seconds.
+const PARTS_OF_0113: &[&str] = &[
+    "use_rebalance_cb: 1, subscription_variation: 0",
+    "use_rebalance_cb: 0, subscription_variation: 0",
+    "use_rebalance_cb: 1, subscription_variation: 1",
+    "use_rebalance_cb: 0, subscription_variation: 1",
+    "use_rebalance_cb: 1, subscription_variation: 2",
+    "use_rebalance_cb: 0, subscription_variation: 2",
+    "t_max_poll_interval_exceeded",
+    "s_subscribe_when_rebalancing",
+    "n_wildcard",
+    "b_subscribe_with_cb_test",
+    "c_subscribe_no_cb_test",
+    "d_change_subscription_add_topic",
+    "e_change_subscription_remove_topic",
+    "v_commit_during_rebalance",
+    "x_incremental_rebalances",
+    "h_delete_topic",
+    "i_delete_topic_2",
+    "j_delete_topic_no_rb_callback",
+    "k_add_partition",
+    "l_unsubscribe",
+    "m_unsubscribe_2",
+    "f_assign_call_cooperative",
+    "g_incremental_assign_call_eager",
+    "a_assign_tests",
+];
+
+/// Counts what happens within half a second, in which a heartbeat of another member, one every three seconds, may come or not:
+/// it passes two times of three. `outside/together.rs` has members of Java's and librdkafka's in a cooperative group.
+const PART_LEFT_OUT: &str = "o_java_interop";
 
 /// Topics are not made by asking for them.
 const WITHOUT_AUTO_CREATION: &[&str] = &["0107", "0111"];
@@ -114,7 +155,7 @@ const AUTO_CREATION: &[&str] = &["--default-partitions", "4", "--auto-create-top
 fn over_tls() {
     let Some(suite) = suite() else { return };
     let broker = Broker::start_with(AUTO_CREATION);
-    let runs = [runs(WHOLE, &[]), runs(QUICKLY, &["-Q"])].concat();
+    let runs = [runs(WHOLE, &[], &[]), runs(QUICKLY, &["-Q"], &[])].concat();
     all_pass(suite, &runs, &Access::from(&broker), 8);
 }
 
@@ -122,35 +163,86 @@ fn over_tls() {
 fn over_quic() {
     let Some(suite) = suite() else { return };
     let site = BehindSplice::start_with(AUTO_CREATION);
-    let runs = [runs(WHOLE_OVER_QUIC, &[]), runs(QUICKLY_OVER_QUIC, &["-Q"])].concat();
+    let runs = [runs(WHOLE_OVER_QUIC, &[], &[]), runs(QUICKLY_OVER_QUIC, &["-Q"], &[])].concat();
     all_pass(suite, &runs, &site.access(), 3);
     assert!(site.lanes() > runs.len(), "nothing went through QUIC");
+}
+
+/// KIP-848: the same programs, whose members speak the consumer protocol.
+#[test]
+fn with_the_consumer_protocol() {
+    let Some(suite) = suite() else { return };
+    let timeouts = ["--consumer-session-timeout", "10000", "--consumer-heartbeat-interval", "1000"];
+    let broker = Broker::start_with(&[AUTO_CREATION, &timeouts].concat());
+    let whole = runs(WITH_THE_CONSUMER_PROTOCOL, &[], CONSUMER_PROTOCOL);
+    all_pass(suite, &[runs_of_parts(CONSUMER_PROTOCOL), whole].concat(), &Access::from(&broker), 12);
+}
+
+fn runs_of_parts(variables: Variables) -> Vec<Run> {
+    let run = |part: &&'static str| Run {
+        number: "0113",
+        options: &[],
+        variables: [variables, &[("SUBTESTS", *part)]].concat().leak(),
+    };
+    PARTS_OF_0113.iter().map(run).collect()
+}
+
+/// 0113 with all its parts, several at a time.
+#[test]
+fn cooperative_rebalancing_in_every_part() {
+    let Some(suite) = suite() else { return };
+    let broker = Broker::start_with(&[AUTO_CREATION, &["--group-initial-rebalance-delay", "3000"]].concat());
+    all_pass(suite, &runs_of_parts(&[]), &Access::from(&broker), 12);
 }
 
 #[test]
 fn without_automatic_creation_of_topics() {
     let Some(suite) = suite() else { return };
     let broker = Broker::start_with(OPTIONS);
-    all_pass(suite, &runs(WITHOUT_AUTO_CREATION, &["-s", "noautocreate"]), &Access::from(&broker), 2);
+    let runs = runs(WITHOUT_AUTO_CREATION, &["-s", "noautocreate"], &[]);
+    all_pass(suite, &runs, &Access::from(&broker), 2);
+}
+
+#[test]
+fn every_part_of_0113_is_run() {
+    let Some(suite) = suite() else { return };
+    let called = suite.parts("0113-cooperative_rebalance.cpp", "main_0113_cooperative_rebalance(int");
+    let of_u = |part: &&&str| part.starts_with("use_rebalance_cb");
+    let known: BTreeSet<&str> = PARTS_OF_0113.iter().filter(|part| !of_u(part)).copied().collect();
+    let called: BTreeSet<&str> = called.iter().map(String::as_str).collect();
+    let further = BTreeSet::from(["u_multiple_subscription_changes", PART_LEFT_OUT]);
+    assert_eq!(known.union(&further).copied().collect::<BTreeSet<_>>(), called);
+    // With and without a callback, each of three subscriptions.
+    assert_eq!(PARTS_OF_0113.iter().filter(of_u).count(), 6);
 }
 
 #[test]
 fn every_test_is_run_or_left_out_for_a_reason() {
     let Some(suite) = suite() else { return };
     let left_out = LEFT_OUT.iter().map(|(number, _)| *number);
-    let known =
-        [WHOLE, QUICKLY, WITHOUT_AUTO_CREATION].concat().into_iter().chain(left_out).collect::<Vec<_>>();
+    let known = [WHOLE, QUICKLY, WITHOUT_AUTO_CREATION, &["0113"]]
+        .concat()
+        .into_iter()
+        .chain(left_out)
+        .collect::<Vec<_>>();
     let numbers = suite.numbers();
     let there = numbers.iter().map(String::as_str).collect::<BTreeSet<_>>();
     assert_eq!(known.iter().copied().collect::<BTreeSet<_>>(), there);
     assert_eq!(known.len(), there.len(), "a test is named twice");
 }
 
-/// A test's number, and how the suite is told to run it.
-type Run = (&'static str, &'static [&'static str]);
+/// A test's number, and how the suite is told to run it: its options, and variables of its environment.
+#[derive(Clone, Copy)]
+struct Run {
+    number: &'static str,
+    options: &'static [&'static str],
+    variables: Variables,
+}
 
-fn runs(numbers: &[&'static str], options: &'static [&'static str]) -> Vec<Run> {
-    numbers.iter().map(|number| (*number, options)).collect()
+type Variables = &'static [(&'static str, &'static str)];
+
+fn runs(numbers: &[&'static str], options: &'static [&'static str], variables: Variables) -> Vec<Run> {
+    numbers.iter().map(|number| Run { number, options, variables }).collect()
 }
 
 /// Runs tests, so many at a time; what each said is shown if it has not passed.
@@ -160,24 +252,25 @@ fn all_pass(suite: &Suite, runs: &[Run], access: &Access, at_once: usize) {
     let work = || {
         loop {
             let next = waiting.lock().unwrap().pop_front();
-            let Some((number, options)) = next else { break };
-            let outcome = suite.run(number, options, access);
-            eprintln!("{number}: {}", outcome.summary.join("\n      "));
+            let Some(run) = next else { break };
+            let Run { number, options, variables } = run;
+            let outcome = suite.run(number, options, variables, access);
+            eprintln!("{number}: {variables:?} {}", outcome.summary.join("\n      "));
             if !outcome.passed {
-                failed.lock().unwrap().push((number, outcome));
+                failed.lock().unwrap().push((run, outcome));
             }
         }
     };
     thread::scope(|scope| (0..at_once).for_each(|_| drop(scope.spawn(work))));
     suite.tidy();
     let failed = failed.into_inner().unwrap();
-    let reports = failed.iter().map(|(number, outcome)| report(number, outcome)).collect::<String>();
+    let reports = failed.iter().map(|(run, outcome)| report(run, outcome)).collect::<String>();
     assert!(failed.is_empty(), "{} of {} failed:\n{reports}", failed.len(), runs.len());
 }
 
-fn report(number: &str, outcome: &Outcome) -> String {
+fn report(Run { number, variables, .. }: &Run, outcome: &Outcome) -> String {
     const LINES: usize = 40;
     let lines = outcome.log.lines().collect::<Vec<_>>();
     let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
-    format!("--- {number} {:?}\n{end}\n", outcome.summary)
+    format!("--- {number} {variables:?} {:?}\n{end}\n", outcome.summary)
 }

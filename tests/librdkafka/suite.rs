@@ -154,8 +154,26 @@ impl Suite {
         numbers
     }
 
+    /// The functions that a test calls, in the order of its text: its parts.
+    pub fn parts(&self, file: &str, main: &str) -> Vec<String> {
+        let source = text_of(&self.tests.join(file));
+        let (_, body) = source.split_once(main).unwrap();
+        let (body, _) = body.split_once("\n}\n").unwrap();
+        let called = body.lines().filter_map(|line| line.trim().split_once('('));
+        let mut parts: Vec<String> =
+            called.map(|(name, _)| name.to_owned()).filter(|name| name.get(1..2) == Some("_")).collect();
+        parts.dedup();
+        parts
+    }
+
     /// Runs one test to its end, with the patience that it has on a busy machine.
-    pub fn run(&self, number: &str, options: &[&str], access: &Access) -> Outcome {
+    pub fn run(
+        &self,
+        number: &str,
+        options: &[&str],
+        variables: &[(&str, &str)],
+        access: &Access,
+    ) -> Outcome {
         let scratch = tempfile::tempdir().unwrap();
         let settings = scratch.path().join("test.conf");
         fs::write(&settings, settings_of(access)).unwrap();
@@ -169,6 +187,7 @@ impl Suite {
             .env("TEST_KAFKA_VERSION", "4.0.0");
         command.env("RDKAFKA_TEST_CONF", &settings).env("KAFKA_PATH", &self.java);
         command.env("CLIENT_PROPERTIES", &access.properties).env("BROKERS", &access.bootstrap);
+        command.envs(variables.iter().copied());
         let told = pipe(number, command, b"", TEST_DEADLINE);
         let summary = told.lines.iter().map(|line| plain(line));
         let summary = summary.filter(|line| line.starts_with("| ") && line.contains(number));

@@ -9,36 +9,37 @@ use crate::common::actor::Actor;
 use crate::common::broker::Broker;
 use crate::common::process::pipe;
 use crate::common::tools;
+use crate::kcat;
 
 /// Nothing that a group does takes longer, not on a busy machine either.
-const DEADLINE: Duration = Duration::from_secs(90);
-const PARTITIONS: i32 = 4;
+pub const DEADLINE: Duration = Duration::from_secs(90);
+pub const PARTITIONS: i32 = 4;
 
 /// A consumer that lives in an actor.
-struct Member<'a> {
+pub struct Member<'a> {
     actor: &'a Actor,
     id: u64,
-    assigned: Vec<i64>,
-    rebalances: u64,
+    pub assigned: Vec<i64>,
+    pub rebalances: u64,
     /// What it has read, by partition and offset.
-    rows: BTreeMap<(i64, i64), String>,
+    pub rows: BTreeMap<(i64, i64), String>,
     /// How often it has read something once more.
     read_again: usize,
 }
 
-struct Subscription<'s> {
-    topic: &'s str,
+pub struct Subscription<'s> {
+    pub topic: &'s str,
     group: &'s str,
-    assignor: &'s str,
-    session: Duration,
+    pub assignor: &'s str,
+    pub session: Duration,
 }
 
 impl<'s> Subscription<'s> {
-    fn new(topic: &'s str, assignor: &'s str) -> Subscription<'s> {
+    pub fn new(topic: &'s str, assignor: &'s str) -> Subscription<'s> {
         Subscription { topic, group: topic, assignor, session: Duration::from_secs(20) }
     }
 
-    fn open<'a>(&self, actor: &'a Actor, id: u64, instance: Option<&str>) -> Member<'a> {
+    pub fn open<'a>(&self, actor: &'a Actor, id: u64, instance: Option<&str>) -> Member<'a> {
         let Subscription { topic, group, assignor, session } = self;
         let session = u64::try_from(session.as_millis()).unwrap();
         let request = json!({
@@ -53,7 +54,7 @@ impl<'s> Subscription<'s> {
 }
 
 impl Member<'_> {
-    fn ask(&self, op: &str) -> serde_json::Value {
+    pub fn ask(&self, op: &str) -> serde_json::Value {
         let request = json!({"op": op, "id": self.id, "ms": 200});
         let request = if op == "poll" { request } else { json!({"op": op, "id": self.id}) };
         self.actor.ask(&request).unwrap_or_else(|failure| {
@@ -72,16 +73,19 @@ impl Member<'_> {
         }
     }
 
-    fn leave(self) {
+    pub fn leave(self) {
         self.ask("leave");
     }
 }
 
 /// Lets all members work until what is wanted is so.
-fn until(members: &mut [&mut Member<'_>], what: &str, wanted: impl Fn(&[&mut Member<'_>]) -> bool) {
+pub fn until(members: &mut [&mut Member<'_>], what: &str, wanted: impl Fn(&[&mut Member<'_>]) -> bool) {
     let begun = Instant::now();
     loop {
-        members.iter_mut().for_each(|member| member.poll());
+        // All at once: some do not come back before the others have joined.
+        std::thread::scope(|scope| {
+            members.iter_mut().for_each(|member| drop(scope.spawn(|| member.poll())));
+        });
         if wanted(members) {
             return;
         }
@@ -91,14 +95,31 @@ fn until(members: &mut [&mut Member<'_>], what: &str, wanted: impl Fn(&[&mut Mem
     }
 }
 
-fn is_shared(members: &[&mut Member<'_>]) -> bool {
+pub fn is_shared(members: &[&mut Member<'_>]) -> bool {
     let all: Vec<i64> = members.iter().flat_map(|member| member.assigned.iter().copied()).collect();
     let each = members.iter().all(|member| !member.assigned.is_empty());
     each && all.len() == PARTITIONS as usize && all.iter().collect::<BTreeSet<_>>().len() == all.len()
 }
 
-fn read_by(members: &[&mut Member<'_>]) -> BTreeSet<String> {
+pub fn read_by(members: &[&mut Member<'_>]) -> BTreeSet<String> {
     members.iter().flat_map(|member| member.rows.values().cloned()).collect()
+}
+
+/// Commits a value in each partition, while another transaction that is aborted writes before and behind it.
+pub fn send_among_aborted(client: &Actor, topic: &str, values: &BTreeSet<String>) {
+    let aborting = client.transactional(&format!("aborting-{topic}"));
+    let committing = client.transactional(&format!("committing-{topic}"));
+    aborting.begin();
+    committing.begin();
+    for (partition, value) in (0..PARTITIONS).zip(values) {
+        aborting.send(topic, &[(partition, None, "aborted")]);
+        committing.send(topic, &[(partition, None, value)]);
+        aborting.send(topic, &[(partition, None, "aborted")]);
+    }
+    committing.commit();
+    aborting.abort();
+    committing.close();
+    aborting.close();
 }
 
 /// Two members share four partitions, read everything that was committed, commit, and the one that stays takes over.
@@ -111,17 +132,7 @@ fn members_share_and_take_over(client: &Actor, assignor: &str) {
 
     let committed: BTreeSet<String> =
         (0..PARTITIONS).map(|partition| format!("committed {partition}")).collect();
-    let aborting = client.transactional(&format!("aborting-{topic}"));
-    let committing = client.transactional(&format!("committing-{topic}"));
-    aborting.begin();
-    committing.begin();
-    for (partition, value) in (0..PARTITIONS).zip(&committed) {
-        aborting.send(&topic, &[(partition, None, "aborted")]);
-        committing.send(&topic, &[(partition, None, value)]);
-        aborting.send(&topic, &[(partition, None, "aborted")]);
-    }
-    committing.commit();
-    aborting.abort();
+    send_among_aborted(client, &topic, &committed);
     until(&mut [&mut first, &mut second], "read", |members| read_by(members).is_superset(&committed));
     assert_eq!(read_by(&[&mut first, &mut second]), committed, "what was aborted is not read");
     first.ask("commit_read");
@@ -165,6 +176,29 @@ fn a_static_member_returns(client: &Actor, assignor: &str) {
     // A static member does not take leave.
     returns.leave();
     let mut returned = subscription.open(client, 22, Some("returns"));
+    until(&mut [&mut stays, &mut returned], "shared again", is_shared);
+    assert_eq!(returned.assigned, assigned);
+    assert_eq!(stays.rebalances, rebalances, "the other one has not been bothered");
+    stays.leave();
+    returned.leave();
+}
+
+/// KIP-345 again: one whose process is killed has no time to say anything, and comes back as somebody with the same name.
+fn a_static_member_is_killed_and_returns(
+    survivor: &Actor,
+    victim: &Actor,
+    successor: &Actor,
+    assignor: &str,
+) {
+    let topic = format!("static-killed-{}", survivor.name());
+    survivor.create_topic(&topic, PARTITIONS);
+    let subscription = Subscription::new(&topic, assignor);
+    let mut stays = subscription.open(survivor, 23, Some("stays"));
+    let mut killed = subscription.open(victim, 24, Some("returns"));
+    until(&mut [&mut stays, &mut killed], "shared", is_shared);
+    let (assigned, rebalances) = (killed.assigned.clone(), stays.rebalances);
+    victim.kill();
+    let mut returned = subscription.open(successor, 25, Some("returns"));
     until(&mut [&mut stays, &mut returned], "shared again", is_shared);
     assert_eq!(returned.assigned, assigned);
     assert_eq!(stays.rebalances, rebalances, "the other one has not been bothered");
@@ -236,6 +270,35 @@ fn an_operator_describes_and_deletes(client: &Actor, assignor: &str, deletes_off
     assert_eq!(client.group_offset(&topic, &topic, 0), None);
 }
 
+/// KIP-447: who asks where a group is, while an open transaction may yet move it, hears of it when that has ended.
+fn offsets_of_an_open_transaction_are_waited_for(writer: &Actor, reader: &Actor) {
+    let topic = format!("unstable-{}", writer.name());
+    writer.create_topic(&topic, 1);
+    let producer = writer.transactional(&topic);
+    for (offset, commits, expected) in [(10, true, 10), (20, true, 20), (30, false, 20)] {
+        producer.begin();
+        producer.send_group_offset(&topic, &topic, 0, offset);
+        let asked = || reader.log().matches("Sending OFFSET_FETCH request").count();
+        let before = asked();
+        std::thread::scope(|scope| {
+            let told = scope.spawn(|| reader.group_offset(&topic, &topic, 0));
+            let begun = Instant::now();
+            // Once more: the first answer was none yet.
+            while asked() < before + 2 {
+                assert!(begun.elapsed() < DEADLINE && !told.is_finished(), "{}", reader.log());
+                std::thread::yield_now();
+            }
+            if commits {
+                producer.commit()
+            } else {
+                producer.abort()
+            }
+            assert_eq!(told.join().unwrap(), Some(expected));
+        });
+    }
+    producer.close();
+}
+
 #[test]
 fn librdkafka() {
     let mut broker = Broker::start();
@@ -245,6 +308,8 @@ fn librdkafka() {
     }
     a_killed_member_is_replaced(&client, &Actor::librdkafka(&broker).unwrap(), "range");
     a_static_member_returns(&client, "range");
+    let another = || Actor::librdkafka(&broker).unwrap();
+    a_static_member_is_killed_and_returns(&client, &another(), &another(), "range");
     an_operator_describes_and_deletes(&client, "range", false);
     a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "cooperative-sticky");
 }
@@ -258,6 +323,9 @@ fn java() {
     }
     a_killed_member_is_replaced(&client, &Actor::java(&broker).unwrap(), "cooperative-sticky");
     a_static_member_returns(&client, "range");
+    let another = || Actor::java(&broker).unwrap();
+    a_static_member_is_killed_and_returns(&client, &another(), &another(), "cooperative-sticky");
+    offsets_of_an_open_transaction_are_waited_for(&client, &another());
     an_operator_describes_and_deletes(&client, "range", true);
     a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "range");
 }
@@ -380,7 +448,10 @@ fn aiokafka() {
     for assignor in ["range", "roundrobin", "sticky"] {
         members_share_and_take_over(&client, assignor);
     }
-    a_killed_member_is_replaced(&client, &Actor::aiokafka(&broker).unwrap(), "range");
+    let another = || Actor::aiokafka(&broker).unwrap();
+    a_killed_member_is_replaced(&client, &another(), "range");
+    a_static_member_returns(&client, "range");
+    a_static_member_is_killed_and_returns(&client, &another(), &another(), "range");
     a_broker_that_is_killed_is_not_noticed(&mut broker, &client, "range");
 }
 
@@ -400,12 +471,8 @@ fn kcat_reads_as_a_member() {
     admin.create_topic("lines", 1);
     admin.producer("none").send("lines", &[(0, None, "one"), (0, None, "two")]);
     let read = || {
-        let mut command = std::process::Command::new(&program);
-        command.args(["-b", &broker.address().to_string(), "-X", "security.protocol=ssl"]);
-        for (setting, file) in [("ca", "ca.pem"), ("certificate", "client.pem"), ("key", "client.key")] {
-            command.arg("-X").arg(format!("ssl.{setting}.location={}", broker.tls(file).display()));
-        }
-        command.args(["-q", "-e", "-X", "auto.offset.reset=earliest", "-G", "readers", "lines"]);
+        let words = ["-q", "-e", "-X", "auto.offset.reset=earliest", "-G", "readers", "lines"];
+        let command = kcat::towards(&program, &broker, &words);
         let told = pipe("kcat", command, b"", DEADLINE);
         assert!(told.status.success(), "{}\n{}", told.status, told.errors);
         told.lines

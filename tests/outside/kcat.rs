@@ -11,14 +11,19 @@ use crate::common::tools;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-fn kcat(program: &Path, broker: &Broker, words: &[&str], input: &str) -> Vec<String> {
+/// kcat, to be let in by this broker.
+pub fn towards(program: &Path, broker: &Broker, words: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(["-b", &broker.address().to_string(), "-X", "security.protocol=ssl"]);
     for (setting, file) in [("ca", "ca.pem"), ("certificate", "client.pem"), ("key", "client.key")] {
         command.arg("-X").arg(format!("ssl.{setting}.location={}", broker.tls(file).display()));
     }
     command.args(words);
-    let told = pipe("kcat", command, input.as_bytes(), DEADLINE);
+    command
+}
+
+fn kcat(program: &Path, broker: &Broker, words: &[&str], input: &str) -> Vec<String> {
+    let told = pipe("kcat", towards(program, broker, words), input.as_bytes(), DEADLINE);
     assert!(told.status.success(), "kcat {words:?}: {}\n{}", told.status, told.errors);
     told.lines
 }

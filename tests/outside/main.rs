@@ -20,6 +20,7 @@ mod keys;
 mod operators;
 mod over_quic;
 mod stories;
+mod together;
 
 use common::actor::Actor;
 use common::broker::Broker;

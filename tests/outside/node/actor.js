@@ -1,10 +1,10 @@
 // kafkajs as an actor; the operations are described in python/actor.py. It reads only as a member of a group, so it
-// has no `read` here, and one assignor: round robin.
+// has no `read` here, and one assignor: round robin, under the name that other clients have for it.
 'use strict'
 
 const fs = require('fs')
 const readline = require('readline')
-const { CompressionTypes, Kafka, logLevel } = require('kafkajs')
+const { CompressionTypes, Kafka, PartitionAssigners, logLevel } = require('kafkajs')
 
 const access = JSON.parse(process.argv[2])
 const kafka = new Kafka({
@@ -20,6 +20,9 @@ const kafka = new Kafka({
 const producers = new Map()
 const transactions = new Map()
 const members = new Map()
+
+// Members agree on an assignor by its name, and kafkajs has a name of its own for this one.
+const roundRobin = config => ({ ...PartitionAssigners.roundRobin(config), name: 'roundrobin' })
 
 async function withAdmin(act) {
   const admin = kafka.admin()
@@ -93,10 +96,13 @@ const operations = {
       heartbeatInterval: 500,
       maxWaitTimeInMs: 100,
       readUncommitted: false,
+      partitionAssigners: [roundRobin],
     })
     const member = { consumer, topic, rows: [], next: new Map(), assigned: [], rebalances: 0 }
     consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
       member.assigned = payload.memberAssignment[topic] || []
+      // What it has read of partitions that are others' now, these have committed.
+      member.next.clear()
       member.rebalances += 1
     })
     members.set(id, member)
