@@ -2,6 +2,7 @@
 
 use super::ahead::Preparation;
 use super::format::{LogId, PAGE, ShardNumber};
+use crate::types::BlockNumber;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -40,6 +41,8 @@ pub struct LogOptions {
     pub recent_bytes_max: usize,
     /// Segment files open for reading at a time.
     pub open_files_max: usize,
+    /// The last block that something beside the log says is durable, and where it lies: such a block stays where it is.
+    pub durable: BlockNumber,
 }
 
 /// The options contradict the limits.
@@ -66,6 +69,7 @@ impl LogOptions {
             preparation: Preparation::default(),
             recent_bytes_max: RECENT_BYTES_MAX_DEFAULT,
             open_files_max: OPEN_FILES_MAX_DEFAULT,
+            durable: BlockNumber::ZERO,
         }
     }
 

@@ -236,9 +236,10 @@ impl Recovery {
     }
 
     /// Whether `last`, the last block, may be in the page cache only: nothing says that it is durable, and a sync that
-    /// failed leaves pages that can be read but are on no disk. A segment that begins behind it does say so.
+    /// failed leaves pages that can be read but are on no disk. A segment that begins behind it does say so, and a
+    /// snapshot of the rows that has it.
     fn may_be_volatile(&self, last: &PlacedBlock) -> bool {
-        self.walk.at.segment == last.at.segment
+        self.walk.at.segment == last.at.segment && last.block.number() > self.options.durable
     }
 
     /// Writes the last block again, as the first of a new file, so that it is durable before anybody relies on it. What

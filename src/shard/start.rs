@@ -232,10 +232,16 @@ pub(super) fn recover_all(
     disk: &Arc<dyn Disk>,
     snapshots: &Snapshots,
     snapshot: Option<Snapshot>,
-    options: LogOptions,
+    mut options: LogOptions,
     limits: &ShardLimits,
 ) -> Result<Recovered, StartError> {
     let segments = Segments::find(Arc::clone(disk), options.dir.clone())?;
+    let identity = segments.as_ref().map(Segments::identity);
+    if let Some(header) = snapshot.as_ref().map(|snapshot| snapshot.header)
+        && identity == Some(header.identity)
+    {
+        options.durable = header.applied.checkpoint.block;
+    }
     let store = Sources { dir, limits, segments: segments.clone(), snapshots, snapshot }.open_store()?;
     let recovered = replay_above(store, disk, options, limits)?;
     complete_made_anew(dir, segments.as_ref(), &recovered.store)?;

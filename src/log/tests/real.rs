@@ -25,7 +25,11 @@ fn what_was_written_is_read_and_recovered() {
     assert!(!written[20].at.is_first(), "the last block is not to be alone in its segment");
     drop(log);
 
-    // As after a kill: the last block is written anew, the others are where they were.
+    // As after a kill: the last block is written anew, the others are where they were. Not if it is known to be durable.
+    let known = LogOptions { durable: BlockNumber(21), ..options.clone() };
+    let (recovered, log) = open(&real(), &known, Checkpoint::START).unwrap();
+    assert_eq!((log.left, &recovered), (Left::Crashed, &written));
+    drop(log);
     let (recovered, log) = open(&real(), &options, Checkpoint::START).unwrap();
     assert_eq!((log.left, log.last, log.served_time), (Left::Crashed, BlockNumber(21), ServedTime(210)));
     assert_eq!(recovered.len(), 21);
