@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// The manifest's name.
 const NAME: &str = "manifest";
+/// Its name while it is being written.
+const UNFINISHED_NAME: &str = "manifest.unfinished";
 /// What its first line begins with.
 const MAGIC: &str = "semel-backup";
 const VERSION: u32 = 1;
@@ -124,14 +126,15 @@ impl Manifest {
         }
     }
 
-    /// Writes the manifest, and makes it durable.
+    /// Writes the manifest, and makes it durable: whole when its name is there, whose directory is still to be synced.
     pub(super) fn write(&self, dir: &Path) -> Result<(), BackupError> {
-        let path = dir.join(NAME);
+        let path = dir.join(UNFINISHED_NAME);
         let body = serde_json::to_string_pretty(self)
             .map_err(|error| BackupError::Manifest { path: path.clone(), reason: error.to_string() })?;
         let text = format!("{MAGIC} {VERSION} {:08x}\n{body}", crc32c::crc32c(body.as_bytes()));
         let mut file = fs::File::create(&path).tried("create", &path)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).tried("write", &path)
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).tried("write", &path)?;
+        fs::rename(&path, dir.join(NAME)).tried("rename", &path)
     }
 
     /// Bytes of all files.
