@@ -88,14 +88,19 @@ impl MovedWriter {
         self.buffer.extend_from_slice(event);
         if self.buffer.len() >= WRITE_AT_ONCE {
             self.flush()?;
-            let path = unfinished(&segment_path(&self.dir, self.segment));
+            let path = self.unfinished();
             self.file.sync().tried("sync", &path)?;
         }
         Ok(())
     }
 
+    /// Its path until it is finished.
+    fn unfinished(&self) -> PathBuf {
+        unfinished(&segment_path(&self.dir, self.segment))
+    }
+
     fn flush(&mut self) -> Result<(), DiskError> {
-        let path = unfinished(&segment_path(&self.dir, self.segment));
+        let path = self.unfinished();
         self.file.write_at(u64::from(self.written), &self.buffer).tried("write", &path)?;
         self.written = self.length();
         self.buffer.clear();
@@ -122,7 +127,7 @@ impl MovedWriter {
 
     /// Gives the file up.
     pub fn abandon(self) -> Result<(), DiskError> {
-        let path = unfinished(&segment_path(&self.dir, self.segment));
+        let path = self.unfinished();
         self.disk.remove(&path).tried("remove", &path)
     }
 }

@@ -66,10 +66,9 @@ pub struct SpaceLimits {
     /// Live bytes of a segment, in percent of its file, below which they are moved out of it: at 40, moving writes two
     /// bytes for three that it frees, and data take at most two and a half times their size.
     pub move_live_percent: u64,
-    /// Bytes of segments looked through in one turn of moving, and how long it rests after one if little is dead: at forty
-    /// turns of a mebibyte a second clients keep most of the disk, and none waits for long behind a turn.
+    /// Bytes of segments looked through in one turn of moving: so few that no client waits for long behind a turn.
     pub move_turn_bytes: u64,
-    /// See above.
+    /// How long moving rests between two turns if little is dead: at forty turns a second clients keep most of the disk.
     pub move_rest: Duration,
     /// Dead bytes that wait for what is live beside them to be moved, in segments: the nearer to it, the shorter moving
     /// rests, and from here on it does not rest. So what is dead does not grow with how fast clients write.

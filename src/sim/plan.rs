@@ -268,7 +268,7 @@ impl Plan {
         let mut chance = Chance::of(self.seed, "limits");
         let mut compacts = Chance::of(self.seed, "compaction");
         let segment_bytes = *chance.of_these(&[64 << 10, 128 << 10, 512 << 10]);
-        ShardLimits {
+        let mut limits = ShardLimits {
             queue: usize::try_from(chance.between(1, 64)).unwrap(),
             segment_bytes,
             block_bytes: segment_bytes / 4,
@@ -278,28 +278,26 @@ impl Plan {
             checkpoint_bytes: chance.between(1, 64) << 10,
             checkpoint_rows: chance.between(10, 1_000),
             retention_check: Duration::from_secs(5),
-            space: {
-                let rest = Duration::from_millis(chance.between(100, 1_000));
-                SpaceLimits {
-                    rest,
-                    move_rest: rest,
-                    snapshot_log_bytes: chance.between(64, 512) << 10,
-                    snapshot_turn_bytes: 4 << 10,
-                    move_turn_bytes: 16 << 10,
-                    compaction: CompactionLimits {
-                        check: Duration::from_millis(compacts.between(200, 2_000)),
-                        // Four keys, or more than there are.
-                        map_bytes: *compacts.of_these(&[96, 1 << 10]),
-                        turn_bytes: compacts.between(1, 16) << 10,
-                        turn_entries: usize::try_from(compacts.between(4, 64)).unwrap(),
-                        ..CompactionLimits::default()
-                    },
-                    reserve_bytes: 1 << 20,
-                    ..SpaceLimits::default()
-                }
+            space: SpaceLimits {
+                rest: Duration::from_millis(chance.between(100, 1_000)),
+                snapshot_log_bytes: chance.between(64, 512) << 10,
+                snapshot_turn_bytes: 4 << 10,
+                move_turn_bytes: 16 << 10,
+                compaction: CompactionLimits {
+                    check: Duration::from_millis(compacts.between(200, 2_000)),
+                    // Four keys, or more than there are.
+                    map_bytes: *compacts.of_these(&[96, 1 << 10]),
+                    turn_bytes: compacts.between(1, 16) << 10,
+                    turn_entries: usize::try_from(compacts.between(4, 64)).unwrap(),
+                    ..CompactionLimits::default()
+                },
+                reserve_bytes: 1 << 20,
+                ..SpaceLimits::default()
             },
             ..ShardLimits::default()
-        }
+        };
+        limits.space.move_rest = limits.space.rest;
+        limits
     }
 }
 

@@ -164,23 +164,10 @@ fn a_killed_member_is_replaced(survivor: &Actor, victim: &Actor, assignor: &str)
     first.leave();
 }
 
-/// KIP-345: a static member that comes back in time gets what it had, and nobody else notices.
+/// KIP-345: a static member does not take leave.
 fn a_static_member_returns(client: &Actor, assignor: &str) {
-    let topic = format!("static-{}", client.name());
-    client.create_topic(&topic, PARTITIONS);
-    let subscription = Subscription::new(&topic, assignor);
-    let mut stays = subscription.open(client, 20, Some("stays"));
-    let mut returns = subscription.open(client, 21, Some("returns"));
-    until(&mut [&mut stays, &mut returns], "shared", is_shared);
-    let (assigned, rebalances) = (returns.assigned.clone(), stays.rebalances);
-    // A static member does not take leave.
-    returns.leave();
-    let mut returned = subscription.open(client, 22, Some("returns"));
-    until(&mut [&mut stays, &mut returned], "shared again", is_shared);
-    assert_eq!(returned.assigned, assigned);
-    assert_eq!(stays.rebalances, rebalances, "the other one has not been bothered");
-    stays.leave();
-    returned.leave();
+    let subscription = (format!("static-{}", client.name()), assignor);
+    a_static_member_is_away(subscription, [(client, 20), (client, 21), (client, 22)], Member::leave);
 }
 
 /// KIP-345 again: one whose process is killed has no time to say anything, and comes back as somebody with the same name.
@@ -190,15 +177,27 @@ fn a_static_member_is_killed_and_returns(
     successor: &Actor,
     assignor: &str,
 ) {
-    let topic = format!("static-killed-{}", survivor.name());
-    survivor.create_topic(&topic, PARTITIONS);
+    let subscription = (format!("static-killed-{}", survivor.name()), assignor);
+    let members = [(survivor, 23), (victim, 24), (successor, 25)];
+    a_static_member_is_away(subscription, members, |_| victim.kill());
+}
+
+/// A static member that comes back in time gets what it had, and nobody else notices. The members: who stays, who goes, and who
+/// comes back.
+fn a_static_member_is_away<'a>(
+    (topic, assignor): (String, &str),
+    [stays, goes, returns]: [(&'a Actor, u64); 3],
+    go: impl FnOnce(Member<'a>),
+) {
+    stays.0.create_topic(&topic, PARTITIONS);
     let subscription = Subscription::new(&topic, assignor);
-    let mut stays = subscription.open(survivor, 23, Some("stays"));
-    let mut killed = subscription.open(victim, 24, Some("returns"));
-    until(&mut [&mut stays, &mut killed], "shared", is_shared);
-    let (assigned, rebalances) = (killed.assigned.clone(), stays.rebalances);
-    victim.kill();
-    let mut returned = subscription.open(successor, 25, Some("returns"));
+    let open = |(actor, id): (&'a Actor, u64), instance| subscription.open(actor, id, Some(instance));
+    let mut stays = open(stays, "stays");
+    let mut away = open(goes, "returns");
+    until(&mut [&mut stays, &mut away], "shared", is_shared);
+    let (assigned, rebalances) = (away.assigned.clone(), stays.rebalances);
+    go(away);
+    let mut returned = open(returns, "returns");
     until(&mut [&mut stays, &mut returned], "shared again", is_shared);
     assert_eq!(returned.assigned, assigned);
     assert_eq!(stays.rebalances, rebalances, "the other one has not been bothered");

@@ -38,12 +38,19 @@ fn work(topic: &str, round: u64, writer: &Actor, members: &mut [&mut Member<'_>]
     }
 }
 
-/// `kill -9` of the broker: nobody rebalances.
-fn kill_the_broker(broker: &mut Broker, members: &mut [&mut Member<'_>]) -> Vec<(Vec<i64>, u64)> {
-    let seen = seen_by(members);
+/// `kill -9` of the broker: nobody rebalances, and all go on.
+fn work_on_after_a_kill(
+    broker: &mut Broker,
+    topic: &str,
+    round: u64,
+    writer: &Actor,
+    members: &mut [&mut Member<'_>],
+) {
+    let before = seen_by(members);
     broker.kill();
     broker.restart();
-    seen
+    work(topic, round, writer, members);
+    assert_eq!(seen_by(members), before, "nobody rebalances");
 }
 
 fn seen_by(members: &[&mut Member<'_>]) -> Vec<(Vec<i64>, u64)> {
@@ -76,9 +83,7 @@ fn java_librdkafka_aiokafka_and_kafkajs_share_a_classic_group() {
     let all = &mut [&mut of_java, &mut of_librdkafka, &mut of_kafkajs, &mut again];
     work(topic, 2, &java, all);
 
-    let before = kill_the_broker(&mut broker, all);
-    work(topic, 3, &java, all);
-    assert_eq!(seen_by(all), before, "nobody rebalances");
+    work_on_after_a_kill(&mut broker, topic, 3, &java, all);
 
     kafkajs.kill();
     java.kill();
@@ -123,9 +128,7 @@ fn java_and_librdkafka_share_a_group(assignor: &str) {
     let mut again = subscription.open(&victim, 4, None);
     let all = &mut [&mut of_java, &mut of_librdkafka, &mut again];
     work(topic, 2, &java, all);
-    let before = kill_the_broker(&mut broker, all);
-    work(topic, 3, &java, all);
-    assert_eq!(seen_by(all), before, "nobody rebalances");
+    work_on_after_a_kill(&mut broker, topic, 3, &java, all);
     for member in [again, of_librdkafka] {
         member.leave();
     }
@@ -154,9 +157,7 @@ fn clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up() {
     let mut of_librdkafka = consumer.open(&librdkafka, 4, None);
     let all = &mut [&mut of_kafkajs, &mut of_aiokafka, &mut of_java, &mut of_librdkafka];
     work(topic, 2, &java, all);
-    let before = kill_the_broker(&mut broker, all);
-    work(topic, 3, &java, all);
-    assert_eq!(seen_by(all), before, "nobody rebalances");
+    work_on_after_a_kill(&mut broker, topic, 3, &java, all);
 
     aiokafka.kill();
     work(topic, 4, &librdkafka, &mut [&mut of_kafkajs, &mut of_java, &mut of_librdkafka]);

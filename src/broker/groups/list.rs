@@ -2,7 +2,7 @@
 
 use crate::broker::failure::Failure;
 use crate::broker::session::Context;
-use crate::core::{ConsumerGroupRow, GroupRow, GroupState, GroupStatus, consumer_group_status};
+use crate::core::{ConsumerGroupRow, GroupRow, GroupStatus, consumer_group_status};
 use crate::store::ReadView;
 use crate::types::GroupId;
 use crate::wire::messages::*;
@@ -50,7 +50,7 @@ impl Listing {
         if self.wants_type(CLASSIC) {
             for group in view.groups_after(None) {
                 let (id, row) = group?;
-                if self.add(&id, CLASSIC, status(&row), &row.protocol_type).is_none() {
+                if self.add(&id, CLASSIC, GroupStatus::from(row.state).name(), &row.protocol_type).is_none() {
                     return Ok(None);
                 }
             }
@@ -100,14 +100,4 @@ impl Listing {
 
 fn is_wanted(filter: &[String], value: &str) -> bool {
     filter.is_empty() || filter.iter().any(|one| one.eq_ignore_ascii_case(value))
-}
-
-fn status(row: &GroupRow) -> &'static str {
-    let status = match row.state {
-        GroupState::Empty => GroupStatus::Empty,
-        GroupState::PreparingRebalance => GroupStatus::PreparingRebalance,
-        GroupState::CompletingRebalance => GroupStatus::CompletingRebalance,
-        GroupState::Stable => GroupStatus::Stable,
-    };
-    status.name()
 }

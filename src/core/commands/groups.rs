@@ -1,7 +1,7 @@
 //! What members and operators of groups ask, and what they are told (`spec/groups.md`).
 
 use super::super::limits;
-use super::super::rows::{Member, MemberProtocol};
+use super::super::rows::{GroupState, Member, MemberProtocol};
 use super::ConsumerGroupDescription;
 use crate::types::*;
 use bytes::Bytes;
@@ -219,6 +219,17 @@ pub enum GroupStatus {
     CompletingRebalance,
     /// Every member has its assignment.
     Stable,
+}
+
+impl From<GroupState> for GroupStatus {
+    fn from(state: GroupState) -> GroupStatus {
+        match state {
+            GroupState::Empty => GroupStatus::Empty,
+            GroupState::PreparingRebalance => GroupStatus::PreparingRebalance,
+            GroupState::CompletingRebalance => GroupStatus::CompletingRebalance,
+            GroupState::Stable => GroupStatus::Stable,
+        }
+    }
 }
 
 impl GroupStatus {

@@ -1,4 +1,3 @@
-import java.io.FileReader;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
@@ -36,11 +35,7 @@ public final class Administrator {
     }
 
     public static void main(String[] arguments) throws Exception {
-        Properties properties = new Properties();
-        try (FileReader file = new FileReader(arguments[1])) {
-            properties.load(file);
-        }
-        properties.put("bootstrap.servers", arguments[0]);
+        Properties properties = Access.properties(arguments);
         try (Admin admin = Admin.create(properties)) {
             Administrator administrator = new Administrator(admin);
             administrator.createAndDescribe();

@@ -1,4 +1,3 @@
-import java.io.FileReader;
 import java.time.Duration;
 import java.util.HashSet;
 import java.util.List;
@@ -52,11 +51,7 @@ public final class Groups {
     }
 
     public static void main(String[] arguments) throws Exception {
-        Properties properties = new Properties();
-        try (FileReader file = new FileReader(arguments[1])) {
-            properties.load(file);
-        }
-        properties.put("bootstrap.servers", arguments[0]);
+        Properties properties = Access.properties(arguments);
         try (Admin admin = Admin.create(properties)) {
             new Groups(admin, properties).run();
         }

@@ -118,13 +118,7 @@ impl<'d, 'v> Group<'d, 'v> {
         if self.joining()?.is_some() {
             return Ok(GroupStatus::PreparingRebalance);
         }
-        Ok(match self.row()?.map(|row| row.state) {
-            None => GroupStatus::Dead,
-            Some(GroupState::Empty) => GroupStatus::Empty,
-            Some(GroupState::PreparingRebalance) => GroupStatus::PreparingRebalance,
-            Some(GroupState::CompletingRebalance) => GroupStatus::CompletingRebalance,
-            Some(GroupState::Stable) => GroupStatus::Stable,
-        })
+        Ok(self.row()?.map_or(GroupStatus::Dead, |row| row.state.into()))
     }
 
     fn generation(&self) -> Result<Generation, Need> {
