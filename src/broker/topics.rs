@@ -44,15 +44,10 @@ pub(super) async fn accept_create(
     request: CreateTopicsRequest,
 ) -> Result<impl Future<Output = Result<CreateTopicsResponse, Failure>> + Send + 'static, Failure> {
     cx.check_listed(request.topics.len())?;
-    let repeated = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
+    let repeated = Repeated::among(request.topics.iter().map(|topic| topic.name.as_str()));
     let mut asked = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let checked = match repeated.contains(&topic.name) {
-            true => {
-                Err(Refused::new(ErrorCode::InvalidRequest, "the request names this topic more than once"))
-            }
-            false => check_new(&cx, &topic),
-        };
+        let checked = repeated.check(&topic.name).and_then(|()| check_new(&cx, &topic));
         let outcome = match checked {
             Err(refused) => Err(refused),
             Ok(new) => {
@@ -79,9 +74,22 @@ pub(super) async fn accept_create(
 }
 
 /// The names that come more than once.
-fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> HashSet<String> {
-    let mut seen = HashSet::default();
-    names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect()
+struct Repeated(HashSet<String>);
+
+impl Repeated {
+    fn among<'a>(names: impl Iterator<Item = &'a str>) -> Repeated {
+        let mut seen = HashSet::default();
+        Repeated(names.filter(|name| !seen.insert(*name)).map(str::to_owned).collect())
+    }
+
+    fn check(&self, name: &str) -> Result<(), Refused> {
+        match self.0.contains(name) {
+            true => {
+                Err(Refused::new(ErrorCode::InvalidRequest, "the request names this topic more than once"))
+            }
+            false => Ok(()),
+        }
+    }
 }
 
 /// What takes space is refused while the disk's reserve is touched.
@@ -198,14 +206,12 @@ pub(super) async fn accept_delete(
         topic_names.into_iter().map(|name| DeleteTopicState { name: Some(name), topic_id: TopicId::NIL }),
     );
     cx.check_listed(topics.len())?;
-    let repeated = repeated(topics.iter().filter_map(|topic| topic.name.as_deref()));
+    let repeated = Repeated::among(topics.iter().filter_map(|topic| topic.name.as_deref()));
     let mut asked = Vec::with_capacity(topics.len());
     for topic in topics {
-        let found = match &topic.name {
-            Some(name) if repeated.contains(name) => {
-                Err(Refused::new(ErrorCode::InvalidRequest, "the request names this topic more than once"))
-            }
-            _ => find_to_delete(&cx, &topic)?,
+        let found = match topic.name.as_deref().map_or(Ok(()), |name| repeated.check(name)) {
+            Ok(()) => find_to_delete(&cx, &topic)?,
+            Err(refused) => Err(refused),
         };
         let outcome = match found {
             Err(refused) => Err(refused),
@@ -257,14 +263,12 @@ pub(super) async fn accept_grow(
     request: CreatePartitionsRequest,
 ) -> Result<impl Future<Output = Result<CreatePartitionsResponse, Failure>> + Send + 'static, Failure> {
     cx.check_listed(request.topics.len())?;
-    let repeated = repeated(request.topics.iter().map(|topic| topic.name.as_str()));
+    let repeated = Repeated::among(request.topics.iter().map(|topic| topic.name.as_str()));
     let mut asked = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let checked = match repeated.contains(&topic.name) {
-            true => {
-                Err(Refused::new(ErrorCode::InvalidRequest, "the request names this topic more than once"))
-            }
-            false => check_growth(&cx, &topic)?,
+        let checked = match repeated.check(&topic.name) {
+            Ok(()) => check_growth(&cx, &topic)?,
+            Err(refused) => Err(refused),
         };
         let outcome = match checked {
             Err(refused) => Err(refused),

@@ -5,6 +5,7 @@ use super::super::CliError;
 use super::measure::{Latencies, Percentiles, Window};
 use super::payload;
 use super::report::real;
+use super::scratch::{cannot_be_measured, in_scratch};
 use crate::core::{BatchFacts, Command, NewTopic, Produce, ProduceBatch, Protocol, Reply, TopicConfig};
 use crate::log::RealDisk;
 use crate::shard::{Origin, Running, ShardLimits, start};
@@ -65,29 +66,23 @@ struct Found {
 }
 
 pub(super) async fn run(arguments: LogBench) -> Result<(), CliError> {
-    let dir = arguments.dir.join(format!("semel-bench-log-{}", std::process::id()));
-    std::fs::create_dir_all(dir.join(DATA)).map_err(|error| failed(&dir, &error))?;
-    let found = measure(&arguments, &dir).await;
-    // What could not be removed is named by the next attempt to use it.
-    let _ = std::fs::remove_dir_all(&dir);
-    report(&found?, arguments.json);
+    let found = in_scratch(&arguments.dir, "log", async |dir| measure(&arguments, dir).await).await?;
+    report(&found, arguments.json);
     Ok(())
-}
-
-fn failed(dir: &Path, error: &dyn std::fmt::Display) -> CliError {
-    let problem = format!("{} cannot be measured: {error}", dir.display());
-    CliError::usage(problem, "name a directory on the disk in question with --dir")
 }
 
 async fn measure(arguments: &LogBench, dir: &Path) -> Result<Found, CliError> {
     let duration = Duration::from_secs(arguments.duration);
+    std::fs::create_dir(dir.join(DATA)).map_err(|error| cannot_be_measured(dir, &error))?;
     let running = start(&dir.join(DATA), Arc::new(RealDisk), &ShardLimits::default())
-        .map_err(|error| failed(dir, &error))?;
+        .map_err(|error| cannot_be_measured(dir, &error))?;
     let filled = fill(&running, arguments, duration).await;
-    running.stop().await.map_err(|error| failed(dir, &error))?;
-    let Filled { bytes, blocks, seconds, latencies } = filled.map_err(|error| failed(dir, &error))?;
+    running.stop().await.map_err(|error| cannot_be_measured(dir, &error))?;
+    let Filled { bytes, blocks, seconds, latencies } =
+        filled.map_err(|error| cannot_be_measured(dir, &error))?;
     let bytes_per_block = bytes / blocks.max(1);
-    let appended = append(&dir.join("append"), bytes_per_block, duration).map_err(|e| failed(dir, &e))?;
+    let appended =
+        append(&dir.join("append"), bytes_per_block, duration).map_err(|e| cannot_be_measured(dir, &e))?;
     let shard = megabytes_per_s(bytes, seconds);
     let append = megabytes_per_s(appended.bytes, appended.seconds);
     Ok(Found {

@@ -10,6 +10,7 @@ mod open;
 mod produce;
 mod report;
 mod retention;
+mod scratch;
 mod start;
 mod txn;
 

@@ -4,6 +4,7 @@
 use super::super::CliError;
 use super::measure::{Latencies, Percentiles, RunningCost, Window};
 use super::report::real;
+use super::scratch::{cannot_be_measured, in_scratch};
 use super::start::make::{Asking, Size};
 use crate::log::RealDisk;
 use crate::shard::{Running, ShardLimits, SpaceLimits, start};
@@ -55,28 +56,20 @@ pub(super) async fn run(arguments: OpenBench) -> Result<(), CliError> {
     let open = arguments.open.iter().map(|open| (*open, 1));
     let wide = arguments.partitions.iter().map(|partitions| (0, *partitions));
     for (open, partitions) in open.chain(wide) {
-        let dir = arguments.dir.join(format!("semel-bench-open-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).map_err(|error| failed(&dir, &error))?;
-        let found = measure(&dir, open, partitions, Duration::from_secs(arguments.duration)).await;
-        // What could not be removed is named by the next attempt to use it.
-        let _ = std::fs::remove_dir_all(&dir);
-        report(&found?, arguments.json);
+        let duration = Duration::from_secs(arguments.duration);
+        let measure = async |dir: &Path| measure(dir, open, partitions, duration).await;
+        report(&in_scratch(&arguments.dir, "open", measure).await?, arguments.json);
     }
     Ok(())
-}
-
-fn failed(dir: &Path, error: &dyn std::fmt::Display) -> CliError {
-    let problem = format!("{} cannot be measured: {error}", dir.display());
-    CliError::usage(problem, "name a directory on the disk in question with --dir")
 }
 
 async fn measure(dir: &Path, open: u64, partitions: u32, duration: Duration) -> Result<Found, CliError> {
     let space = SpaceLimits { reserve_bytes: 0, ..SpaceLimits::default() };
     let limits = ShardLimits { space, ..ShardLimits::default() };
-    let running = start(dir, Arc::new(RealDisk), &limits).map_err(|error| failed(dir, &error))?;
+    let running = start(dir, Arc::new(RealDisk), &limits).map_err(|error| cannot_be_measured(dir, &error))?;
     let found = transact(&running, open, partitions, duration).await;
-    running.stop().await.map_err(|error| failed(dir, &error))?;
-    found.map_err(|error| failed(dir, &error))
+    running.stop().await.map_err(|error| cannot_be_measured(dir, &error))?;
+    found.map_err(|error| cannot_be_measured(dir, &error))
 }
 
 async fn transact(

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::log::{Disk, DiskFile, ReadError};
-use crate::store::Database;
 use crate::store::segments::tests::{Dump, dump};
+use crate::store::{Database, Snapshots};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -212,6 +212,35 @@ async fn records_whose_segment_is_gone_are_missed_and_named() {
         assert!(matches!(error, StartError::Rebuild(RebuildError::Missing { .. })), "{error}");
     }
     assert!(dir.path().join("rows.damaged").exists(), "nothing was taken away");
+}
+
+/// As in a backup that ends with the block of its snapshot: rows are made anew from it twice, and the second time the block is
+/// still where the snapshot says.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_block_stays_where_the_newest_snapshot_has_it() {
+    let (dir, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut limits = small();
+    limits.space.snapshot_log_bytes = 1;
+    limits.space.snapshot_share = 0;
+    let running = start(dir.path(), Arc::new(RealDisk), &limits).unwrap();
+    let partitions = topics(&running).await;
+    let written = fill(&running, partitions, 8).await;
+    let snapshots = Snapshots::open(Arc::new(RealDisk), dir.path().join("snapshots")).unwrap();
+    // One that is being replaced cannot be opened: it is looked at again.
+    let newest = || snapshots.newest().ok().flatten().map(|newest| newest.header.applied.checkpoint.block);
+    until("a snapshot has the last block", || newest() == Some(running.shard.view().durable())).await;
+    for part in ["log", "snapshots"] {
+        copy(&dir.path().join(part), &restored.path().join(part));
+    }
+    running.stop().await.unwrap();
+
+    limits.space.snapshot_log_bytes = u64::MAX;
+    for _ in 0..2 {
+        let running = start(restored.path(), Arc::new(RealDisk), &limits).unwrap();
+        assert_eq!(batches(&running, partitions[1]).await, written);
+        running.stop().await.unwrap();
+        remove_rows(restored.path());
+    }
 }
 
 /// The system's disk, until a certain operation: from then on nothing works any more, as if the process had been killed.

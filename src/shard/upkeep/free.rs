@@ -11,8 +11,9 @@ use crate::log::SegmentNumber;
 use crate::store::{Applied, ReadView, StoreError};
 use std::time::Duration;
 
-/// A spare is kept for so many files: segments come free in bursts, and a new one is written twice, first full of zeroes.
-const FILES_PER_SPARE: usize = 4;
+/// A spare is kept for so many files: at full speed what is dead comes free a dozen segments at a time, and a new one is written
+/// twice, first full of zeroes.
+const FILES_PER_SPARE: usize = 2;
 
 /// See the module.
 pub(in crate::shard) struct FreeSegments {
