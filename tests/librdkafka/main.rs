@@ -44,7 +44,7 @@ const WHOLE: &[&str] = &[
 
 /// In librdkafka's quick mode: with less data. None of these but the first has parts that are left out then.
 const QUICKLY: &[&str] = &[
-    // groups: cooperative rebalancing; its further parts take minutes ([`PARTS_OF_0113`])
+    // groups: cooperative rebalancing; its further parts are runs of their own ([`PARTS_OF_0113`])
     "0113", "0091", // groups: what is in flight when somebody leaves who does not poll
     "0076", // idempotence: retries when connections break and answers come late
     "0033", // groups: subscriptions by pattern
@@ -64,11 +64,40 @@ const CONSUMER_PROTOCOL: Variables = &[("TEST_CONSUMER_GROUP_PROTOCOL", "consume
 
 /// Those of the whole ones that say something about groups, and others that are members on the way.
 const WITH_THE_CONSUMER_PROTOCOL: &[&str] =
-    &["0089", "0026", "0102", "0122", "0061", "0050", "0118", "0056", "0033", "0022", "0130", "0140", "0112"];
+    &["0050", "0061", "0118", "0102", "0112", "0056", "0140", "0130", "0022"];
+
+/// Others of them that take longer than half a minute, whatever the broker does.
+const LONG_WITH_THE_CONSUMER_PROTOCOL: &[&str] = &["0089", "0026", "0122", "0033"];
+
+/// Of 0045 this part alone. `do_test_resubscribe_with_regex` asks that named topics are assigned first, and what a pattern
+/// matches later; here it is together (`spec/differences.md`, C8). `do_test_subscribe_many_updates` fails by the client once in
+/// four: unsubscribed while it gives up partitions, it leaves the group and is steady to itself. So it joins next time as one who
+/// goes on, without its rebalance timeout, which Kafka, too, refuses with `INVALID_REQUEST`
+/// (<https://github.com/confluentinc/librdkafka/issues/5541> has another way there), or it does not join at all.
+const PART_OF_0045: &str = "do_test_regex";
 
 /// 0113, which in quick mode does next to nothing: each of its parts is a run of its own, named by its function or by what it
-/// says of itself. They mostly wait, for tens of seconds.
+/// says of itself.
 const PARTS_OF_0113: &[&str] = &[
+    "b_subscribe_with_cb_test",
+    "x_incremental_rebalances",
+    "n_wildcard",
+    "c_subscribe_no_cb_test",
+    "d_change_subscription_add_topic",
+    "e_change_subscription_remove_topic",
+    "l_unsubscribe",
+    "h_delete_topic",
+    "i_delete_topic_2",
+    "j_delete_topic_no_rb_callback",
+    "k_add_partition",
+    "m_unsubscribe_2",
+    "f_assign_call_cooperative",
+    "g_incremental_assign_call_eager",
+    "a_assign_tests",
+];
+
+/// These mostly wait, for forty seconds and more.
+const LONG_PARTS_OF_0113: &[&str] = &[
     "use_rebalance_cb: 1, subscription_variation: 0",
     "use_rebalance_cb: 0, subscription_variation: 0",
     "use_rebalance_cb: 1, subscription_variation: 1",
@@ -77,30 +106,17 @@ const PARTS_OF_0113: &[&str] = &[
     "use_rebalance_cb: 0, subscription_variation: 2",
     "t_max_poll_interval_exceeded",
     "s_subscribe_when_rebalancing",
-    "n_wildcard",
-    "b_subscribe_with_cb_test",
-    "c_subscribe_no_cb_test",
-    "d_change_subscription_add_topic",
-    "e_change_subscription_remove_topic",
     "v_commit_during_rebalance",
-    "x_incremental_rebalances",
-    "h_delete_topic",
-    "i_delete_topic_2",
-    "j_delete_topic_no_rb_callback",
-    "k_add_partition",
-    "l_unsubscribe",
-    "m_unsubscribe_2",
-    "f_assign_call_cooperative",
-    "g_incremental_assign_call_eager",
-    "a_assign_tests",
 ];
 
-/// Counts what happens within half a second, in which a heartbeat of another member, one every three seconds, may come or not:
-/// it passes two times of three. `outside/together.rs` has members of Java's and librdkafka's in a cooperative group.
+/// Counts what happens within half a second, in which the first heartbeat of a Java member, sent as soon as that has got its
+/// assignment, finds the next rebalance begun or does not: it passes now and then. `outside/together.rs` has members of Java's
+/// and librdkafka's in a cooperative group.
 const PART_LEFT_OUT: &str = "o_java_interop";
 
-/// The second does nothing then. The first asks that both of two members have their partitions of two new topics at once, or
-/// neither; each finds them at its next heartbeat here (`spec/differences.md`, C8).
+/// The second does nothing then. The first makes two topics, one after the other, and asks that of two members both have them
+/// in one step or both in two. A heartbeat may come between the topics, here as in Kafka; but Kafka compares a pattern at most
+/// every ten seconds, and so seldom meets that moment (`spec/differences.md`, C8).
 const NOT_WITH_THE_CONSUMER_PROTOCOL: &[&str] = &["n_wildcard", "g_incremental_assign_call_eager"];
 
 /// Topics are not made by asking for them.
@@ -173,33 +189,47 @@ fn over_quic() {
 
 /// KIP-848: the same programs, whose members speak the consumer protocol.
 #[test]
-#[ignore = "takes minutes, and has parts that count on when a heartbeat comes"]
 fn with_the_consumer_protocol() {
+    let parts = [parts("0045", &[PART_OF_0045], CONSUMER_PROTOCOL), parts_of_0113(PARTS_OF_0113)].concat();
+    let whole = runs(WITH_THE_CONSUMER_PROTOCOL, &[], CONSUMER_PROTOCOL);
+    pass_with_the_consumer_protocol(&[parts, whole].concat());
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn with_the_consumer_protocol_at_length() {
+    let whole = runs(LONG_WITH_THE_CONSUMER_PROTOCOL, &[], CONSUMER_PROTOCOL);
+    pass_with_the_consumer_protocol(&[parts_of_0113(LONG_PARTS_OF_0113), whole].concat());
+}
+
+fn parts_of_0113(all: &[&'static str]) -> Vec<Run> {
+    let known = all.iter().filter(|part| !NOT_WITH_THE_CONSUMER_PROTOCOL.contains(part));
+    parts("0113", &known.copied().collect::<Vec<_>>(), CONSUMER_PROTOCOL)
+}
+
+fn pass_with_the_consumer_protocol(runs: &[Run]) {
     let Some(suite) = suite() else { return };
     let timeouts = ["--consumer-session-timeout", "10000", "--consumer-heartbeat-interval", "1000"];
     let broker = Broker::start_with(&[AUTO_CREATION, &timeouts].concat());
-    let whole = runs(WITH_THE_CONSUMER_PROTOCOL, &[], CONSUMER_PROTOCOL);
-    let mut runs = runs_of_parts(CONSUMER_PROTOCOL);
-    runs.retain(|run| !run.variables.iter().any(|(_, part)| NOT_WITH_THE_CONSUMER_PROTOCOL.contains(part)));
-    all_pass(suite, &[runs, whole].concat(), &Access::from(&broker), 12);
+    all_pass(suite, runs, &Access::from(&broker), 6);
 }
 
-fn runs_of_parts(variables: Variables) -> Vec<Run> {
-    let run = |part: &&'static str| Run {
-        number: "0113",
-        options: &[],
-        variables: [variables, &[("SUBTESTS", *part)]].concat().leak(),
-    };
-    PARTS_OF_0113.iter().map(run).collect()
-}
-
-/// 0113 with all its parts, several at a time.
+/// KIP-429: members give up only what others are to have.
 #[test]
-#[ignore = "takes minutes, and has parts that count on when a heartbeat comes"]
-fn cooperative_rebalancing_in_every_part() {
+fn cooperative_rebalancing() {
+    pass_cooperatively(PARTS_OF_0113);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn cooperative_rebalancing_at_length() {
+    pass_cooperatively(LONG_PARTS_OF_0113);
+}
+
+fn pass_cooperatively(of_0113: &[&'static str]) {
     let Some(suite) = suite() else { return };
     let broker = Broker::start_with(&[AUTO_CREATION, &["--group-initial-rebalance-delay", "3000"]].concat());
-    all_pass(suite, &runs_of_parts(&[]), &Access::from(&broker), 12);
+    all_pass(suite, &parts("0113", of_0113, &[]), &Access::from(&broker), 6);
 }
 
 #[test]
@@ -215,12 +245,13 @@ fn every_part_of_0113_is_run() {
     let Some(suite) = suite() else { return };
     let called = suite.parts("0113-cooperative_rebalance.cpp", "main_0113_cooperative_rebalance(int");
     let of_u = |part: &&&str| part.starts_with("use_rebalance_cb");
-    let known: BTreeSet<&str> = PARTS_OF_0113.iter().filter(|part| !of_u(part)).copied().collect();
+    let parts = [PARTS_OF_0113, LONG_PARTS_OF_0113].concat();
+    let known: BTreeSet<&str> = parts.iter().filter(|part| !of_u(part)).copied().collect();
     let called: BTreeSet<&str> = called.iter().map(String::as_str).collect();
     let further = BTreeSet::from(["u_multiple_subscription_changes", PART_LEFT_OUT]);
     assert_eq!(known.union(&further).copied().collect::<BTreeSet<_>>(), called);
     // With and without a callback, each of three subscriptions.
-    assert_eq!(PARTS_OF_0113.iter().filter(of_u).count(), 6);
+    assert_eq!(parts.iter().filter(of_u).count(), 6);
 }
 
 #[test]
@@ -247,6 +278,16 @@ type Variables = &'static [(&'static str, &'static str)];
 
 fn runs(numbers: &[&'static str], options: &'static [&'static str], variables: Variables) -> Vec<Run> {
     numbers.iter().map(|number| Run { number, options, variables }).collect()
+}
+
+/// The parts of a test, each by itself.
+fn parts(number: &'static str, names: &[&'static str], variables: Variables) -> Vec<Run> {
+    let part = |name: &&'static str| Run {
+        number,
+        options: &[],
+        variables: [variables, &[("SUBTESTS", *name)]].concat().leak(),
+    };
+    names.iter().map(part).collect()
 }
 
 /// Runs tests, so many at a time; what each said is shown if it has not passed.

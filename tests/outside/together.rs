@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::common::actor::Actor;
 use crate::common::broker::Broker;
 use crate::common::process::{Heard, Process, Said};
@@ -14,52 +16,87 @@ use crate::groups::{
 };
 use crate::kcat;
 
-/// Long enough for clients that work only while they are asked to, short enough to wait for its end.
+/// Long enough for a broker that is killed and for a busy machine, short enough to wait for its end.
 const SESSION: Duration = Duration::from_secs(10);
 
-/// The partitions are shared; each of them gets something, which is read once and committed.
-fn work(topic: &str, round: u64, writer: &Actor, members: &mut [&mut Member<'_>]) {
-    until(members, &format!("shared in round {round}"), is_shared);
-    let before = read_by(members);
-    let values: BTreeSet<String> = (0..PARTITIONS).map(|index| format!("{round} in {index}")).collect();
-    send_among_aborted(writer, topic, &values);
-    until(members, &format!("read in round {round}"), |members| read_by(members).is_superset(&values));
-    let read: BTreeSet<String> = read_by(members).difference(&before).cloned().collect();
-    assert_eq!(
-        read, values,
-        "round {round}: nothing that was aborted, and nothing that was committed before"
-    );
-    members.iter().for_each(|member| drop(member.ask("commit_read")));
-    for index in 0..PARTITIONS {
-        // A record, one that was aborted before and behind it, two markers: at least behind the record.
-        let committed = writer.group_offset(topic, topic, index).expect("a committed offset");
-        let least = i64::try_from(round * 5 + 2).unwrap();
-        assert!(committed >= least, "round {round}: {committed} in {index}, not {least}");
-    }
+/// What a group is asked to do again and again, and who sees how it stands.
+struct Work<'a> {
+    topic: &'a str,
+    observer: &'a Actor,
+    rounds: u64,
 }
 
-/// `kill -9` of the broker: nobody rebalances, and all go on.
-fn work_on_after_a_kill(
-    broker: &mut Broker,
-    topic: &str,
-    round: u64,
-    writer: &Actor,
-    members: &mut [&mut Member<'_>],
-) {
-    let before = seen_by(members);
-    broker.kill();
-    broker.restart();
-    work(topic, round, writer, members);
-    assert_eq!(seen_by(members), before, "nobody rebalances");
+impl<'a> Work<'a> {
+    fn of(topic: &'a str, observer: &'a Actor) -> Work<'a> {
+        Work { topic, observer, rounds: 0 }
+    }
+
+    /// The partitions are shared, and nobody has a step to take any more; each of them gets something, which is read once and
+    /// committed.
+    fn go_on(&mut self, writer: &Actor, members: &mut [&mut Member<'_>]) {
+        let round = self.rounds;
+        self.rounds += 1;
+        until(members, &format!("settled in round {round}"), |members| {
+            is_shared(members) && self.is_stable()
+        });
+        let before = read_by(members);
+        let values: BTreeSet<String> = (0..PARTITIONS).map(|index| format!("{round} in {index}")).collect();
+        send_among_aborted(writer, self.topic, &values);
+        until(members, &format!("read in round {round}"), |members| read_by(members).is_superset(&values));
+        let read: BTreeSet<String> = read_by(members).difference(&before).cloned().collect();
+        assert_eq!(
+            read, values,
+            "round {round}: nothing that was aborted, and nothing that was committed before"
+        );
+        members.iter().for_each(|member| drop(member.ask("commit_read")));
+        for index in 0..PARTITIONS {
+            // A record, one that was aborted before and behind it, two markers: at least behind the record.
+            let committed = writer.group_offset(self.topic, self.topic, index).expect("a committed offset");
+            let least = i64::try_from(round * 5 + 2).unwrap();
+            assert!(committed >= least, "round {round}: {committed} in {index}, not {least}");
+        }
+    }
+
+    fn is_stable(&self) -> bool {
+        let described = self.observer.ask(&json!({"op": "describe_group", "group": self.topic})).unwrap();
+        described["state"] == "stable"
+    }
+
+    /// `kill -9` of the broker: nobody rebalances, and all go on.
+    fn go_on_after_a_kill(&mut self, broker: &mut Broker, writer: &Actor, members: &mut [&mut Member<'_>]) {
+        let before = seen_by(members);
+        broker.kill();
+        broker.restart();
+        self.go_on(writer, members);
+        assert_eq!(seen_by(members), before, "nobody rebalances");
+    }
 }
 
 fn seen_by(members: &[&mut Member<'_>]) -> Vec<(Vec<i64>, u64)> {
     members.iter().map(|member| (member.assigned.clone(), member.rebalances)).collect()
 }
 
-/// One after the other leads: who leads is killed, and comes back as somebody else.
+/// All at once, because they mostly wait.
 #[test]
-#[ignore = "not run often enough yet to be told from chance when it fails"]
+fn members_of_different_makes_share_groups() {
+    let stories: [(&str, fn()); 5] = [
+        ("all makes", java_librdkafka_aiokafka_and_kafkajs_share_a_classic_group),
+        ("both protocols", clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up),
+        ("consumer protocol", || java_and_librdkafka_share_a_group("consumer:uniform")),
+        ("cooperatively", || java_and_librdkafka_share_a_group("cooperative-sticky")),
+        ("kcat", kcat_shares_a_topic_with_java),
+    ];
+    std::thread::scope(|scope| {
+        let told = stories.map(|(name, story)| {
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            (name, thread.spawn_scoped(scope, story).unwrap())
+        });
+        let failed = told.into_iter().filter_map(|(name, told)| told.join().is_err().then_some(name));
+        assert_eq!(failed.collect::<Vec<_>>(), [""; 0], "what they said is above");
+    });
+}
+
+/// One after the other leads: who leads is killed, and comes back as somebody else.
 fn java_librdkafka_aiokafka_and_kafkajs_share_a_classic_group() {
     let mut broker = Broker::start();
     let (Some(java), Some(librdkafka)) = (Actor::java(&broker), Actor::librdkafka(&broker)) else { return };
@@ -73,41 +110,29 @@ fn java_librdkafka_aiokafka_and_kafkajs_share_a_classic_group() {
     let mut of_java = subscription.open(&java, 2, None);
     let mut of_librdkafka = subscription.open(&librdkafka, 3, None);
     let mut of_kafkajs = subscription.open(&kafkajs, 4, None);
-    let all = &mut [&mut first, &mut of_java, &mut of_librdkafka, &mut of_kafkajs];
-    work(topic, 0, &java, all);
+    let mut work = Work::of(topic, &librdkafka);
+    work.go_on(&java, &mut [&mut first, &mut of_java, &mut of_librdkafka, &mut of_kafkajs]);
 
     aiokafka.kill();
-    work(topic, 1, &librdkafka, &mut [&mut of_java, &mut of_librdkafka, &mut of_kafkajs]);
+    work.go_on(&librdkafka, &mut [&mut of_java, &mut of_librdkafka, &mut of_kafkajs]);
     let aiokafka = Actor::aiokafka(&broker).unwrap();
     let mut again = subscription.open(&aiokafka, 5, None);
     let all = &mut [&mut of_java, &mut of_librdkafka, &mut of_kafkajs, &mut again];
-    work(topic, 2, &java, all);
+    work.go_on(&java, all);
 
-    work_on_after_a_kill(&mut broker, topic, 3, &java, all);
+    work.go_on_after_a_kill(&mut broker, &java, all);
 
     kafkajs.kill();
     java.kill();
-    work(topic, 4, &librdkafka, &mut [&mut of_librdkafka, &mut again]);
+    work.go_on(&librdkafka, &mut [&mut of_librdkafka, &mut again]);
     again.leave();
-    work(topic, 5, &librdkafka, &mut [&mut of_librdkafka]);
+    work.go_on(&librdkafka, &mut [&mut of_librdkafka]);
     of_librdkafka.leave();
 }
 
 fn with_sessions_of_the_same_length() -> Broker {
     let session = SESSION.as_millis().to_string();
     Broker::start_with(&["--consumer-session-timeout", &session, "--consumer-heartbeat-interval", "500"])
-}
-
-#[test]
-#[ignore = "not run often enough yet to be told from chance when it fails"]
-fn java_and_librdkafka_share_a_group_of_the_consumer_protocol() {
-    java_and_librdkafka_share_a_group("consumer:uniform");
-}
-
-#[test]
-#[ignore = "not run often enough yet to be told from chance when it fails"]
-fn java_and_librdkafka_share_a_group_that_rebalances_cooperatively() {
-    java_and_librdkafka_share_a_group("cooperative-sticky");
 }
 
 fn java_and_librdkafka_share_a_group(assignor: &str) {
@@ -121,25 +146,24 @@ fn java_and_librdkafka_share_a_group(assignor: &str) {
     let mut of_victim = subscription.open(&victim, 1, None);
     let mut of_java = subscription.open(&java, 2, None);
     let mut of_librdkafka = subscription.open(&librdkafka, 3, None);
-    work(topic, 0, &java, &mut [&mut of_victim, &mut of_java, &mut of_librdkafka]);
+    let mut work = Work::of(topic, &java);
+    work.go_on(&java, &mut [&mut of_victim, &mut of_java, &mut of_librdkafka]);
     victim.kill();
-    work(topic, 1, &librdkafka, &mut [&mut of_java, &mut of_librdkafka]);
+    work.go_on(&librdkafka, &mut [&mut of_java, &mut of_librdkafka]);
     let victim = Actor::librdkafka(&broker).unwrap();
     let mut again = subscription.open(&victim, 4, None);
     let all = &mut [&mut of_java, &mut of_librdkafka, &mut again];
-    work(topic, 2, &java, all);
-    work_on_after_a_kill(&mut broker, topic, 3, &java, all);
+    work.go_on(&java, all);
+    work.go_on_after_a_kill(&mut broker, &java, all);
     for member in [again, of_librdkafka] {
         member.leave();
     }
-    work(topic, 4, &java, &mut [&mut of_java]);
+    work.go_on(&java, &mut [&mut of_java]);
     of_java.leave();
 }
 
 /// Members that know only the classic protocol stay where others come with the consumer protocol, are killed and come back, and
 /// the others go.
-#[test]
-#[ignore = "not run often enough yet to be told from chance when it fails"]
 fn clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up() {
     let mut broker = with_sessions_of_the_same_length();
     let (Some(java), Some(librdkafka)) = (Actor::java(&broker), Actor::librdkafka(&broker)) else { return };
@@ -151,30 +175,29 @@ fn clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up() {
     let consumer = Subscription::new(topic, "consumer:uniform");
     let mut of_kafkajs = classic.open(&kafkajs, 1, None);
     let mut of_aiokafka = classic.open(&aiokafka, 2, None);
-    work(topic, 0, &java, &mut [&mut of_kafkajs, &mut of_aiokafka]);
+    let mut work = Work::of(topic, &java);
+    work.go_on(&java, &mut [&mut of_kafkajs, &mut of_aiokafka]);
     let mut of_java = consumer.open(&java, 3, None);
-    work(topic, 1, &java, &mut [&mut of_kafkajs, &mut of_aiokafka, &mut of_java]);
+    work.go_on(&java, &mut [&mut of_kafkajs, &mut of_aiokafka, &mut of_java]);
     let mut of_librdkafka = consumer.open(&librdkafka, 4, None);
     let all = &mut [&mut of_kafkajs, &mut of_aiokafka, &mut of_java, &mut of_librdkafka];
-    work(topic, 2, &java, all);
-    work_on_after_a_kill(&mut broker, topic, 3, &java, all);
+    work.go_on(&java, all);
+    work.go_on_after_a_kill(&mut broker, &java, all);
 
     aiokafka.kill();
-    work(topic, 4, &librdkafka, &mut [&mut of_kafkajs, &mut of_java, &mut of_librdkafka]);
+    work.go_on(&librdkafka, &mut [&mut of_kafkajs, &mut of_java, &mut of_librdkafka]);
     let aiokafka = Actor::aiokafka(&broker).unwrap();
     let mut again = classic.open(&aiokafka, 5, None);
-    work(topic, 5, &java, &mut [&mut of_kafkajs, &mut of_java, &mut of_librdkafka, &mut again]);
+    work.go_on(&java, &mut [&mut of_kafkajs, &mut of_java, &mut of_librdkafka, &mut again]);
     of_java.leave();
     librdkafka.kill();
     // A group of the classic protocol again.
-    work(topic, 6, &kafkajs, &mut [&mut of_kafkajs, &mut again]);
+    work.go_on(&kafkajs, &mut [&mut of_kafkajs, &mut again]);
     of_kafkajs.leave();
     again.leave();
 }
 
 /// kcat has no actor: it prints what it reads until it is killed.
-#[test]
-#[ignore = "not run often enough yet to be told from chance when it fails"]
 fn kcat_shares_a_topic_with_java() {
     let broker = Broker::start();
     let (Some(program), Some(java)) = (tools::kcat(), Actor::java(&broker)) else { return };

@@ -3,11 +3,24 @@
 'use strict'
 
 const fs = require('fs')
+const net = require('net')
 const readline = require('readline')
+const tls = require('tls')
 const { CompressionTypes, Kafka, PartitionAssigners, logLevel } = require('kafkajs')
+
+// A connection that the broker closes is an error like any other broken one. kafkajs by itself forgets the broker then, and
+// if that was the only one and a heartbeat is due in this moment, its membership as well: it begins anew as somebody else.
+function socketFactory({ host, port, ssl, onConnect }) {
+  const socket = tls.connect({ host, port, ...(net.isIP(host) ? {} : { servername: host }), ...ssl }, onConnect)
+  socket.prependListener('end', () => {
+    if (!socket.writableEnded) socket.emit('error', new Error('closed by the broker'))
+  })
+  return socket
+}
 
 const access = JSON.parse(process.argv[2])
 const kafka = new Kafka({
+  socketFactory,
   brokers: [access.bootstrap],
   ssl: {
     ca: [fs.readFileSync(access.ca)],
@@ -99,6 +112,9 @@ const operations = {
       partitionAssigners: [roundRobin],
     })
     const member = { consumer, topic, rows: [], next: new Map(), assigned: [], rebalances: 0 }
+    consumer.on(consumer.events.REBALANCING, () => {
+      member.assigned = []
+    })
     consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
       member.assigned = payload.memberAssignment[topic] || []
       // What it has read of partitions that are others' now, these have committed.

@@ -1,6 +1,7 @@
 """aiokafka: its own protocol code in Python, with the old versions of most requests."""
 
 import asyncio
+import threading
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -25,18 +26,39 @@ ASSIGNORS = {
 class Member(ConsumerRebalanceListener):
     def __init__(self, consumer):
         self.consumer = consumer
+        self.assigned = []
         self.rebalances = 0
+        # What was asked for when the last poll was over, and has not come yet.
+        self.polling = None
 
     def on_partitions_assigned(self, assigned):
+        self.assigned = sorted(place.partition for place in assigned)
         self.rebalances += 1
 
     def on_partitions_revoked(self, revoked):
-        pass
+        self.assigned = []
+
+    async def poll(self, seconds):
+        """Comes back in time also while the group rebalances: who is asked next may be whom the group waits for."""
+        if self.polling is None:
+            self.polling = asyncio.ensure_future(self.consumer.getmany(timeout_ms=int(seconds * 1000)))
+        await asyncio.wait({self.polling}, timeout=2 * seconds)
+        if not self.polling.done():
+            return {}
+        polled, self.polling = self.polling, None
+        return polled.result()
+
+    async def leave(self):
+        if self.polling is not None:
+            self.polling.cancel()
+        await self.consumer.stop()
 
 
 class Client:
-    def __init__(self, access, loop):
-        self.loop = loop
+    def __init__(self, access):
+        # Members send their heartbeats also while nobody asks for anything.
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
         context = create_ssl_context(cafile=access["ca"], certfile=access["cert"], keyfile=access["key"])
         context.check_hostname = True
         self.settings = {
@@ -48,7 +70,7 @@ class Client:
         self.members = {}
 
     def wait(self, coroutine):
-        return self.loop.run_until_complete(asyncio.wait_for(coroutine, SECONDS))
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(coroutine, SECONDS), self.loop).result()
 
     def topic(self, name, partitions):
         async def create():
@@ -149,20 +171,19 @@ class Client:
 
     def poll(self, id, ms):
         member = self.members[id]
-        polled = self.wait(member.consumer.getmany(timeout_ms=ms))
+        polled = self.wait(member.poll(ms / 1000))
         rows = [
             [place.partition, record.offset, actor.text(record.value)]
             for place, records in polled.items()
             for record in records
         ]
-        assigned = sorted(place.partition for place in member.consumer.assignment())
-        return {"rows": rows, "assigned": assigned, "rebalances": member.rebalances}
+        return {"rows": rows, "assigned": member.assigned, "rebalances": member.rebalances}
 
     def commit_read(self, id):
         self.wait(self.members[id].consumer.commit())
 
     def leave(self, id):
-        self.wait(self.members.pop(id).consumer.stop())
+        self.wait(self.members.pop(id).leave())
 
     def group_offset(self, group, topic, partition):
         async def ask():
@@ -179,6 +200,4 @@ class Client:
 
 
 if __name__ == "__main__":
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    actor.serve(Client(actor.access(), loop))
+    actor.serve(Client(actor.access()))
