@@ -42,6 +42,12 @@ pub(super) const FETCH_ATTEMPTS_MAX: usize = 4;
 /// Places in long runs of aborted records that one connection remembers between two fetches.
 pub(super) const REMEMBERED_SKIPS_MAX: usize = 1_024;
 
+/// Partitions that stay watched between two fetches of one connection: with more, they are looked up each time.
+pub(super) const WATCHED_OF_CONNECTION_MAX: usize = 4_096;
+
+/// The same of all connections together, at about 250 bytes each.
+pub(super) const WATCHED_MAX: usize = 200_000;
+
 /// Fetch sessions at a time (Kafka's `max.incremental.fetch.session.cache.slots`).
 pub(super) const FETCH_SESSIONS_MAX: usize = 1_000;
 

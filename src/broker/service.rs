@@ -2,7 +2,7 @@
 
 use super::config::{BrokerConfig, Endpoint};
 use super::failure::Failure;
-use super::fetch::FetchSessions;
+use super::fetch::{FetchSessions, WatchedRoom};
 use super::groups::Matching;
 use super::limits::{REFUSAL_LINE_EVERY, SCANS_MAX};
 use super::metrics::BrokerMetrics;
@@ -33,6 +33,7 @@ pub(super) struct Node {
     pub(super) shard: Shard,
     pub(super) budgets: Budgets,
     pub(super) sessions: FetchSessions,
+    pub(super) watched: WatchedRoom,
     pub(super) metrics: BrokerMetrics,
     advertised: OnceLock<Endpoint>,
     scans: Arc<Semaphore>,
@@ -50,6 +51,7 @@ impl Broker {
             shard,
             budgets,
             sessions: FetchSessions::new(),
+            watched: WatchedRoom::default(),
             metrics: BrokerMetrics::default(),
             advertised: OnceLock::new(),
             scans: Arc::new(Semaphore::new(SCANS_MAX)),

@@ -2,7 +2,7 @@
 
 use super::aside::Aside;
 use super::failure::Failure;
-use super::fetch::Skips;
+use super::fetch::{Skips, Watched};
 use super::limits::{LISTED_MAX, UNRESERVED_ANSWER_BYTES};
 use super::service::Node;
 use super::{
@@ -34,6 +34,7 @@ pub(super) struct Caller {
     pub(super) connection: Connection,
     pub(super) origin: Origin,
     pub(super) skips: Skips,
+    pub(super) watched: Watched,
 }
 
 /// A request that is being answered.
@@ -52,7 +53,8 @@ pub(super) struct Context {
 impl Session {
     pub(super) fn new(node: Arc<Node>, connection: Connection) -> Session {
         let origin = Origin::new(connection.id);
-        Session { node, caller: Arc::new(Caller { connection, origin, skips: Skips::default() }) }
+        let (skips, watched) = (Skips::default(), Watched::default());
+        Session { node, caller: Arc::new(Caller { connection, origin, skips, watched }) }
     }
 
     async fn accept(&mut self, frame: Bytes) -> Result<Reply, Failure> {

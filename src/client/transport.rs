@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
@@ -46,6 +46,8 @@ const SILENCE_CHECK: Duration = Duration::from_millis(150);
 const SILENCE: Duration = Duration::from_millis(450);
 /// How long such a call may take before the next.
 const SECOND_CALL: Duration = Duration::from_secs(3);
+/// What one read of a socket asks for below TLS, which itself would ask for 4 KiB.
+const SOCKET_READ_BYTES: usize = 16 << 10;
 /// Bytes that are read at once, and the step in which a large answer's buffer grows.
 const READ_BYTES: usize = 64 << 10;
 
@@ -200,7 +202,10 @@ impl Dialer {
     }
 
     /// Opens a connection that speaks HTTP to `endpoint`, on TCP whatever its scheme is.
-    pub(super) async fn open_https(&self, endpoint: &Endpoint) -> Result<TlsStream<TcpStream>, ClientError> {
+    pub(super) async fn open_https(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<TlsStream<BufReader<TcpStream>>, ClientError> {
         match &self.ways {
             Ways::Sockets(sockets) => sockets.open_https(endpoint).await,
             #[cfg(test)]
@@ -231,7 +236,7 @@ impl Sockets {
         }
     }
 
-    async fn open_https(&self, endpoint: &Endpoint) -> Result<TlsStream<TcpStream>, OpenError> {
+    async fn open_https(&self, endpoint: &Endpoint) -> Result<TlsStream<BufReader<TcpStream>>, OpenError> {
         let mut tls = (*self.tls).clone();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         connect_tls(Arc::new(tls), endpoint).await
@@ -358,10 +363,11 @@ fn quic_transport() -> TransportConfig {
 async fn connect_tls(
     tls: Arc<rustls::ClientConfig>,
     endpoint: &Endpoint,
-) -> Result<TlsStream<TcpStream>, OpenError> {
+) -> Result<TlsStream<BufReader<TcpStream>>, OpenError> {
     let name = server_name(endpoint)?;
     let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
     tcp.set_nodelay(true)?;
+    let tcp = BufReader::with_capacity(SOCKET_READ_BYTES, tcp);
     Ok(tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await?)
 }
 
@@ -475,7 +481,8 @@ async fn write_chunks(
     stream: &mut (impl AsyncWrite + Unpin + ?Sized),
     chunks: &mut [Bytes],
 ) -> io::Result<()> {
-    const AT_ONCE: usize = 16;
+    /// A request for many partitions has two for each.
+    const AT_ONCE: usize = 256;
     loop {
         let left = chunks.iter().filter(|chunk| !chunk.is_empty());
         let slices: Vec<_> = left.take(AT_ONCE).map(|chunk| IoSlice::new(chunk)).collect();

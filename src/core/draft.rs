@@ -1,13 +1,14 @@
 //! One decision in the making: the rows as they are, and on top of them what the decision has changed so far.
 
 use super::commands::{RebalanceCause, Reply};
-use super::events::Event;
+use super::events::{Enrolment, Event};
 use super::evolve::evolve;
 use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, GroupId, HashMap, RequestId, ServedTime};
+use crate::types::{BlockNumber, GroupId, HashMap, PartitionId, RequestId, ServedTime};
 use std::cell::Cell;
+use std::collections::hash_map::Entry;
 
 /// What a view knows of a row.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,11 @@ impl<'v> Draft<'v> {
         }
     }
 
+    /// Makes room for about so many changes more.
+    pub fn expect(&mut self, changes: usize) {
+        self.changes.reserve(changes);
+    }
+
     /// A row, as this decision sees it.
     pub fn get<R: Row>(&self, key: &R::Key) -> Result<Option<&R>, Need> {
         let key = R::key(key);
@@ -117,6 +123,25 @@ impl<'v> Draft<'v> {
         Ok(())
     }
 
+    /// States that a partition belongs to a transaction, together with those of which this decision has stated it before: a
+    /// fact for each would be as long in the log as a small batch.
+    pub fn enrol(&mut self, enrolment: &Enrolment, partition: PartitionId) -> Result<(), Need> {
+        let event = Event::PartitionsEnrolled { enrolment: enrolment.clone(), partitions: vec![partition] };
+        evolve(self, self.at, &event)?;
+        let of_the_same = |event: &mut Event| match event {
+            Event::PartitionsEnrolled { enrolment: before, partitions } => {
+                let same = (&before.transactional_id, before.number)
+                    == (&enrolment.transactional_id, enrolment.number);
+                same.then(|| partitions.push(partition))
+            }
+            _ => None,
+        };
+        if self.events.iter_mut().find_map(of_the_same).is_none() {
+            self.events.push(event);
+        }
+        Ok(())
+    }
+
     /// Answers a request that has waited for this decision.
     pub fn answer(&mut self, request: RequestId, reply: Reply) {
         self.answered.push((request, reply));
@@ -144,23 +169,40 @@ impl<'v> Draft<'v> {
         default: impl FnOnce() -> R,
         change: impl FnOnce(&mut R),
     ) -> Result<(), Need> {
-        if self.get::<R>(key)?.is_none() {
-            self.put(key, default());
-        }
-        self.change(key, change)
+        self.alter(key, || Some(default()), change)
     }
 
     /// Changes a row in place if it is there.
     pub fn change<R: Row>(&mut self, key: &R::Key, change: impl FnOnce(&mut R)) -> Result<(), Need> {
-        if self.get::<R>(key)?.is_none() {
-            return Ok(());
-        }
-        let row_key = R::key(key);
-        if !self.changes.contains_key(&row_key) {
-            let row = self.get::<R>(key)?.cloned().map(Into::into);
-            self.changes.insert(row_key.clone(), row);
-        }
-        if let Some(row) = self.changes.get_mut(&row_key).and_then(Option::as_mut).and_then(R::of_mut) {
+        self.alter(key, || None, change)
+    }
+
+    /// Each row is looked for once: decisions with many partitions do little else.
+    fn alter<R: Row>(
+        &mut self,
+        key: &R::Key,
+        default: impl FnOnce() -> Option<R>,
+        change: impl FnOnce(&mut R),
+    ) -> Result<(), Need> {
+        let default = || default().map(Into::into);
+        let row = match self.changes.entry(R::key(key)) {
+            Entry::Occupied(changed) => {
+                let row = changed.into_mut();
+                if row.is_none() {
+                    *row = default();
+                }
+                row
+            }
+            Entry::Vacant(unchanged) => {
+                let Look::Known(row, block) = self.view.look(unchanged.key()) else {
+                    return Err(Need(vec![unchanged.into_key()]));
+                };
+                self.observed.set(self.observed.get().max(block));
+                let Some(row) = row.cloned().or_else(default) else { return Ok(()) };
+                unchanged.insert(Some(row))
+            }
+        };
+        if let Some(row) = row.as_mut().and_then(R::of_mut) {
             change(row);
         }
         Ok(())

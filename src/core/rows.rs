@@ -18,6 +18,7 @@ use super::mutant::{Mutant, mutated};
 use crate::types::codec::{Codec, CodecError};
 use crate::types::*;
 use crate::{codec, codec_enum};
+use std::borrow::{Borrow as _, BorrowMut as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
@@ -37,15 +38,25 @@ pub trait Row: Clone + Debug + Into<RowValue> + 'static {
     fn of_mut(value: &mut RowValue) -> Option<&mut Self>;
 }
 
+/// As what a row is kept: the few large ones apart, since all rows take as much room as the largest.
+macro_rules! stored {
+    ($row:ty) => {
+        $row
+    };
+    ($row:ty, $stored:ty) => {
+        $stored
+    };
+}
+
 macro_rules! rows {
-    ($($(#[$doc:meta])* $variant:ident [$key:ty] => $row:ty),* $(,)?) => {
+    ($($(#[$doc:meta])* $variant:ident [$key:ty] => $row:ty $(as $stored:ty)?),* $(,)?) => {
         /// The key of any row.
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum RowKey { $($(#[$doc])* $variant($key)),* }
 
         /// Any row.
         #[derive(Clone, Debug, PartialEq)]
-        pub enum RowValue { $($(#[$doc])* $variant($row)),* }
+        pub enum RowValue { $($(#[$doc])* $variant(stored!($row $(, $stored)?))),* }
 
         impl RowValue {
             /// The byte form; which kind it is, the key says.
@@ -55,13 +66,13 @@ macro_rules! rows {
 
             /// The row that `bytes` are, for this key.
             pub fn decode(key: &RowKey, bytes: &[u8]) -> Result<RowValue, codec::CodecError> {
-                match key { $(RowKey::$variant(_) => <$row as codec::Codec>::from_bytes(bytes).map(RowValue::$variant)),* }
+                match key { $(RowKey::$variant(_) => <$row as codec::Codec>::from_bytes(bytes).map(RowValue::from)),* }
             }
         }
 
         $(
             impl From<$row> for RowValue {
-                fn from(row: $row) -> RowValue { RowValue::$variant(row) }
+                fn from(row: $row) -> RowValue { RowValue::$variant(row.into()) }
             }
             impl Row for $row {
                 type Key = $key;
@@ -70,10 +81,10 @@ macro_rules! rows {
                     match key { RowKey::$variant(key) => Some(key), _ => None }
                 }
                 fn of(value: &RowValue) -> Option<&Self> {
-                    match value { RowValue::$variant(row) => Some(row), _ => None }
+                    match value { RowValue::$variant(row) => Some(row.borrow()), _ => None }
                 }
                 fn of_mut(value: &mut RowValue) -> Option<&mut Self> {
-                    match value { RowValue::$variant(row) => Some(row), _ => None }
+                    match value { RowValue::$variant(row) => Some(row.borrow_mut()), _ => None }
                 }
             }
         )*
@@ -98,7 +109,7 @@ rows! {
     /// An aborted transaction's range in a partition.
     Aborted[AbortedKey] => AbortedRow,
     /// A transactional id.
-    Transaction[TransactionalId] => TransactionRow,
+    Transaction[TransactionalId] => TransactionRow as Box<TransactionRow>,
     /// When something must happen; durable or volatile, as its timer is.
     Deadline[Timer] => DeadlineRow,
     /// A group's committed offset.
@@ -110,7 +121,7 @@ rows! {
     /// The members of a group.
     Members[GroupId] => MembersRow,
     /// Volatile: a group's rebalance.
-    Rebalance[GroupId] => RebalanceRow,
+    Rebalance[GroupId] => RebalanceRow as Box<RebalanceRow>,
     /// Volatile: how many sessions there are.
     Sessions[()] => SessionsRow,
     /// A group of the consumer protocol that has had members.

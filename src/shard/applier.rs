@@ -8,6 +8,7 @@ use crate::core::{RowKey, RowValue};
 use crate::log::{PlacedBlock, Reader, WriteError, Writer};
 use crate::store::{Applied, Database, Layer, ReadView};
 use crate::types::BlockNumber;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -93,7 +94,10 @@ pub(super) struct Apply {
 /// How long changes are gathered before they go into the store. A batch of the store and a new view for each of a
 /// thousand small blocks a second would cost more than the blocks, and of a row that changes again and again only the last
 /// change is put there; readers see them in the layers meanwhile, and find them there sooner than in the store.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether there are enough of them, or somebody waits: for each block would be too often.
+const GATHER_LOOK: Duration = Duration::from_millis(20);
 
 /// Row changes that go into the store as one batch at most: its memory is fjall's until it is written.
 const ROWS_PER_BATCH_MAX: usize = 20_000;
@@ -151,16 +155,37 @@ impl Applier {
     }
 }
 
-/// Puts changes into the store until there are no more.
-pub(super) fn apply_layers(mut applier: Applier, layers: &Receiver<Apply>, signals: &Signals) {
+/// Puts changes into the store until there are no more. `hurry` says that somebody waits for them.
+pub(super) fn apply_layers(
+    mut applier: Applier,
+    layers: &Receiver<Apply>,
+    signals: &Signals,
+    hurry: &AtomicBool,
+) {
     while let Ok(first) = layers.recv() {
-        std::thread::sleep(GATHER);
-        let signal = applier.apply(first, || layers.try_recv().ok());
+        let mut others = gather(layers, first.layer.len(), hurry).into_iter();
+        let signal = applier.apply(first, || others.next().or_else(|| layers.try_recv().ok()));
         let failed = matches!(signal, Signal::Failed(_));
         if signals.send(signal).is_err() || failed {
             return;
         }
     }
+}
+
+/// What comes behind changes of so many rows while there is time and room for it.
+fn gather(layers: &Receiver<Apply>, mut rows: usize, hurry: &AtomicBool) -> Vec<Apply> {
+    let begun = Instant::now();
+    let mut gathered = Vec::new();
+    while rows < ROWS_PER_BATCH_MAX && begun.elapsed() < GATHER && !hurry.load(Ordering::Relaxed) {
+        std::thread::sleep(GATHER_LOOK);
+        while rows < ROWS_PER_BATCH_MAX
+            && let Ok(next) = layers.try_recv()
+        {
+            rows += next.layer.len();
+            gathered.push(next);
+        }
+    }
+    gathered
 }
 
 /// Reads rows from the store.

@@ -1,6 +1,6 @@
 //! The block that is being decided: frames for the log, and what has to happen once it is durable.
 
-use super::payload::{index_entry, marker_batch, rewrite};
+use super::payload::{Markers, index_entry, rewrite};
 use super::trace::Awaited;
 use super::watch::Changed;
 use crate::core::mutant::{Mutant, mutated};
@@ -11,6 +11,7 @@ use crate::types::codec::Codec;
 use crate::types::{BlockNumber, HashSet, LeaderEpoch};
 use crate::wire::batch::BatchError;
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -46,14 +47,16 @@ pub(super) struct OpenBlock {
     changed: HashSet<RowKey>,
     /// Events with batches, and where in the block these lie.
     batches: Vec<(Event, PlaceInBlock)>,
+    /// Where a decision's events are put into bytes.
+    scratch: Vec<u8>,
     /// Who gets a reply once the block is durable.
     pub(super) replies: Vec<HeldReply>,
 }
 
-/// A frame to be: an event, its bytes, and the batch behind it.
+/// A frame to be: an event, where its bytes are among those of its decision, and the batch behind it.
 struct Frame<'d> {
     event: &'d Event,
-    bytes: Vec<u8>,
+    bytes: Range<usize>,
     batch: Bytes,
 }
 
@@ -65,6 +68,7 @@ impl OpenBlock {
             builder,
             changed: HashSet::default(),
             batches: Vec::new(),
+            scratch: Vec::new(),
             replies: Vec::new(),
         }
     }
@@ -76,7 +80,8 @@ impl OpenBlock {
         batches: &[Bytes],
         leader_epoch: LeaderEpoch,
     ) -> Result<(), PushError> {
-        let frames = frames(drafted, batches, leader_epoch)?;
+        self.scratch.clear();
+        let frames = frames(drafted, batches, leader_epoch, &mut self.scratch)?;
         let needed: u64 =
             frames.iter().map(|f| BlockBuilder::frame_length(f.bytes.len(), f.batch.len())).sum();
         if needed > u64::from(self.builder.room()) {
@@ -88,10 +93,9 @@ impl OpenBlock {
         }
         for frame in frames {
             let mut rewritten = Ok(());
-            let pushed = self.builder.push_patched(&frame.bytes, &frame.batch, |batch| {
-                if matches!(frame.event, Event::BatchAppended(_)) {
-                    rewritten = rewrite(frame.event, batch, leader_epoch);
-                }
+            let event = self.scratch.get(frame.bytes).unwrap_or_default();
+            let pushed = self.builder.push_patched(event, &frame.batch, |batch| {
+                rewritten = rewrite(frame.event, batch, leader_epoch);
             });
             // There is room, and the batch was checked before it was queued: neither fails.
             let place = pushed.map_err(|_| PushError::TooLarge(needed))?;
@@ -116,7 +120,7 @@ impl OpenBlock {
         durable: BlockNumber,
         row: impl Fn(&RowKey) -> Option<&'t crate::core::RowValue>,
     ) -> SealedBlock {
-        let mut layer = LayerBuilder::default();
+        let mut layer = LayerBuilder::with_capacity(self.changed.len() + self.batches.len());
         for key in &self.changed {
             if mutated(Mutant::AbortedRangeNotShown) && matches!(key, RowKey::Aborted(_)) {
                 continue;
@@ -159,15 +163,20 @@ fn frames<'d>(
     drafted: &'d Drafted,
     batches: &[Bytes],
     leader_epoch: LeaderEpoch,
+    bytes: &mut Vec<u8>,
 ) -> Result<Vec<Frame<'d>>, PushError> {
     let mut sources = drafted.batches.iter();
+    let mut markers = Markers::new(leader_epoch);
     let mut frames = Vec::with_capacity(drafted.events.len());
     for event in &drafted.events {
         let batch = match event {
             Event::BatchAppended(_) => sources.next().and_then(|index| batches.get(*index)).cloned(),
-            _ => Some(marker_batch(event, leader_epoch)?),
+            Event::MarkerWritten(marker) => Some(markers.batch(marker)?),
+            _ => Some(Bytes::new()),
         };
-        frames.push(Frame { event, bytes: event.to_bytes(), batch: batch.ok_or(BatchError::Empty)? });
+        let start = bytes.len();
+        event.encode(bytes);
+        frames.push(Frame { event, bytes: start..bytes.len(), batch: batch.ok_or(BatchError::Empty)? });
     }
     Ok(frames)
 }

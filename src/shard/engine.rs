@@ -37,6 +37,8 @@ pub(super) trait Ports {
     fn load(&mut self, rows: Vec<RowKey>);
     /// Show readers a new view, in which these partitions have changed.
     fn publish(&mut self, view: Arc<ReadView>, changed: &[Changed]);
+    /// Somebody waits until all is in the store.
+    fn hurry(&mut self) {}
     /// Where steps are noted down, if they are.
     fn trace(&mut self) -> Option<&mut Trace>;
     /// Count a decision. `table` has the rows as they were before it.
@@ -142,6 +144,11 @@ impl<P: Ports> Engine<P> {
             backlog_rows: self.backlog.iter().map(|(_, rows)| rows).sum(),
             resident_rows: self.table.len(),
         }
+    }
+
+    /// The shard is to become quiet: nothing is left waiting for company.
+    pub(super) fn hurry(&mut self) {
+        self.ports.hurry();
     }
 
     /// Whether everything decided is durable and in the store.

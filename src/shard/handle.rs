@@ -4,7 +4,7 @@ use super::backup::{BackupRefused, BackupStanding, Backups};
 use super::metrics::ShardMetrics;
 use super::off_thread::off_thread;
 use super::upkeep::Pressure;
-use super::watch::{Readable, UpTo, Watch, Watchers};
+use super::watch::{UpTo, Watch, Watchers};
 use crate::core::{Command, Reply};
 use crate::log::{Place, ReadError, Reader};
 use crate::store::{Database, ReadView};
@@ -154,15 +154,10 @@ impl Shard {
     }
 
     /// Watches partitions: a change of what can be read of one of them up to there, or its deletion, that is published
-    /// after this call wakes [`Watch::changed`]. Look at a view after the call, not before; what is known already of a
-    /// partition need not be told again.
+    /// after this call wakes [`Watch::changed`]. Look at a view after the call, not before.
     #[must_use]
-    pub fn watch(
-        &self,
-        up_to: UpTo,
-        known: impl IntoIterator<Item = (PartitionId, Option<Readable>)>,
-    ) -> Watch {
-        self.watchers.watch(up_to, known)
+    pub fn watch(&self, up_to: UpTo, partitions: Vec<PartitionId>) -> Watch {
+        self.watchers.watch(up_to, partitions)
     }
 
     /// Reads record batches from the log, in the order of `places`; off the async threads where that takes the disk.

@@ -289,9 +289,10 @@ impl ShardMetrics {
 
     fn changed(&self, key: &RowKey, table: &Table, after: Option<&RowValue>) {
         match key {
-            RowKey::Producer(_) if table.row(key).is_none() => {
+            RowKey::Producer(_) => {
                 let first = after.and_then(ProducerRow::of).and_then(|row| row.batches.first());
-                if first.is_some_and(|batch| batch.sequences.first != Sequence::FIRST) {
+                let goes_on = first.is_some_and(|batch| batch.sequences.first != Sequence::FIRST);
+                if goes_on && table.row(key).is_none() {
                     self.produce.unknown_starts.one();
                 }
             }

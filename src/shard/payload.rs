@@ -1,7 +1,7 @@
 //! What travels behind an event in the log, and what the index says of it. Offsets and times are decided in `core`; here
 //! they are written into the bytes.
 
-use crate::core::{Compacted, CompactedRange, Event, Outcome};
+use crate::core::{Compacted, CompactedRange, Event, MarkerWritten, Outcome};
 use crate::log::Place;
 use crate::store::{Cleaned, IndexEntry, IndexKind};
 use crate::types::codec::{Codec, CodecError};
@@ -14,32 +14,57 @@ use bytes::Bytes;
 /// On one node the coordinator is always the same one.
 const COORDINATOR_EPOCH: i32 = 0;
 
-/// The control batch that a `MarkerWritten` stands for; nothing for any other event.
-pub(super) fn marker_batch(event: &Event, leader_epoch: LeaderEpoch) -> Result<Bytes, BatchError> {
-    let Event::MarkerWritten(marker) = event else { return Ok(Bytes::new()) };
-    let outcome = match marker.outcome {
-        Outcome::Commit => MarkerOutcome::Commit,
-        Outcome::Abort => MarkerOutcome::Abort,
-    };
-    let marker = Marker {
-        outcome,
-        producer_id: marker.producer.id,
-        producer_epoch: marker.producer.epoch,
-        offset: marker.offset,
-        timestamp: marker.timestamp,
-        coordinator_epoch: COORDINATOR_EPOCH,
-    };
-    control_batch(&marker, leader_epoch)
+/// The control batches that `MarkerWritten` events stand for. Those of one transaction differ in their offsets alone, which
+/// are not in the checksum and are written where the batch lies ([`rewrite`]): so one is made for all of them.
+pub(super) struct Markers {
+    leader_epoch: LeaderEpoch,
+    /// The last one, and what it was made of.
+    last: Option<(Marker, Bytes)>,
 }
 
-/// Writes into a batch what was decided of it: its first offset, the leader epoch, and the time of its append where the topic
-/// wants that.
-pub(super) fn rewrite(event: &Event, batch: &mut [u8], leader_epoch: LeaderEpoch) -> Result<(), BatchError> {
-    let Event::BatchAppended(appended) = event else { return Ok(()) };
-    if let Some(time) = appended.append_time {
-        rewrite_log_append_time(batch, time)?;
+impl Markers {
+    pub(super) fn new(leader_epoch: LeaderEpoch) -> Markers {
+        Markers { leader_epoch, last: None }
     }
-    rewrite_base(batch, appended.base_offset, leader_epoch)
+
+    /// A marker's batch, but for its offset.
+    pub(super) fn batch(&mut self, written: &MarkerWritten) -> Result<Bytes, BatchError> {
+        let outcome = match written.outcome {
+            Outcome::Commit => MarkerOutcome::Commit,
+            Outcome::Abort => MarkerOutcome::Abort,
+        };
+        let marker = Marker {
+            outcome,
+            producer_id: written.producer.id,
+            producer_epoch: written.producer.epoch,
+            offset: Offset::ZERO,
+            timestamp: written.timestamp,
+            coordinator_epoch: COORDINATOR_EPOCH,
+        };
+        if let Some((last, batch)) = &self.last
+            && *last == marker
+        {
+            return Ok(batch.clone());
+        }
+        let batch = control_batch(&marker, self.leader_epoch)?;
+        self.last = Some((marker, batch.clone()));
+        Ok(batch)
+    }
+}
+
+/// Writes into a batch, or a marker, what was decided of it: its first offset, the leader epoch, and the time of its append
+/// where the topic wants that.
+pub(super) fn rewrite(event: &Event, batch: &mut [u8], leader_epoch: LeaderEpoch) -> Result<(), BatchError> {
+    match event {
+        Event::BatchAppended(appended) => {
+            if let Some(time) = appended.append_time {
+                rewrite_log_append_time(batch, time)?;
+            }
+            rewrite_base(batch, appended.base_offset, leader_epoch)
+        }
+        Event::MarkerWritten(marker) => rewrite_base(batch, marker.offset, leader_epoch),
+        _ => Ok(()),
+    }
 }
 
 /// The index entry of a frame, whatever is in it: an event, or what compaction has written.
@@ -103,26 +128,58 @@ pub(super) fn index_entry(event: &Event, place: Place) -> Option<(PartitionId, O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{Identity, MARKER_BYTES, MarkerWritten, Totals};
+    use crate::core::{Identity, MARKER_BYTES, Totals};
     use crate::types::*;
     use uuid::Uuid;
+
+    fn written(outcome: Outcome, offset: i64, id: i64) -> MarkerWritten {
+        MarkerWritten {
+            partition: PartitionId::new(TopicId(Uuid::nil()), PartitionIndex(0)),
+            offset: Offset(offset),
+            before: Totals::default(),
+            producer: Identity { id: ProducerId(id), epoch: ProducerEpoch(i16::MAX) },
+            number: TxnNumber(u64::MAX),
+            outcome,
+            timestamp: Timestamp(i64::MAX),
+        }
+    }
 
     #[test]
     fn a_marker_is_as_long_as_the_state_machine_counts_it() {
         for outcome in [Outcome::Commit, Outcome::Abort] {
-            let marker = Event::MarkerWritten(MarkerWritten {
-                partition: PartitionId::new(TopicId(Uuid::nil()), PartitionIndex(0)),
-                offset: Offset(i64::MAX - 1),
-                before: Totals::default(),
-                producer: Identity { id: ProducerId(i64::MAX), epoch: ProducerEpoch(i16::MAX) },
-                number: TxnNumber(u64::MAX),
-                outcome,
-                timestamp: Timestamp(i64::MAX),
-            });
+            let marker = written(outcome, i64::MAX - 1, i64::MAX);
             assert_eq!(
-                marker_batch(&marker, LeaderEpoch(3)).unwrap().len(),
+                Markers::new(LeaderEpoch(3)).batch(&marker).unwrap().len(),
                 usize::try_from(MARKER_BYTES).unwrap()
             );
+        }
+    }
+
+    #[test]
+    fn a_marker_that_is_made_of_another_one_is_as_one_that_is_made_for_itself() {
+        let mut markers = Markers::new(LeaderEpoch(3));
+        let all = [
+            (Outcome::Commit, 1, 7),
+            (Outcome::Commit, 9, 7),
+            (Outcome::Abort, 9, 7),
+            (Outcome::Abort, 9, 8),
+        ];
+        for (outcome, offset, id) in all {
+            let marker = written(outcome, offset, id);
+            let mut batch = markers.batch(&marker).unwrap().to_vec();
+            let event = Event::MarkerWritten(marker);
+            rewrite(&event, &mut batch, LeaderEpoch(3)).unwrap();
+            let outcome =
+                if outcome == Outcome::Commit { MarkerOutcome::Commit } else { MarkerOutcome::Abort };
+            let alone = Marker {
+                outcome,
+                producer_id: ProducerId(id),
+                producer_epoch: ProducerEpoch(i16::MAX),
+                offset: Offset(offset),
+                timestamp: Timestamp(i64::MAX),
+                coordinator_epoch: COORDINATOR_EPOCH,
+            };
+            assert_eq!(batch, control_batch(&alone, LeaderEpoch(3)).unwrap());
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::log::{PlacedBlock, Reader};
 use crate::store::{Applied, Database, Layer, ReadView};
 use crate::types::{ServedTime, outside};
 use arc_swap::ArcSwap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub(super) trait Hands {
     fn write(&mut self, block: PlacedBlock);
     fn apply(&mut self, changes: Apply);
     fn load(&mut self, rows: Vec<RowKey>);
+    /// Somebody waits until all changes are in the store: they are not to be gathered any more.
+    fn hurry(&mut self) {}
 }
 
 /// The engine's ports.
@@ -110,6 +113,9 @@ impl<H: Hands> Ports for Outward<H> {
         self.view.store(view);
         self.watchers.wake(changed);
     }
+    fn hurry(&mut self) {
+        self.hands.hurry();
+    }
     fn trace(&mut self) -> Option<&mut Trace> {
         self.trace.as_mut()
     }
@@ -129,6 +135,7 @@ const WRITTEN_HERE_BYTES: u32 = 128 << 10;
 pub(super) struct Threads {
     blocks: threads::Sender<PlacedBlock>,
     layers: threads::Sender<Apply>,
+    hurry: Arc<AtomicBool>,
     loads: threads::Sender<Vec<RowKey>>,
 }
 
@@ -147,14 +154,17 @@ impl Threads {
             spawn_beside("semel-log", signals, move || write_blocks(&end_of_log, &block_queue, &to_engine))?;
         let (layers, layer_queue) = threads::channel();
         let (applier, to_engine) = (beside.applier(), signals.clone());
-        let applying =
-            spawn_beside("semel-rows", signals, move || apply_layers(applier, &layer_queue, &to_engine))?;
+        let hurry = Arc::new(AtomicBool::new(false));
+        let in_haste = Arc::clone(&hurry);
+        let applying = spawn_beside("semel-rows", signals, move || {
+            apply_layers(applier, &layer_queue, &to_engine, &in_haste)
+        })?;
         let (loads, load_queue) = threads::channel();
         let (loaded, to_engine, counted) = (store.clone(), signals.clone(), Arc::clone(metrics));
         spawn_beside("semel-load", signals, move || {
             load_rows(&loaded, &load_queue, &to_engine, &counted.rows)
         })?;
-        Ok((Threads { blocks, layers, loads }, Working { writing, applying }))
+        Ok((Threads { blocks, layers, hurry, loads }, Working { writing, applying }))
     }
 }
 
@@ -171,5 +181,8 @@ impl Hands for Threads {
     }
     fn load(&mut self, rows: Vec<RowKey>) {
         let _ = self.loads.send(rows);
+    }
+    fn hurry(&mut self) {
+        self.hurry.store(true, Ordering::Relaxed);
     }
 }

@@ -567,6 +567,7 @@ impl<P: Ports> Loop<P> {
             self.turn()?;
         }
         self.asks.close();
+        self.engine.hurry();
         let in_time = tokio::time::timeout(self.limits.stop, async {
             loop {
                 while self.engine.takes_commands()

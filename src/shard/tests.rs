@@ -222,7 +222,7 @@ async fn a_transaction_holds_the_last_stable_offset_back_until_it_ends() {
         produce(&running, partition, Some((producer, 0, true)), Some("tx"), 2).await.unwrap();
     }
     produce(&running, a, None, None, 1).await.unwrap();
-    let watch = running.shard.watch(UpTo::LastStableOffset, [(a, None)]);
+    let watch = running.shard.watch(UpTo::LastStableOffset, vec![a]);
     assert_eq!(partition_row(&running, a).last_stable_offset(), Offset(0));
     assert_eq!(partition_row(&running, a).next_offset, Offset(3));
 
@@ -387,7 +387,7 @@ async fn rows_of_a_deleted_topic_are_swept_and_stay_away() {
 async fn log_start_reaches(running: &Running, partition: PartitionId, offset: i64) {
     let deadline = std::time::Duration::from_secs(30);
     let reached = async {
-        let watch = running.shard.watch(UpTo::HighWatermark, [(partition, None)]);
+        let watch = running.shard.watch(UpTo::HighWatermark, vec![partition]);
         while partition_row(running, partition).log_start < Offset(offset) {
             watch.changed().await;
         }

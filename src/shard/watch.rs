@@ -3,7 +3,7 @@
 use crate::core::PartitionRow;
 use crate::types::{HashMap, Offset, PartitionId};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Up to where somebody reads.
@@ -51,8 +51,6 @@ struct Watching {
     watcher: Arc<Watcher>,
     /// Which of its partitions it is.
     index: usize,
-    /// What it has seen, or been told of.
-    seen: Option<Readable>,
 }
 
 /// Somebody who waits.
@@ -60,8 +58,16 @@ struct Watching {
 struct Watcher {
     up_to: UpTo,
     notify: Notify,
-    /// Which of its partitions have changed. At most as many as it watches.
-    changed: Mutex<BTreeSet<usize>>,
+    heard: Mutex<Heard>,
+}
+
+/// What a watcher has been told. As much as it has partitions.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Its partitions as they are; inner none: deleted; none: nothing is known.
+    rows: Vec<Option<Option<PartitionRow>>>,
+    /// Which of them have changed.
+    changed: BTreeSet<usize>,
 }
 
 /// Waits for changes of some partitions; gives up watching when dropped.
@@ -72,24 +78,22 @@ pub struct Watch {
     watchers: Arc<Watchers>,
 }
 
+/// A partition that is watched, by its place among the others, and as it is now; none if it has been deleted.
+pub type Watched = (usize, Option<PartitionRow>);
+
 impl Watchers {
-    pub(super) fn watch(
-        self: &Arc<Self>,
-        up_to: UpTo,
-        seen: impl IntoIterator<Item = (PartitionId, Option<Readable>)>,
-    ) -> Watch {
-        let watcher = Arc::new(Watcher { up_to, notify: Notify::new(), changed: Mutex::default() });
-        let mut partitions = Vec::new();
+    pub(super) fn watch(self: &Arc<Self>, up_to: UpTo, partitions: Vec<PartitionId>) -> Watch {
+        let heard = Mutex::new(Heard { rows: vec![None; partitions.len()], changed: BTreeSet::new() });
+        let watcher = Arc::new(Watcher { up_to, notify: Notify::new(), heard });
         let mut by_partition = self.by_partition.lock().unwrap_or_else(PoisonError::into_inner);
-        for (index, (partition, seen)) in seen.into_iter().enumerate() {
-            let watching = Watching { watcher: Arc::clone(&watcher), index, seen };
-            by_partition.entry(partition).or_default().push(watching);
-            partitions.push(partition);
+        for (index, partition) in partitions.iter().enumerate() {
+            let watching = Watching { watcher: Arc::clone(&watcher), index };
+            by_partition.entry(*partition).or_default().push(watching);
         }
         Watch { watcher, partitions, watchers: Arc::clone(self) }
     }
 
-    /// Wakes everybody who can read more, or less, of one of `changed` than before.
+    /// Tells everybody what has become of `changed`, and wakes those who can read more, or less, of one of them than before.
     pub(super) fn wake(&self, changed: &[Changed]) {
         let mut by_partition = self.by_partition.lock().unwrap_or_else(PoisonError::into_inner);
         if by_partition.is_empty() {
@@ -97,30 +101,74 @@ impl Watchers {
         }
         for (partition, row) in changed {
             let watching = by_partition.get_mut(partition).into_iter().flatten();
-            watching.for_each(|watching| watching.hears(row.as_ref()));
+            watching.for_each(|watching| watching.watcher.hears(watching.index, row.as_ref()));
         }
     }
 }
 
-impl Watching {
-    fn hears(&mut self, row: Option<&PartitionRow>) {
-        let now = row.map(|row| self.watcher.up_to.of(row));
-        if now.is_some() && now == self.seen {
+impl Watcher {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hears(&self, index: usize, row: Option<&PartitionRow>) {
+        let mut heard = self.heard();
+        let Some(before) = heard.rows.get_mut(index) else { return };
+        let before = before.replace(row.cloned()).flatten();
+        let readable = |row: &PartitionRow| self.up_to.of(row);
+        if row.is_some() && row.map(readable) == before.as_ref().map(readable) {
             return;
         }
-        self.seen = now;
-        self.watcher.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(self.index);
+        heard.changed.insert(index);
+        drop(heard);
         // A permit is kept for who is not waiting yet, so no change is missed.
-        self.watcher.notify.notify_one();
+        self.notify.notify_one();
     }
 }
 
 impl Watch {
-    /// Returns when a watched partition has changed since the watch began or since this last returned: which, by their
-    /// places among those that are watched. None of them, if they had changed before this last returned.
-    pub async fn changed(&self) -> BTreeSet<usize> {
+    /// Returns when a watched partition has changed since the watch began or since this or [`Watch::now`] last returned: which.
+    /// None of them, if they had changed before that. A view that is taken after this has all of these changes.
+    pub async fn changed(&self) -> Vec<Watched> {
         self.watcher.notify.notified().await;
-        std::mem::take(&mut *self.watcher.changed.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut heard = self.watcher.heard();
+        let changed = std::mem::take(&mut heard.changed);
+        changed.into_iter().filter_map(|index| Some((index, heard.rows.get(index)?.clone()?))).collect()
+    }
+
+    /// Says how the partitions are, in order, in a view that was taken after the watch began. What has been heard of one since
+    /// then is newer.
+    pub fn learn<'r>(&self, rows: impl IntoIterator<Item = &'r PartitionRow>) {
+        for (known, row) in self.watcher.heard().rows.iter_mut().zip(rows) {
+            known.get_or_insert_with(|| Some(row.clone()));
+        }
+    }
+
+    /// All of the partitions as they are now, in order; none if there is one of which nothing has been heard or learnt. A view
+    /// that is taken after this has all of these changes.
+    #[must_use]
+    pub fn now(&self) -> Option<Vec<Option<PartitionRow>>> {
+        let mut heard = self.watcher.heard();
+        heard.changed.clear();
+        heard.rows.iter().cloned().collect()
+    }
+
+    /// Whether it is these partitions, in this order, that are watched up to there.
+    #[must_use]
+    pub fn is_of<'p>(&self, up_to: UpTo, partitions: impl IntoIterator<Item = &'p PartitionId>) -> bool {
+        self.watcher.up_to == up_to && self.partitions.iter().eq(partitions)
+    }
+
+    /// How many partitions are watched.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// Whether nothing is watched.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
     }
 }
 
@@ -160,7 +208,7 @@ mod tests {
     /// Which of the partitions it has been told of, if any.
     fn told(watch: &Watch) -> Option<Vec<usize>> {
         match pin!(watch.changed()).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(changed) => Some(changed.into_iter().collect()),
+            Poll::Ready(changed) => Some(changed.into_iter().map(|(index, _)| index).collect()),
             Poll::Pending => None,
         }
     }
@@ -169,8 +217,11 @@ mod tests {
     fn who_reads_what_is_decided_does_not_hear_of_what_is_not() {
         let watchers = Arc::new(Watchers::default());
         let before = row(0, 5, None);
-        let watch =
-            |up_to: UpTo| watchers.watch(up_to, [(OTHER, None), (PARTITION, Some(up_to.of(&before)))]);
+        let watch = |up_to: UpTo| {
+            let watch = watchers.watch(up_to, vec![OTHER, PARTITION]);
+            watch.learn([&PartitionRow::default(), &before]);
+            watch
+        };
         let (committed, all) = (watch(UpTo::LastStableOffset), watch(UpTo::HighWatermark));
         watchers.wake(&[(PARTITION, Some(row(0, 7, Some(5))))]);
         assert_eq!((told(&committed), told(&all)), (None, Some(vec![1])));
@@ -183,8 +234,9 @@ mod tests {
     #[test]
     fn everybody_hears_that_records_or_the_partition_are_deleted() {
         let watchers = Arc::new(Watchers::default());
-        let before = UpTo::LastStableOffset.of(&row(0, 9, Some(4)));
-        let watch = watchers.watch(UpTo::LastStableOffset, [(PARTITION, Some(before))]);
+        let before = row(0, 9, Some(4));
+        let watch = watchers.watch(UpTo::LastStableOffset, vec![PARTITION]);
+        watch.learn([&before]);
         watchers.wake(&[(PARTITION, Some(row(2, 9, Some(4))))]);
         assert_eq!(told(&watch), Some(vec![0]));
         watchers.wake(&[(PARTITION, None)]);
@@ -194,7 +246,7 @@ mod tests {
     #[test]
     fn changes_while_nobody_waits_are_told_together() {
         let watchers = Arc::new(Watchers::default());
-        let watch = watchers.watch(UpTo::HighWatermark, [(PARTITION, None), (OTHER, None)]);
+        let watch = watchers.watch(UpTo::HighWatermark, vec![PARTITION, OTHER]);
         for end in 1..4 {
             watchers.wake(&[(OTHER, Some(row(0, end, None))), (PARTITION, Some(row(0, end, None)))]);
         }
@@ -202,5 +254,31 @@ mod tests {
         assert_eq!(told(&watch), None);
         drop(watch);
         assert!(watchers.by_partition.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_watch_knows_the_partitions_as_they_are() {
+        let watchers = Arc::new(Watchers::default());
+        let watch = watchers.watch(UpTo::LastStableOffset, vec![PARTITION, OTHER]);
+        assert_eq!(watch.now(), None, "nothing is known");
+        let newer = row(0, 9, Some(4));
+        watchers.wake(&[(PARTITION, Some(newer.clone()))]);
+        assert_eq!(watch.now(), None, "of one of them, nothing is known");
+        let older = row(0, 7, Some(4));
+        watch.learn([&older, &older]);
+        assert_eq!(watch.now(), Some(vec![Some(newer), Some(older.clone())]), "what was heard is newer");
+        let unreadable = row(0, 11, Some(4));
+        watchers.wake(&[(PARTITION, Some(unreadable.clone())), (OTHER, None)]);
+        assert_eq!(
+            watch.now(),
+            Some(vec![Some(unreadable.clone()), None]),
+            "also where nothing can be read of it"
+        );
+        assert_eq!(told(&watch), Some(vec![]), "it is known already");
+        watchers.wake(&[(PARTITION, Some(unreadable)), (OTHER, Some(older))]);
+        assert_eq!(told(&watch), Some(vec![1]));
+        assert!(watch.is_of(UpTo::LastStableOffset, &[PARTITION, OTHER]));
+        assert!(!watch.is_of(UpTo::HighWatermark, &[PARTITION, OTHER]));
+        assert!(!watch.is_of(UpTo::LastStableOffset, &[OTHER, PARTITION]));
     }
 }

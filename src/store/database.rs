@@ -4,11 +4,12 @@ use super::background;
 use super::compaction::CompactionRow;
 use super::index::IndexEntry;
 use super::keys::{KeyReader, encode_key, kind};
+use super::layer::Layer;
 use super::segments::{SegmentUse, SegmentUses};
 use super::stamps::{Stamps, numbers};
 use super::suspicion::{Suspicion, said};
 use super::tables::{Batch, Flush, Space, Tables};
-use super::view::{Layer, ReadView, Reading, space_of};
+use super::view::{ReadView, Reading, space_of};
 use crate::codec;
 use crate::core::{Now, RowKey, RowValue};
 use crate::log::{At, Checkpoint, Place, SegmentNumber};
@@ -300,8 +301,11 @@ impl Database {
         applied: Applied,
     ) -> Result<(), StoreError> {
         // Of a row that several blocks have changed, only the last change counts, and a key comes once in a batch.
-        let mut changes: BTreeMap<&[u8], Option<&Bytes>> = BTreeMap::new();
-        layers.into_iter().for_each(|layer| changes.extend(layer.changes()));
+        let mut changes: Vec<_> = layers.into_iter().flat_map(|layer| layer.changes()).collect();
+        // The newest first, and stable: so the last change of a row comes first. What is sorted already takes little time.
+        changes.reverse();
+        changes.sort_by_key(|(key, _)| *key);
+        changes.dedup_by(|(later, _), (first, _)| later == first);
         let mut written = lock(&self.written);
         self.suspicion.watch(|| {
             let mut batch = self.tables.batch();

@@ -7,6 +7,7 @@ use crate::core::{
 };
 use crate::types::*;
 use bytes::Bytes;
+use std::borrow::BorrowMut;
 
 /// What kind of row a key belongs to: its first byte.
 pub(super) mod kind {
@@ -59,65 +60,15 @@ pub(super) fn is_of_places(key: &[u8]) -> bool {
     key.first().is_some_and(|kind| OF_PLACES.contains(kind))
 }
 
-/// A key under construction.
-pub(super) struct KeyBytes(Vec<u8>);
+/// A key under construction, alone or behind other bytes.
+pub(super) struct KeyBytes<B = Vec<u8>>(B);
+
+/// Most keys are no longer.
+const USUAL_BYTES: usize = 48;
 
 impl KeyBytes {
     pub(super) fn new(kind: u8) -> KeyBytes {
-        KeyBytes(vec![kind])
-    }
-
-    pub(super) fn text(self, text: &str) -> KeyBytes {
-        self.bytes(text.as_bytes())
-    }
-
-    pub(super) fn bytes(mut self, bytes: &[u8]) -> KeyBytes {
-        // Texts in keys are bounded far below 64 KiB (`core::limits`, topic names).
-        let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-        self.0.extend_from_slice(&length.to_be_bytes());
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    pub(super) fn topic_key(self, key: &TopicKey) -> KeyBytes {
-        self.topic(key.topic).bytes(key.key.as_bytes())
-    }
-
-    pub(super) fn key_transaction(self, transaction: KeyTransaction) -> KeyBytes {
-        self.number(transaction.producer.0).unsigned(transaction.number.0)
-    }
-
-    pub(super) fn topic(mut self, topic: TopicId) -> KeyBytes {
-        self.0.extend_from_slice(topic.0.as_bytes());
-        self
-    }
-
-    pub(super) fn partition(self, partition: PartitionId) -> KeyBytes {
-        let mut key = self.topic(partition.topic);
-        key.0.extend_from_slice(&partition.index.0.to_be_bytes());
-        key
-    }
-
-    /// A number that is never negative: offsets, ids.
-    pub(super) fn number(mut self, number: i64) -> KeyBytes {
-        self.0.extend_from_slice(&number.to_be_bytes());
-        self
-    }
-
-    /// A number that is not signed: spans of time, numbers of transactions.
-    pub(super) fn unsigned(mut self, number: u64) -> KeyBytes {
-        self.0.extend_from_slice(&number.to_be_bytes());
-        self
-    }
-
-    /// One of few.
-    pub(super) fn byte(mut self, byte: u8) -> KeyBytes {
-        self.0.push(byte);
-        self
-    }
-
-    pub(super) fn group_offset(self, key: &GroupOffsetKey) -> KeyBytes {
-        self.text(key.group.as_str()).partition(key.partition)
+        KeyBytes::begin(Vec::with_capacity(USUAL_BYTES), kind)
     }
 
     pub(super) fn done(self) -> Vec<u8> {
@@ -132,61 +83,129 @@ impl KeyBytes {
     }
 }
 
+impl<B: BorrowMut<Vec<u8>>> KeyBytes<B> {
+    fn begin(mut bytes: B, kind: u8) -> KeyBytes<B> {
+        bytes.borrow_mut().push(kind);
+        KeyBytes(bytes)
+    }
+
+    fn put(mut self, bytes: &[u8]) -> KeyBytes<B> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        self
+    }
+
+    pub(super) fn text(self, text: &str) -> KeyBytes<B> {
+        self.bytes(text.as_bytes())
+    }
+
+    pub(super) fn bytes(self, bytes: &[u8]) -> KeyBytes<B> {
+        // Texts in keys are bounded far below 64 KiB (`core::limits`, topic names).
+        let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+        self.put(&length.to_be_bytes()).put(bytes)
+    }
+
+    pub(super) fn topic_key(self, key: &TopicKey) -> KeyBytes<B> {
+        self.topic(key.topic).bytes(key.key.as_bytes())
+    }
+
+    pub(super) fn key_transaction(self, transaction: KeyTransaction) -> KeyBytes<B> {
+        self.number(transaction.producer.0).unsigned(transaction.number.0)
+    }
+
+    pub(super) fn topic(self, topic: TopicId) -> KeyBytes<B> {
+        self.put(topic.0.as_bytes())
+    }
+
+    pub(super) fn partition(self, partition: PartitionId) -> KeyBytes<B> {
+        self.topic(partition.topic).put(&partition.index.0.to_be_bytes())
+    }
+
+    /// A number that is never negative: offsets, ids.
+    pub(super) fn number(self, number: i64) -> KeyBytes<B> {
+        self.put(&number.to_be_bytes())
+    }
+
+    /// A number that is not signed: spans of time, numbers of transactions.
+    pub(super) fn unsigned(self, number: u64) -> KeyBytes<B> {
+        self.put(&number.to_be_bytes())
+    }
+
+    /// One of few.
+    pub(super) fn byte(self, byte: u8) -> KeyBytes<B> {
+        self.put(&[byte])
+    }
+
+    pub(super) fn group_offset(self, key: &GroupOffsetKey) -> KeyBytes<B> {
+        self.text(key.group.as_str()).partition(key.partition)
+    }
+}
+
 /// The bytes of a row's key; none for a volatile row, which is never stored.
 #[must_use]
 pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
-    let bytes = match key {
-        RowKey::Cluster(()) => KeyBytes::new(kind::CLUSTER),
-        RowKey::Restored(()) => KeyBytes::new(kind::RESTORED),
-        RowKey::LeaderEpochs(partition) => KeyBytes::new(kind::LEADER_EPOCHS).partition(*partition),
-        RowKey::ProducerIds(()) => KeyBytes::new(kind::PRODUCER_IDS),
-        RowKey::TopicName(name) => KeyBytes::new(kind::TOPIC_NAME).text(name.as_str()),
-        RowKey::Topic(id) => KeyBytes::new(kind::TOPIC).topic(*id),
-        RowKey::Partition(partition) => KeyBytes::new(kind::PARTITION).partition(*partition),
-        RowKey::OpenTransactions(partition) => KeyBytes::new(kind::OPEN_TRANSACTIONS).partition(*partition),
-        RowKey::Producer(key) => {
-            KeyBytes::new(kind::PRODUCER).partition(key.partition).number(key.producer.0)
-        }
+    put_key(key, KeyBytes::new).map(KeyBytes::done)
+}
+
+/// Appends the bytes of a row's key; says whether there are any.
+pub(super) fn append_key(key: &RowKey, bytes: &mut Vec<u8>) -> bool {
+    put_key(key, |kind| KeyBytes::begin(bytes, kind)).is_some()
+}
+
+fn put_key<B: BorrowMut<Vec<u8>>>(
+    key: &RowKey,
+    begin: impl FnOnce(u8) -> KeyBytes<B>,
+) -> Option<KeyBytes<B>> {
+    Some(match key {
+        RowKey::Cluster(()) => begin(kind::CLUSTER),
+        RowKey::Restored(()) => begin(kind::RESTORED),
+        RowKey::LeaderEpochs(partition) => begin(kind::LEADER_EPOCHS).partition(*partition),
+        RowKey::ProducerIds(()) => begin(kind::PRODUCER_IDS),
+        RowKey::TopicName(name) => begin(kind::TOPIC_NAME).text(name.as_str()),
+        RowKey::Topic(id) => begin(kind::TOPIC).topic(*id),
+        RowKey::Partition(partition) => begin(kind::PARTITION).partition(*partition),
+        RowKey::OpenTransactions(partition) => begin(kind::OPEN_TRANSACTIONS).partition(*partition),
+        RowKey::Producer(key) => begin(kind::PRODUCER).partition(key.partition).number(key.producer.0),
         RowKey::Aborted(AbortedKey { partition, producer, marker }) => {
-            KeyBytes::new(kind::ABORTED).partition(*partition).number(producer.0).number(marker.0)
+            begin(kind::ABORTED).partition(*partition).number(producer.0).number(marker.0)
         }
-        RowKey::Transaction(id) => KeyBytes::new(kind::TRANSACTION).text(id.as_str()),
-        RowKey::Deadline(Timer::Transaction(id)) => KeyBytes::new(kind::DEADLINE).text(id.as_str()),
-        RowKey::GroupOffset(key) => KeyBytes::new(kind::GROUP_OFFSET).group_offset(key),
+        RowKey::Transaction(id) => begin(kind::TRANSACTION).text(id.as_str()),
+        RowKey::Deadline(Timer::Transaction(id)) => begin(kind::DEADLINE).text(id.as_str()),
+        RowKey::GroupOffset(key) => begin(kind::GROUP_OFFSET).group_offset(key),
         RowKey::PendingOffset(key) => {
-            KeyBytes::new(kind::PENDING_OFFSET).group_offset(&key.offset).number(key.producer.0)
+            begin(kind::PENDING_OFFSET).group_offset(&key.offset).number(key.producer.0)
         }
-        RowKey::Group(group) => KeyBytes::new(kind::GROUP).text(group.as_str()),
-        RowKey::Members(group) => KeyBytes::new(kind::MEMBERS).text(group.as_str()),
-        RowKey::ConsumerGroup(group) => KeyBytes::new(kind::CONSUMER_GROUP).text(group.as_str()),
-        RowKey::Consumers(group) => KeyBytes::new(kind::CONSUMERS).text(group.as_str()),
+        RowKey::Group(group) => begin(kind::GROUP).text(group.as_str()),
+        RowKey::Members(group) => begin(kind::MEMBERS).text(group.as_str()),
+        RowKey::ConsumerGroup(group) => begin(kind::CONSUMER_GROUP).text(group.as_str()),
+        RowKey::Consumers(group) => begin(kind::CONSUMERS).text(group.as_str()),
         RowKey::Consumer(MemberKey { group, member }) => {
-            KeyBytes::new(kind::CONSUMER).text(group.as_str()).text(member.as_str())
+            begin(kind::CONSUMER).text(group.as_str()).text(member.as_str())
         }
-        RowKey::Patterns(group) => KeyBytes::new(kind::PATTERNS).text(group.as_str()),
+        RowKey::Patterns(group) => begin(kind::PATTERNS).text(group.as_str()),
         RowKey::IdleTransactionalId(key) => {
-            idle(kind::IDLE_TRANSACTIONAL_ID, key.span).text(key.transactional_id.as_str())
+            begin(kind::IDLE_TRANSACTIONAL_ID).unsigned(key.span.0).text(key.transactional_id.as_str())
         }
-        RowKey::IdleProducer(IdleProducerKey { span, producer }) => {
-            idle(kind::IDLE_PRODUCER, *span).partition(producer.partition).number(producer.producer.0)
-        }
+        RowKey::IdleProducer(IdleProducerKey { span, producer }) => begin(kind::IDLE_PRODUCER)
+            .unsigned(span.0)
+            .partition(producer.partition)
+            .number(producer.producer.0),
         RowKey::Outcome(OutcomeKey { transactional_id, number }) => {
-            KeyBytes::new(kind::OUTCOME).text(transactional_id.as_str()).unsigned(number.0)
+            begin(kind::OUTCOME).text(transactional_id.as_str()).unsigned(number.0)
         }
-        RowKey::IdempotencyKey(key) => KeyBytes::new(kind::IDEMPOTENCY_KEY).topic_key(key),
-        RowKey::KeyEnd(KeyEndKey { span, key }) => idle(kind::KEY_END, *span).topic_key(key),
-        RowKey::FreedKeys(transaction) => KeyBytes::new(kind::FREED_KEYS).key_transaction(*transaction),
+        RowKey::IdempotencyKey(key) => begin(kind::IDEMPOTENCY_KEY).topic_key(key),
+        RowKey::KeyEnd(KeyEndKey { span, key }) => begin(kind::KEY_END).unsigned(span.0).topic_key(key),
+        RowKey::FreedKeys(transaction) => begin(kind::FREED_KEYS).key_transaction(*transaction),
         RowKey::FreedKeysEnd(FreedKeysEndKey { span, transaction }) => {
-            idle(kind::FREED_KEYS_END, *span).key_transaction(*transaction)
+            begin(kind::FREED_KEYS_END).unsigned(span.0).key_transaction(*transaction)
         }
-        RowKey::KeyHolder(id) => KeyBytes::new(kind::KEY_HOLDER).text(id.as_str()),
-        RowKey::OpenQueue(partition) => KeyBytes::new(kind::OPEN_QUEUE).partition(*partition),
-        RowKey::Queued(key) => KeyBytes::new(kind::QUEUED).partition(key.partition).number(key.producer.0),
-        RowKey::MoreEnrolled(id) => KeyBytes::new(kind::MORE_ENROLLED).text(id.as_str()),
+        RowKey::KeyHolder(id) => begin(kind::KEY_HOLDER).text(id.as_str()),
+        RowKey::OpenQueue(partition) => begin(kind::OPEN_QUEUE).partition(*partition),
+        RowKey::Queued(key) => begin(kind::QUEUED).partition(key.partition).number(key.producer.0),
+        RowKey::MoreEnrolled(id) => begin(kind::MORE_ENROLLED).text(id.as_str()),
         RowKey::Enrolled(EnrolledKey { transactional_id, bucket }) => {
-            KeyBytes::new(kind::ENROLLED).text(transactional_id.as_str()).byte(*bucket)
+            begin(kind::ENROLLED).text(transactional_id.as_str()).byte(*bucket)
         }
-        RowKey::ProducerOwner(id) => KeyBytes::new(kind::PRODUCER_OWNER).number(id.0),
+        RowKey::ProducerOwner(id) => begin(kind::PRODUCER_OWNER).number(id.0),
         RowKey::NextProducerId(())
         | RowKey::Rebalance(_)
         | RowKey::Sessions(())
@@ -194,8 +213,7 @@ pub fn encode_key(key: &RowKey) -> Option<Vec<u8>> {
         | RowKey::TopicsVersion(())
         | RowKey::TopicsSeen(_)
         | RowKey::Deadline(Timer::Group(_) | Timer::Member(_) | Timer::Revocation(_)) => return None,
-    };
-    Some(bytes.done())
+    })
 }
 
 /// The beginning of the keys of what was last heard of in a span.
@@ -208,6 +226,11 @@ pub(super) fn idle(kind: u8, span: IdleSpan) -> KeyBytes {
 #[must_use]
 pub fn encode_index_key(partition: PartitionId, last_offset: Offset) -> Vec<u8> {
     KeyBytes::new(kind::INDEX).partition(partition).number(last_offset.0).done()
+}
+
+/// Appends the bytes of an index entry's key.
+pub(super) fn append_index_key(partition: PartitionId, last_offset: Offset, bytes: &mut Vec<u8>) {
+    KeyBytes::begin(bytes, kind::INDEX).partition(partition).number(last_offset.0);
 }
 
 /// Reads a key's fields back.

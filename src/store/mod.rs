@@ -14,6 +14,7 @@ mod dead;
 mod idle;
 mod index;
 mod keys;
+mod layer;
 #[cfg(test)]
 mod model;
 mod search;
@@ -33,8 +34,9 @@ pub use database::{Applied, Database, StoreError, StoreLimits, StoreSizes, WallC
 pub use dead::{DeadKeys, DeadRows, Removed, Swept};
 pub use index::{Cleaned, IndexEntry, IndexKind};
 pub use keys::{encode_index_key, encode_key};
+pub use layer::{Changes, Layer, LayerBuilder};
 pub use segments::{Places, SegmentUse};
 pub use snapshot::{Snapshot, SnapshotError, SnapshotHeader, SnapshotWriter, Snapshots};
 pub use stamps::Stamps;
 pub use suspicion::suspect;
-pub use view::{Layer, LayerBuilder, ReadView};
+pub use view::ReadView;

@@ -4,6 +4,7 @@
 use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
 use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
+use super::layer::{Changes, Layer};
 use super::suspicion::Suspicion;
 use super::tables::{Entries, Snapshot, Space};
 use crate::core::mutant::{Mutant, mutated};
@@ -12,84 +13,10 @@ use crate::metrics::Counter;
 use crate::types::codec::Codec;
 use crate::types::*;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
-
-/// The row changes of one or more consecutive blocks: key → row, or none where the row goes.
-#[derive(Debug)]
-pub struct Layer {
-    rows: BTreeMap<Vec<u8>, Option<Bytes>>,
-    /// The oldest and the newest of its blocks.
-    first: BlockNumber,
-    last: BlockNumber,
-}
-
-/// A layer under construction.
-#[derive(Debug, Default)]
-pub struct LayerBuilder {
-    rows: BTreeMap<Vec<u8>, Option<Bytes>>,
-    /// Where a row's bytes are put together.
-    scratch: Vec<u8>,
-}
-
-impl LayerBuilder {
-    /// Puts a row, or takes it away. Volatile rows are left out.
-    pub fn put(&mut self, key: &RowKey, row: Option<&RowValue>) {
-        let Some(bytes) = encode_key(key) else { return };
-        let row = row.map(|row| {
-            self.scratch.clear();
-            row.encode(&mut self.scratch);
-            Bytes::copy_from_slice(&self.scratch)
-        });
-        self.rows.insert(bytes, row);
-    }
-
-    /// Puts an index entry.
-    pub fn put_index(&mut self, partition: PartitionId, last_offset: Offset, entry: &IndexEntry) {
-        self.rows.insert(encode_index_key(partition, last_offset), Some(entry.to_bytes().into()));
-    }
-
-    /// The layer of block `number`.
-    #[must_use]
-    pub fn finish(self, number: BlockNumber) -> Arc<Layer> {
-        Arc::new(Layer { rows: self.rows, first: number, last: number })
-    }
-}
-
-impl Layer {
-    /// The newest block in the layer.
-    #[must_use]
-    pub fn last(&self) -> BlockNumber {
-        self.last
-    }
-
-    /// How many rows it changes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether it changes nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Its changes, in the order of the keys.
-    pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&Bytes>)> {
-        self.rows.iter().map(|(key, row)| (key.as_slice(), row.as_ref()))
-    }
-
-    /// This layer and a newer one as one: fewer layers to look through.
-    #[must_use]
-    pub fn merged(&self, newer: &Layer) -> Layer {
-        let mut rows = self.rows.clone();
-        rows.extend(newer.rows.iter().map(|(key, row)| (key.clone(), row.clone())));
-        Layer { rows, first: self.first, last: newer.last }
-    }
-}
 
 /// So many layers are looked through without being merged: that takes a reader about a microsecond.
 const LAYERS_UNMERGED: usize = 12;
@@ -197,7 +124,7 @@ impl ReadView {
     /// The oldest block with changes in a layer: what older blocks have changed is as the snapshot has it.
     #[must_use]
     pub fn layers_begin(&self) -> Option<BlockNumber> {
-        self.layers.iter().map(|layer| layer.first).min()
+        self.layers.iter().map(|layer| layer.first()).min()
     }
 
     /// Which of the store's states the snapshot is: of two, the newer has the higher age.
@@ -221,8 +148,8 @@ impl ReadView {
 
     pub(super) fn bytes(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         for layer in self.layers.iter().rev() {
-            if let Some(change) = layer.rows.get(key) {
-                return Ok(change.clone());
+            if let Some(change) = layer.get(key) {
+                return Ok(change);
             }
         }
         self.stored(key)
@@ -277,9 +204,8 @@ impl ReadView {
 
     /// Those of them that are in layers.
     fn range_of_layers(&self, from: &[u8], to: &[u8]) -> Range<'_> {
-        let layers = self.layers.iter().rev().map(|layer| {
-            layer.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).peekable()
-        });
+        let changes = self.layers.iter().rev().map(|layer| layer.range(from, to));
+        let layers = changes.filter(|changes| !changes.is_empty()).map(Iterator::peekable);
         Range { layers: layers.collect(), stored: None, reading: &self.reading, next_stored: None }
     }
 
@@ -556,12 +482,10 @@ fn group_of(key: &[u8]) -> Result<GroupId, StoreError> {
 /// A key, and its newest row; none where the row is gone.
 type Change = (Vec<u8>, Option<Bytes>);
 
-type LayerRange<'a> = Peekable<btree_map::Range<'a, Vec<u8>, Option<Bytes>>>;
-
 /// Layers and snapshot, merged: of several rows with one key, the newest counts.
 pub(super) struct Range<'a> {
     /// Newest first.
-    layers: Vec<LayerRange<'a>>,
+    layers: Vec<Peekable<Changes<'a>>>,
     /// What is left of the snapshot's part, if there is anything.
     stored: Option<Entries>,
     reading: &'a Reading,
@@ -573,7 +497,7 @@ impl Range<'_> {
     /// are of all blocks from some block on.
     fn begins_with(&mut self, offset: Offset) -> bool {
         let first = self.layers.iter_mut().filter_map(|layer| layer.peek()).min_by_key(|(key, _)| *key);
-        let row = first.and_then(|(_, row)| row.as_ref());
+        let row = first.and_then(|(_, row)| *row);
         // One that cannot be read is found out by who reads it.
         row.and_then(|row| IndexEntry::from_bytes(row).ok()).is_some_and(|entry| entry.base_offset <= offset)
     }
@@ -593,14 +517,13 @@ impl Range<'_> {
     /// The next key's newest row; inner none where it is gone.
     fn step(&mut self) -> Result<Option<Change>, StoreError> {
         self.fill_stored()?;
-        let in_layers =
-            self.layers.iter_mut().filter_map(|layer| layer.peek().map(|(key, _)| key.as_slice()));
+        let in_layers = self.layers.iter_mut().filter_map(|layer| layer.peek().map(|(key, _)| *key));
         let least = in_layers.chain(self.next_stored.as_ref().map(|(key, _)| key.as_slice())).min();
         let Some(least) = least.map(<[u8]>::to_vec) else { return Ok(None) };
         let mut newest = None;
         for layer in &mut self.layers {
-            if let Some((_, row)) = layer.next_if(|(key, _)| **key == least) {
-                newest = newest.or(Some(row.clone()));
+            if let Some((_, row)) = layer.next_if(|(key, _)| *key == least) {
+                newest = newest.or_else(|| Some(row.map(Bytes::copy_from_slice)));
             }
         }
         if self.next_stored.as_ref().is_some_and(|(key, _)| *key == least) {

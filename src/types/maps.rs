@@ -1,5 +1,6 @@
-//! Hash maps and sets for everything that a simulated world is made of. They are the standard library's; but in tests their
-//! keys are the world's chance where there is a world, so that an order which somebody sees is the seed's, too.
+//! Hash maps and sets for everything that a simulated world is made of. They are the standard library's, with faster hashes
+//! ([`folding`](super::folding)); but in tests their keys are the world's chance where there is a world, so that an order which
+//! somebody sees is the seed's, too.
 
 use std::collections;
 
@@ -8,10 +9,10 @@ pub type HashMap<K, V> = collections::HashMap<K, V, Keys>;
 /// A hash set.
 pub type HashSet<K> = collections::HashSet<K, Keys>;
 
+#[cfg(not(test))]
+use super::folding::Keys;
 #[cfg(test)]
 use of_a_world::Keys;
-#[cfg(not(test))]
-use std::hash::RandomState as Keys;
 
 #[cfg(test)]
 mod of_a_world {

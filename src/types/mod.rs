@@ -6,6 +6,7 @@
 
 mod clock;
 pub mod codec;
+mod folding;
 mod ids;
 mod maps;
 mod names;

@@ -1,14 +1,16 @@
 //! Fetch: what is planned from the index alone ([`plan`]), waited for and read ([`serve`]), and remembered between the
-//! fetches of one client ([`sessions`], [`skips`]).
+//! fetches of one client ([`sessions`], [`skips`], [`watched`]).
 
 mod plan;
 mod reading;
 mod serve;
 mod sessions;
 mod skips;
+mod watched;
 
 pub(super) use sessions::FetchSessions;
 pub(super) use skips::Skips;
+pub(super) use watched::{Watched, WatchedRoom};
 
 use super::failure::Failure;
 use super::list_offsets::READ_COMMITTED;

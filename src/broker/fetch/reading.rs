@@ -3,6 +3,7 @@
 
 use super::Wanted;
 use super::plan::{Halt, Room, Rows, Scan};
+use super::watched::{Kept, Known};
 use crate::broker::errors::names_topics_by_id;
 use crate::broker::failure::Failure;
 use crate::broker::leader_epoch;
@@ -10,7 +11,7 @@ use crate::broker::limits::FETCH_SLICE_ENTRIES;
 use crate::broker::names::{self, Topic};
 use crate::broker::session::Context;
 use crate::core::PartitionRow;
-use crate::shard::{Readable, UpTo, Watch};
+use crate::shard::{Readable, UpTo, Watch, Watched};
 use crate::store::{IndexEntry, ReadView, StoreError};
 use crate::types::{Offset, PartitionId, ProducerId};
 use crate::wire::{ApiKey, ErrorCode};
@@ -43,11 +44,20 @@ pub(super) struct Reading {
 /// Looks for what is wanted, until there is enough, something is wrong, or the deadline is there. One answer for each
 /// partition, in order.
 pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Result<Vec<Found>, Failure> {
+    let partitions = resolve(cx, &cx.view(), wanted)?;
+    let up_to = up_to(terms.committed);
+    let (mut watched, rows) = match cx.caller.watched.begin(up_to, &partitions) {
+        Known::Watched(kept, rows) => (Some(kept), Some(rows)),
+        Known::FetchedAgain => (Some(watch_all(cx, up_to, partitions.iter().flatten().copied())), None),
+        Known::Nothing => (None, None),
+    };
+    // After the rows, and after a watch has begun: so it has what the former speak of, and what is not in it will be heard.
     let mut view = cx.view();
-    let mut found = resolve(cx, &view, wanted, terms)?;
+    let is_new = rows.is_none();
+    let mut found = begin(cx, &view, wanted, partitions, rows, terms)?;
+    watched = watched.filter(|watched| !is_new || learn(watched, &found));
     let (first, all) = (view.durable(), 0..found.len());
     let mut room = Room::new(terms.bytes_max);
-    let mut watch = None;
     // Those to be looked at. With many partitions and small transactions, to look at all of them each time is most of the work.
     let mut due: Vec<usize> = all.clone().collect();
     loop {
@@ -62,29 +72,60 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
         due = all.clone().filter(|index| has_more(found.get(*index))).collect();
         if !due.is_empty() {
             tokio::task::yield_now().await;
-        } else if let Some(watch) = &watch {
-            due = changed(watch, terms.deadline).await;
+            view = cx.view();
+            renew_from(cx, &view, &mut found, &due)?;
+        } else if let Some(watched) = &watched {
+            let changed = changed(&watched.watch, terms.deadline).await;
+            view = cx.view();
+            due = heed(cx, &mut found, changed);
         } else {
             // What changes from here on wakes; what has changed before is looked at once more.
-            watch = Some(watch_all(cx, &found, terms.committed));
-            let unchanged = cx.view().durable() == first;
-            due = if unchanged { Vec::new() } else { all.clone().collect() };
-        }
-        view = cx.view();
-        for index in &due {
-            if let Some(found) = found.get_mut(*index)
-                && let Ok(reading) = found
-                && let Err(code) = reading.renew(cx, &view)?
-            {
-                *found = Err(code);
+            let begun = watch_all(cx, up_to, found.iter().flatten().map(|reading| reading.partition));
+            view = cx.view();
+            if view.durable() > first {
+                due.extend(all.clone());
+                renew_from(cx, &view, &mut found, &due)?;
             }
+            watched = Some(begun).filter(|begun| learn(begun, &found));
         }
     }
+    cx.caller.watched.keep(watched, &cx.node.watched);
     for reading in found.iter().flatten().filter(|_| terms.committed) {
         cx.node.metrics.dropped_bytes.add(reading.scan.dropped_bytes);
         reading.leave_word(cx);
     }
     Ok(found)
+}
+
+/// Takes these partitions as a newer view has them.
+fn renew_from(cx: &Context, view: &ReadView, found: &mut [Found], due: &[usize]) -> Result<(), Failure> {
+    for index in due {
+        if let Some(found) = found.get_mut(*index)
+            && let Ok(reading) = found
+        {
+            let row = view.get::<PartitionRow>(&reading.partition)?;
+            if let Err(code) = reading.renew(cx, row) {
+                *found = Err(code);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes partitions as they have been heard to be; which.
+fn heed(cx: &Context, found: &mut [Found], changed: Vec<Watched>) -> Vec<usize> {
+    let mut due = Vec::with_capacity(changed.len());
+    for (index, row) in changed {
+        if let Some(found) = found.get_mut(index)
+            && let Ok(reading) = found
+        {
+            match reading.renew(cx, row) {
+                Ok(()) => due.push(index),
+                Err(code) => *found = Err(code),
+            }
+        }
+    }
+    due
 }
 
 /// Whether it has not been looked through to its end yet.
@@ -96,18 +137,25 @@ fn up_to(committed: bool) -> UpTo {
     if committed { UpTo::LastStableOffset } else { UpTo::HighWatermark }
 }
 
-/// Watches what is being read, each under its place in `found`: where one is refused there is no waiting.
-fn watch_all(cx: &Context, found: &[Found], committed: bool) -> Watch {
-    let up_to = up_to(committed);
-    let readings = found.iter().flatten();
-    cx.node.shard.watch(up_to, readings.map(|reading| (reading.partition, Some(up_to.of(&reading.row)))))
+/// Watches what is being read, each under its place in what is found: where one is refused there is no waiting.
+fn watch_all(cx: &Context, up_to: UpTo, partitions: impl Iterator<Item = PartitionId>) -> Kept {
+    Kept::from(cx.node.shard.watch(up_to, partitions.collect()))
+}
+
+/// Tells a watch that has begun how the partitions are; false where one has been refused, so that it is of others.
+fn learn(watched: &Kept, found: &[Found]) -> bool {
+    let is_whole = found.iter().flatten().count() == watched.watch.len();
+    if is_whole {
+        watched.watch.learn(found.iter().flatten().map(|reading| &reading.row));
+    }
+    is_whole
 }
 
 /// Which have changed, as soon as some have; none at the deadline.
-async fn changed(watch: &Watch, deadline: Instant) -> Vec<usize> {
+async fn changed(watch: &Watch, deadline: Instant) -> Vec<Watched> {
     tokio::select! {
         biased;
-        changed = watch.changed() => changed.into_iter().collect(),
+        changed = watch.changed() => changed,
         () = sleep_until(deadline) => Vec::new(),
     }
 }
@@ -128,10 +176,14 @@ fn is_enough(found: &[Found], room: &Room, bytes_min: usize) -> bool {
         || found.iter().map(credit).fold(0, usize::saturating_add) >= bytes_min
 }
 
-/// Finds the partitions by what they are called, and where each is to be read from.
-fn resolve(cx: &Context, view: &ReadView, wanted: &[Wanted], terms: Terms) -> Result<Vec<Found>, Failure> {
+/// Finds the partitions by what they are called.
+fn resolve(
+    cx: &Context,
+    view: &ReadView,
+    wanted: &[Wanted],
+) -> Result<Vec<Result<PartitionId, ErrorCode>>, Failure> {
     let leader = leader_epoch::current(view)?;
-    let mut found = Vec::with_capacity(wanted.len());
+    let mut partitions = Vec::with_capacity(wanted.len());
     // Partitions of one topic mostly come together.
     let mut last: Option<(&super::TopicRef, Result<Topic, ErrorCode>)> = None;
     for wanted in wanted {
@@ -143,14 +195,40 @@ fn resolve(cx: &Context, view: &ReadView, wanted: &[Wanted], terms: Terms) -> Re
             Ok(topic) => topic.partition(wanted.index).ok_or(ErrorCode::UnknownTopicOrPartition),
             Err(code) => Err(*code),
         };
-        found.push(match partition {
-            Ok(partition) => match leader_epoch::compare(leader, wanted.leader_epoch) {
-                Ok(()) => Reading::begin(cx, view, partition, wanted, terms)?,
-                Err(code) => Err(code),
-            },
-            Err(code) => Err(code),
-        });
+        let known = leader_epoch::compare(leader, wanted.leader_epoch);
+        partitions.push(partition.and_then(|partition| known.map(|()| partition)));
         last = Some((&wanted.topic, topic));
+    }
+    Ok(partitions)
+}
+
+/// Where each partition is to be read from. `rows` are those of the partitions that are not refused, where they are known; else
+/// they are as the view has them.
+fn begin(
+    cx: &Context,
+    view: &ReadView,
+    wanted: &[Wanted],
+    partitions: Vec<Result<PartitionId, ErrorCode>>,
+    rows: Option<Vec<Option<PartitionRow>>>,
+    terms: Terms,
+) -> Result<Vec<Found>, Failure> {
+    let mut rows = rows.map(Vec::into_iter);
+    let mut found = Vec::with_capacity(wanted.len());
+    for (wanted, partition) in wanted.iter().zip(partitions) {
+        let partition = match partition {
+            Ok(partition) => partition,
+            Err(code) => {
+                found.push(Err(code));
+                continue;
+            }
+        };
+        let known = rows.as_mut().and_then(Iterator::next).flatten();
+        // Who has seen a newer view than the row is from may ask for what is behind it. Without a row, the view says why.
+        let row = match known.filter(|row| wanted.fetch_offset <= row.next_offset.0) {
+            Some(row) => Some(row),
+            None => view.get::<PartitionRow>(&partition)?,
+        };
+        found.push(Reading::begin(cx, partition, row, wanted, terms));
     }
     Ok(found)
 }
@@ -158,36 +236,37 @@ fn resolve(cx: &Context, view: &ReadView, wanted: &[Wanted], terms: Terms) -> Re
 impl Reading {
     fn begin(
         cx: &Context,
-        view: &ReadView,
         partition: PartitionId,
+        row: Option<PartitionRow>,
         wanted: &Wanted,
         terms: Terms,
-    ) -> Result<Found, Failure> {
-        let Some(row) = view.get::<PartitionRow>(&partition)? else {
-            return Ok(Err(deleted(cx)));
-        };
+    ) -> Found {
+        let row = row.ok_or_else(|| deleted(cx))?;
         let asked = Offset(wanted.fetch_offset);
         if asked < row.log_start || asked > row.next_offset {
-            return Ok(Err(ErrorCode::OffsetOutOfRange));
+            return Err(ErrorCode::OffsetOutOfRange);
         }
         let start = if terms.committed { cx.caller.skips.start(partition, asked) } else { asked };
         let limit = usize::try_from(wanted.bytes_max).unwrap_or(0);
         let scan = Scan::new(terms.committed, start, limit);
-        Ok(Ok(Reading { partition, row, scan, asked, halt: Halt::Slice, seen: None }))
+        Ok(Reading { partition, row, scan, asked, halt: Halt::Slice, seen: None })
     }
 
-    /// Takes the partition as a newer view has it; or says what to answer if what was asked for is no more.
-    fn renew(&mut self, cx: &Context, view: &ReadView) -> Result<Result<(), ErrorCode>, Failure> {
-        let Some(row) = view.get::<PartitionRow>(&self.partition)? else { return Ok(Err(deleted(cx))) };
+    /// Takes the partition as it is by now; or says what to answer if what was asked for is no more.
+    fn renew(&mut self, cx: &Context, row: Option<PartitionRow>) -> Result<(), ErrorCode> {
+        let row = row.ok_or_else(|| deleted(cx))?;
         // To go on would leave out what has been deleted, without a word.
         if self.asked < row.log_start {
-            return Ok(Err(ErrorCode::OffsetOutOfRange));
+            return Err(ErrorCode::OffsetOutOfRange);
         }
-        self.row = row;
-        Ok(Ok(()))
+        // A view is there before its changes are heard: what is heard may be older than what was last looked up.
+        if row.next_offset >= self.row.next_offset {
+            self.row = row;
+        }
+        Ok(())
     }
 
-    /// Goes on in the view that its row is from.
+    /// Goes on in the view that its row is from, or in a newer one.
     fn advance(&mut self, view: &ReadView, committed: bool, room: &mut Room) -> Result<(), Failure> {
         let Readable { end, .. } = up_to(committed).of(&self.row);
         if self.halt == Halt::Full || self.seen == Some(end) {

@@ -243,3 +243,95 @@ async fn a_session_tells_only_what_is_new() {
     client.call(13, &FetchRequest { topics: Vec::new(), ..next(-1) }).await;
     assert_eq!(client.call(13, &next(5)).await.error_code, ErrorCode::FetchSessionIdNotFound);
 }
+
+/// What a connection fetches again and again stays watched between its fetches: each is answered as things are by then.
+#[tokio::test]
+async fn who_fetches_the_same_again_and_again_sees_what_has_become_of_it() {
+    for committed in [false, true] {
+        let harness = Harness::start();
+        let (mut writer, id) = harness.with_topic("t", 2).await;
+        let (mut reader, t) = (harness.admin(), ("t", id, 0));
+        for _ in 0..3 {
+            let nothing = reader.fetch(12, t, 0, committed).await;
+            assert_eq!((values(&nothing).len(), nothing.high_watermark), (0, 0));
+        }
+        writer.produce(9, t, None, batch(None, &["a", "b"])).await;
+        let two = reader.fetch(12, t, 0, committed).await;
+        assert_eq!((values(&two), two.high_watermark), (vec!["a".to_owned(), "b".to_owned()], 2));
+        // What cannot be read moves the high watermark all the same.
+        let identity = writer.init(Some("tx")).await;
+        writer.produce(12, t, Some("tx"), batch(Some((identity, 0, true)), &["open"])).await;
+        let open = reader.fetch(12, t, 2, committed).await;
+        assert_eq!((open.high_watermark, open.last_stable_offset), (3, 2));
+        assert_eq!(values(&open).len(), usize::from(!committed));
+        assert_eq!(writer.end(5, "tx", identity, true).await.error_code, ErrorCode::None);
+        assert_eq!(values(&reader.fetch(12, t, 2, committed).await), ["open"]);
+        // Others in between, and the other isolation.
+        assert_eq!(values(&reader.fetch(12, ("t", id, 1), 0, committed).await).len(), 0);
+        assert_eq!(values(&reader.fetch(12, t, 2, !committed).await), ["open"]);
+        for _ in 0..2 {
+            assert_eq!(values(&reader.fetch(12, t, 0, committed).await), ["a", "b", "open"]);
+            assert_eq!(reader.fetch(12, t, 5, committed).await.error_code, ErrorCode::OffsetOutOfRange);
+            assert_eq!(reader.fetch(12, t, 4, committed).await.error_code, ErrorCode::None);
+        }
+        assert_eq!(super::retention::delete(&mut writer, 2, "t", 0, 1).await, (ErrorCode::None, 1));
+        assert_eq!(reader.fetch(12, t, 0, committed).await.error_code, ErrorCode::OffsetOutOfRange);
+        assert_eq!(reader.fetch(12, t, 1, committed).await.log_start_offset, 1);
+    }
+}
+
+#[tokio::test]
+async fn who_fetches_the_same_again_sees_that_its_topic_is_deleted_and_made_anew() {
+    // The specification has no topics that come back.
+    let harness = Harness::untraced();
+    let (mut writer, id) = harness.with_topic("t", 1).await;
+    let (mut reader, t) = (harness.admin(), ("t", id, 0));
+    writer.produce(9, t, None, batch(None, &["old"])).await;
+    for _ in 0..3 {
+        assert_eq!(values(&reader.fetch(12, t, 0, true).await), ["old"]);
+    }
+    let request = DeleteTopicsRequest {
+        topics: vec![DeleteTopicState { name: Some("t".to_owned()), ..Default::default() }],
+        ..Default::default()
+    };
+    assert_eq!(writer.call(6, &request).await.responses[0].error_code, ErrorCode::None);
+    assert_eq!(reader.fetch(12, t, 1, true).await.error_code, ErrorCode::UnknownTopicOrPartition);
+    let id = writer.create_topic("t", 1).await;
+    writer.produce(9, ("t", id, 0), None, batch(None, &["anew"])).await;
+    for _ in 0..3 {
+        assert_eq!(values(&reader.fetch(12, ("t", id, 0), 0, true).await), ["anew"]);
+    }
+}
+
+/// A fetch that waits hears of what comes, also if its partitions are watched already.
+#[tokio::test]
+async fn a_fetch_that_waits_is_answered_when_something_comes_however_often_it_has_been_sent() {
+    let harness = Harness::start();
+    let (mut writer, id) = harness.with_topic("t", 3).await;
+    let mut reader = harness.admin();
+    let all = |offset: i64| {
+        let partitions = (0..3).map(|partition| FetchPartition {
+            partition,
+            fetch_offset: if partition == 1 { offset } else { 0 },
+            partition_max_bytes: 1 << 20,
+            ..Default::default()
+        });
+        let topics = vec![FetchTopic {
+            topic: "t".to_owned(),
+            partitions: partitions.collect(),
+            ..Default::default()
+        }];
+        FetchRequest { topics, max_wait_ms: 30_000, ..fetch_request(("t", id, 0), 0, true) }
+    };
+    for offset in 0..5 {
+        let waiting = reader.send(12, &all(offset)).await.unwrap();
+        let value = format!("{offset}");
+        let produced = writer.produce(9, ("t", id, 1), None, batch(None, &[&value]));
+        // The fetch comes first, and waits.
+        let (answer, produced) = tokio::join!(biased; waiting.reply(), produced);
+        assert_eq!(produced.base_offset, offset);
+        let answer = answer.unwrap();
+        let found: Vec<_> = answer.responses[0].partitions.iter().flat_map(values).collect();
+        assert_eq!(found, [value]);
+    }
+}

@@ -33,7 +33,7 @@ pub struct CursorLimits {
 pub struct FetchPlan {
     /// To which broker.
     pub node: NodeId,
-    /// Partition, offset, bytes.
+    /// Partition, offset, bytes; in the order of the partitions.
     pub parts: Vec<FetchPart>,
 }
 
@@ -243,7 +243,9 @@ impl Cursor {
         let mut trouble = false;
         let mut fetched = Vec::new();
         for (partition, answer) in answers {
-            let asked = plan.parts.iter().find(|part| part.partition == partition);
+            // They are in the order of the partitions.
+            let asked = plan.parts.binary_search_by(|part| part.partition.cmp(&partition)).ok();
+            let asked = asked.and_then(|place| plan.parts.get(place));
             let current = self.assigned.get(&partition).map(|assigned| assigned.generation);
             let Some(asked) = asked.filter(|part| Some(part.generation) == current) else { continue };
             match answer.error_code {

@@ -419,9 +419,11 @@ impl Outbox {
     pub fn answered(&mut self, now: Instant, request: RequestNumber, answers: &[PartitionAnswer]) {
         self.now = now;
         let Some(sent) = self.close_request(request) else { return };
-        for (index, number) in sent.parts {
+        for (place, (index, number)) in sent.parts.into_iter().enumerate() {
             let Some(queue) = self.queues.get_mut(index) else { continue };
-            let answer = answers.iter().find(|answer| answer.partition == queue.partition);
+            let is_its = |answer: &&PartitionAnswer| answer.partition == queue.partition;
+            // Mostly they are answered in the order in which they were sent.
+            let answer = answers.get(place).filter(is_its).or_else(|| answers.iter().find(is_its));
             queue.returned(number);
             match answer {
                 Some(answer) => self.judge(now, index, number, answer),

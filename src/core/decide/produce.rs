@@ -14,23 +14,47 @@ use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
 
+/// Rows that change with most batches: of the partition, of what is open there, of the producer.
+const ROWS_PER_BATCH: usize = 3;
+
 /// Stores each batch of a request on its own merits.
 pub(super) fn produce(
     rows: &mut Draft<'_>,
     now: Now,
     produce: &Produce,
 ) -> Result<Vec<Result<Appended, NotAppended>>, Need> {
+    // Mostly all rows are at hand, and to look for each of them beforehand would be much of the work. If one is not, all that are
+    // not are asked for at once.
+    if let Ok(answers) = append_batches(rows, now, produce) {
+        return Ok(answers);
+    }
+    rows.take_back();
+    require_rows(rows, produce)?;
+    append_batches(rows, now, produce)
+}
+
+fn append_batches(
+    rows: &mut Draft<'_>,
+    now: Now,
+    produce: &Produce,
+) -> Result<Vec<Result<Appended, NotAppended>>, Need> {
+    let mut answers = Vec::with_capacity(produce.batches.len());
+    rows.expect(ROWS_PER_BATCH * produce.batches.len());
+    for (index, batch) in produce.batches.iter().enumerate() {
+        answers.push(append_batch(rows, now, produce, batch, index)?);
+    }
+    Ok(answers)
+}
+
+/// Asks for the rows that the batches are judged by, and for those that change with them.
+fn require_rows(rows: &Draft<'_>, produce: &Produce) -> Result<(), Need> {
     rows.require(produce.batches.iter().flat_map(|batch| rows_of(produce, batch)))?;
     require_joined(rows, produce.batches.iter().filter_map(joining))?;
     if let Some(id) = &produce.transactional_id {
         let partitions = produce.batches.iter().filter_map(joining).map(|joining| joining.partition);
         require_enrolled(rows, id, &partitions.collect())?;
     }
-    let mut answers = Vec::with_capacity(produce.batches.len());
-    for (index, batch) in produce.batches.iter().enumerate() {
-        answers.push(append_batch(rows, now, produce, batch, index)?);
-    }
-    Ok(answers)
+    Ok(())
 }
 
 /// Whose transaction may come to a partition with this batch.
@@ -101,8 +125,7 @@ fn append_batch(
         return Ok(Err(refused));
     }
     if let Some(InThis { enrols: Some(enrolment), taker: (id, _) }) = &transaction {
-        let partitions = vec![partition];
-        rows.state(Event::PartitionsEnrolled { enrolment: enrolment.clone(), partitions })?;
+        rows.enrol(enrolment, partition)?;
         limit_deadline(rows, now, id, [partition.topic])?;
     }
     let taker = transaction.map(|transaction| transaction.taker);

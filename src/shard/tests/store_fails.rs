@@ -8,6 +8,7 @@ use crate::store::{Applied, Database, LayerBuilder, StoreError, StoreLimits, sus
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -24,7 +25,8 @@ async fn a_panic_of_the_store_ends_the_shard_and_makes_the_rows_suspect() {
     let layer = layer.finish(BlockNumber(1));
     let (send, layers) = std::sync::mpsc::channel();
     send.send(Apply { layer, applied: Applied::NOTHING, log_bytes: 1 }).unwrap();
-    apply_layers(Applier::new(store, limits(), Arc::default()), &layers, &signals);
+    let hurry = AtomicBool::new(true);
+    apply_layers(Applier::new(store, limits(), Arc::default()), &layers, &signals, &hurry);
     let signal = told.recv().await.unwrap();
     let Signal::Failed(reason @ StopReason::Store(StoreError::Panic { .. })) = signal else {
         panic!("{signal:?}")
