@@ -153,6 +153,12 @@ impl Shard {
         self.view.load_full()
     }
 
+    /// What `known` says of watched partitions, and then the newest view; and whether both are of one moment. If they are not,
+    /// the view has all that the former speaks of, and may have more.
+    pub fn with_view<T>(&self, known: impl FnOnce() -> T) -> (T, Arc<ReadView>, bool) {
+        self.watchers.with_view(&self.view, known)
+    }
+
     /// Watches partitions: a change of what can be read of one of them up to there, or its deletion, that is published
     /// after this call wakes [`Watch::changed`]. Look at a view after the call, not before.
     #[must_use]

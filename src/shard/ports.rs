@@ -110,8 +110,7 @@ impl<H: Hands> Ports for Outward<H> {
         self.hands.load(rows);
     }
     fn publish(&mut self, view: Arc<ReadView>, changed: &[Changed]) {
-        self.view.store(view);
-        self.watchers.wake(changed);
+        self.watchers.publish(&self.view, view, changed);
     }
     fn hurry(&mut self) {
         self.hands.hurry();

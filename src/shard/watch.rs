@@ -1,8 +1,11 @@
 //! Who waits for which partition: fetches are woken, not polled, and only by what they can read.
 
 use crate::core::PartitionRow;
+use crate::store::ReadView;
 use crate::types::{HashMap, Offset, PartitionId};
+use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -43,6 +46,8 @@ pub(super) type Changed = (PartitionId, Option<PartitionRow>);
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     by_partition: Mutex<HashMap<PartitionId, Vec<Watching>>>,
+    /// Twice the number of views that have been published; odd while one is being published.
+    published: AtomicU64,
 }
 
 /// Somebody who waits for one partition.
@@ -93,8 +98,29 @@ impl Watchers {
         Watch { watcher, partitions, watchers: Arc::clone(self) }
     }
 
+    /// Shows a new view, and tells everybody what has become of `changed` in it.
+    pub(super) fn publish(&self, shown: &ArcSwap<ReadView>, view: Arc<ReadView>, changed: &[Changed]) {
+        self.published.fetch_add(1, Ordering::SeqCst);
+        shown.store(view);
+        self.wake(changed);
+        self.published.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// What `known` says of watched partitions, and then the view that is shown; and whether both are of one moment: they are
+    /// not if something was being published meanwhile.
+    pub(super) fn with_view<T>(
+        &self,
+        shown: &ArcSwap<ReadView>,
+        known: impl FnOnce() -> T,
+    ) -> (T, Arc<ReadView>, bool) {
+        let before = self.published.load(Ordering::SeqCst);
+        let (known, view) = (known(), shown.load_full());
+        let is_quiet = before.is_multiple_of(2) && before == self.published.load(Ordering::SeqCst);
+        (known, view, is_quiet)
+    }
+
     /// Tells everybody what has become of `changed`, and wakes those who can read more, or less, of one of them than before.
-    pub(super) fn wake(&self, changed: &[Changed]) {
+    fn wake(&self, changed: &[Changed]) {
         let mut by_partition = self.by_partition.lock().unwrap_or_else(PoisonError::into_inner);
         if by_partition.is_empty() {
             return;
@@ -127,10 +153,16 @@ impl Watcher {
 }
 
 impl Watch {
-    /// Returns when a watched partition has changed since the watch began or since this or [`Watch::now`] last returned: which.
-    /// None of them, if they had changed before that. A view that is taken after this has all of these changes.
-    pub async fn changed(&self) -> Vec<Watched> {
+    /// Returns when a watched partition has changed since the watch began, or since [`Watch::take`] or [`Watch::now`] was called
+    /// last; once too often, if it had changed before that.
+    pub async fn changed(&self) {
         self.watcher.notify.notified().await;
+    }
+
+    /// Which have changed since the watch began, or since this or [`Watch::now`] was called last. A view that is taken after
+    /// this has all of these changes.
+    #[must_use]
+    pub fn take(&self) -> Vec<Watched> {
         let mut heard = self.watcher.heard();
         let changed = std::mem::take(&mut heard.changed);
         changed.into_iter().filter_map(|index| Some((index, heard.rows.get(index)?.clone()?))).collect()
@@ -208,7 +240,7 @@ mod tests {
     /// Which of the partitions it has been told of, if any.
     fn told(watch: &Watch) -> Option<Vec<usize>> {
         match pin!(watch.changed()).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(changed) => Some(changed.into_iter().map(|(index, _)| index).collect()),
+            Poll::Ready(()) => Some(watch.take().into_iter().map(|(index, _)| index).collect()),
             Poll::Pending => None,
         }
     }

@@ -6,7 +6,6 @@
 
 mod clock;
 pub mod codec;
-mod folding;
 mod ids;
 mod maps;
 mod names;

@@ -1,7 +1,7 @@
 //! Groups from a shell: somebody else's consumers are described with their lag and what holds them back; they are not
 //! moved while they live, and start where they were moved to when they come back.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -183,35 +183,6 @@ fn javas_groups_are_described_and_moved() {
     let broker = Broker::start();
     let Some(client) = Actor::java(&broker) else { return };
     a_group_is_described_and_moved(&client, &Semel::of(&broker));
-}
-
-#[test]
-#[ignore = "takes minutes: offsets live for one at least, and are looked at once in another"]
-fn offsets_that_nobody_has_used_for_long_are_forgotten() {
-    const PATIENCE: Duration = Duration::from_secs(400);
-    let broker = Broker::start_with(&["--offsets-retention", "1"]);
-    let Some(client) = Actor::librdkafka(&broker) else { return };
-    client.create_topic("t", 1);
-    client.producer("none").send("t", &[(0, None, "a")]);
-    let writer = client.transactional("writer");
-    writer.begin();
-    writer.send_group_offset("left", "t", 0, 1);
-    writer.commit();
-    writer.close();
-    let member = Member::join(&client, 1, "t");
-    member.read(1);
-    member.commit();
-    assert_eq!(client.group_offset("left", "t", 0), Some(1));
-    let begun = Instant::now();
-    while client.group_offset("left", "t", 0).is_some() {
-        assert!(begun.elapsed() < PATIENCE, "it stays");
-        member.ask(json!({"op": "poll", "ms": 1_000}));
-    }
-    assert!(begun.elapsed() > Duration::from_secs(30), "too early: {:?}", begun.elapsed());
-    assert_eq!(client.group_offset(GROUP, "t", 0), Some(1), "a group with members keeps its own");
-    let listed = Semel::of(&broker).done(&["group", "list", "--output", "json"], "").join("\n");
-    assert!(!listed.contains("left") && listed.contains(GROUP), "{listed}");
-    member.leave();
 }
 
 #[test]

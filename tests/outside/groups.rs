@@ -298,6 +298,36 @@ fn offsets_of_an_open_transaction_are_waited_for(writer: &Actor, reader: &Actor)
     producer.close();
 }
 
+/// Offsets live for a minute at least, and are looked at once in another.
+pub fn offsets_that_nobody_has_used_for_long_are_forgotten() {
+    const PATIENCE: Duration = Duration::from_secs(400);
+    let broker = Broker::start_with(&["--offsets-retention", "1"]);
+    let Some(client) = Actor::librdkafka(&broker) else { return };
+    let topic = "grows-old";
+    client.create_topic(topic, PARTITIONS);
+    client.producer("none").send(topic, &[(0, None, "a")]);
+    let writer = client.transactional("writer");
+    writer.begin();
+    writer.send_group_offset("left", topic, 0, 1);
+    writer.commit();
+    writer.close();
+    let mut member = Subscription::new(topic, "range").open(&client, 1, None);
+    until(&mut [&mut member], "read", |members| read_by(members).len() == 1);
+    member.ask("commit_read");
+    assert_eq!(client.group_offset("left", topic, 0), Some(1));
+    let begun = Instant::now();
+    while client.group_offset("left", topic, 0).is_some() {
+        assert!(begun.elapsed() < PATIENCE, "it stays");
+        member.poll();
+    }
+    assert!(begun.elapsed() > Duration::from_secs(30), "too early: {:?}", begun.elapsed());
+    assert_eq!(client.group_offset(topic, topic, 0), Some(1), "a group with members keeps its own");
+    let is_listed =
+        |group| client.ask(&json!({"op": "describe_group", "group": group})).unwrap()["listed"] == true;
+    assert!(is_listed(topic) && !is_listed("left"), "{}", client.log());
+    member.leave();
+}
+
 #[test]
 fn librdkafka() {
     let mut broker = Broker::start();

@@ -11,6 +11,7 @@
     clippy::print_stderr
 )]
 
+mod all_at_once;
 #[path = "../common/mod.rs"]
 mod common;
 mod compaction;

@@ -76,28 +76,8 @@ fn seen_by(members: &[&mut Member<'_>]) -> Vec<(Vec<i64>, u64)> {
     members.iter().map(|member| (member.assigned.clone(), member.rebalances)).collect()
 }
 
-/// All at once, because they mostly wait.
-#[test]
-fn members_of_different_makes_share_groups() {
-    let stories: [(&str, fn()); 5] = [
-        ("all makes", java_librdkafka_aiokafka_and_kafkajs_share_a_classic_group),
-        ("both protocols", clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up),
-        ("consumer protocol", || java_and_librdkafka_share_a_group("consumer:uniform")),
-        ("cooperatively", || java_and_librdkafka_share_a_group("cooperative-sticky")),
-        ("kcat", kcat_shares_a_topic_with_java),
-    ];
-    std::thread::scope(|scope| {
-        let told = stories.map(|(name, story)| {
-            let thread = std::thread::Builder::new().name(name.to_owned());
-            (name, thread.spawn_scoped(scope, story).unwrap())
-        });
-        let failed = told.into_iter().filter_map(|(name, told)| told.join().is_err().then_some(name));
-        assert_eq!(failed.collect::<Vec<_>>(), [""; 0], "what they said is above");
-    });
-}
-
 /// One after the other leads: who leads is killed, and comes back as somebody else.
-fn java_librdkafka_aiokafka_and_kafkajs_share_a_classic_group() {
+pub fn java_librdkafka_aiokafka_and_kafkajs_share_a_classic_group() {
     let mut broker = Broker::start();
     let (Some(java), Some(librdkafka)) = (Actor::java(&broker), Actor::librdkafka(&broker)) else { return };
     let (Some(aiokafka), Some(kafkajs)) = (Actor::aiokafka(&broker), Actor::kafkajs(&broker)) else { return };
@@ -135,7 +115,7 @@ fn with_sessions_of_the_same_length() -> Broker {
     Broker::start_with(&["--consumer-session-timeout", &session, "--consumer-heartbeat-interval", "500"])
 }
 
-fn java_and_librdkafka_share_a_group(assignor: &str) {
+pub fn java_and_librdkafka_share_a_group(assignor: &str) {
     let mut broker = with_sessions_of_the_same_length();
     let (Some(java), Some(librdkafka)) = (Actor::java(&broker), Actor::librdkafka(&broker)) else { return };
     let victim = Actor::java(&broker).unwrap();
@@ -164,7 +144,7 @@ fn java_and_librdkafka_share_a_group(assignor: &str) {
 
 /// Members that know only the classic protocol stay where others come with the consumer protocol, are killed and come back, and
 /// the others go.
-fn clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up() {
+pub fn clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up() {
     let mut broker = with_sessions_of_the_same_length();
     let (Some(java), Some(librdkafka)) = (Actor::java(&broker), Actor::librdkafka(&broker)) else { return };
     let (Some(aiokafka), Some(kafkajs)) = (Actor::aiokafka(&broker), Actor::kafkajs(&broker)) else { return };
@@ -198,7 +178,7 @@ fn clients_without_the_consumer_protocol_stay_in_a_group_that_takes_it_up() {
 }
 
 /// kcat has no actor: it prints what it reads until it is killed.
-fn kcat_shares_a_topic_with_java() {
+pub fn kcat_shares_a_topic_with_java() {
     let broker = Broker::start();
     let (Some(program), Some(java)) = (tools::kcat(), Actor::java(&broker)) else { return };
     let topic = "with-kcat";

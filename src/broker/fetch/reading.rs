@@ -46,14 +46,15 @@ pub(super) struct Reading {
 pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Result<Vec<Found>, Failure> {
     let partitions = resolve(cx, &cx.view(), wanted)?;
     let up_to = up_to(terms.committed);
-    let (mut watched, rows) = match cx.caller.watched.begin(up_to, &partitions) {
+    let known = || match cx.caller.watched.begin(up_to, &partitions) {
         Known::Watched(kept, rows) => (Some(kept), Some(rows)),
         Known::FetchedAgain => (Some(watch_all(cx, up_to, partitions.iter().flatten().copied())), None),
         Known::Nothing => (None, None),
     };
-    // After the rows, and after a watch has begun: so it has what the former speak of, and what is not in it will be heard.
-    let mut view = cx.view();
+    // The view comes after the watch has begun: what is not in it will be heard.
+    let ((mut watched, rows), mut view, are_of_one_moment) = cx.node.shard.with_view(known);
     let is_new = rows.is_none();
+    let rows = rows.filter(|_| are_of_one_moment);
     let mut found = begin(cx, &view, wanted, partitions, rows, terms)?;
     watched = watched.filter(|watched| !is_new || learn(watched, &found));
     let (first, all) = (view.durable(), 0..found.len());
@@ -75,9 +76,17 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
             view = cx.view();
             renew_from(cx, &view, &mut found, &due)?;
         } else if let Some(watched) = &watched {
-            let changed = changed(&watched.watch, terms.deadline).await;
-            view = cx.view();
-            due = heed(cx, &mut found, changed);
+            if !changed(&watched.watch, terms.deadline).await {
+                break;
+            }
+            let (changed, newer, are_of_one_moment) = cx.node.shard.with_view(|| watched.watch.take());
+            view = newer;
+            if are_of_one_moment {
+                due = heed(cx, &mut found, changed);
+            } else {
+                due = changed.into_iter().map(|(index, _)| index).collect();
+                renew_from(cx, &view, &mut found, &due)?;
+            }
         } else {
             // What changes from here on wakes; what has changed before is looked at once more.
             let begun = watch_all(cx, up_to, found.iter().flatten().map(|reading| reading.partition));
@@ -151,12 +160,12 @@ fn learn(watched: &Kept, found: &[Found]) -> bool {
     is_whole
 }
 
-/// Which have changed, as soon as some have; none at the deadline.
-async fn changed(watch: &Watch, deadline: Instant) -> Vec<Watched> {
+/// Returns true as soon as something has changed, and false at the deadline.
+async fn changed(watch: &Watch, deadline: Instant) -> bool {
     tokio::select! {
         biased;
-        changed = watch.changed() => changed,
-        () = sleep_until(deadline) => Vec::new(),
+        () = watch.changed() => true,
+        () = sleep_until(deadline) => false,
     }
 }
 
