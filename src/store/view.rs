@@ -21,6 +21,10 @@ use std::sync::Arc;
 /// So many layers are looked through without being merged: that takes a reader about a microsecond.
 const LAYERS_UNMERGED: usize = 12;
 
+/// A merged layer has no more changes than this: merging it takes a millisecond then, and two megabytes. When the store is behind,
+/// there are as many layers more as the backlog has of these.
+const MERGED_CHANGES_MAX: usize = 16_384;
+
 /// All rows as of one durable block.
 #[derive(Clone)]
 pub struct ReadView {
@@ -99,6 +103,7 @@ impl ReadView {
         while view.layers.len() > LAYERS_UNMERGED
             && let [.., elder, newest] = view.layers.as_slice()
             && elder.len() <= newest.len().saturating_mul(2)
+            && elder.len().saturating_add(newest.len()) <= MERGED_CHANGES_MAX
         {
             let merged = Arc::new(elder.merged(newest));
             view.layers.truncate(view.layers.len().saturating_sub(2));
@@ -548,6 +553,40 @@ impl Iterator for Range<'_> {
                 Ok(Some((key, Some(row)))) => return Some(Ok((key, row))),
                 Ok(Some((_, None))) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Database, LayerBuilder, StoreLimits};
+
+    #[test]
+    fn layers_stay_few_and_small_however_far_the_store_is_behind() {
+        const BLOCKS: i64 = 400;
+        const ROWS: i64 = 500;
+        let dir = tempfile::tempdir().unwrap();
+        let store = Database::open(&dir.path().join("rows"), StoreLimits::default()).unwrap();
+        let mut view = store.view_now().unwrap();
+        let owner = |number: i64| TransactionalId::new(&number.to_string()).unwrap();
+        for block in 0..BLOCKS {
+            let mut layer = LayerBuilder::default();
+            // Each block has one row of the block before.
+            for number in block * ROWS..=(block + 1) * ROWS {
+                let row = ProducerOwnerRow { transactional_id: owner(number * BLOCKS + block) };
+                layer.put(&ProducerOwnerRow::key(&ProducerId(number)), Some(&row.into()));
+            }
+            view = view.with_layer(layer.finish(BlockNumber(u64::try_from(block + 1).unwrap())));
+        }
+        let changes = usize::try_from(BLOCKS * ROWS).unwrap();
+        let few = LAYERS_UNMERGED + 2 * changes / MERGED_CHANGES_MAX + 16;
+        assert!(view.layers.len() <= few, "{} layers", view.layers.len());
+        assert!(view.layers.iter().all(|layer| layer.len() <= MERGED_CHANGES_MAX));
+        assert_eq!((view.layers_begin(), view.durable()), (Some(BlockNumber(1)), BlockNumber(400)));
+        for number in (0..BLOCKS * ROWS).step_by(250) {
+            let row = view.get::<ProducerOwnerRow>(&ProducerId(number)).unwrap().unwrap();
+            assert_eq!(row.transactional_id, owner(number * BLOCKS + number / ROWS));
         }
     }
 }
