@@ -249,7 +249,7 @@ fn every_guard_of_the_specification_is_in_the_table() {
 }
 
 /// Models whose guards are taken out in every run, few enough for a quarter of a minute.
-const IN_EVERY_RUN: [&str; 3] = ["Version2Partitions.smoke", "Version1Retry.smoke", "MemberModel.smoke"];
+const IN_EVERY_RUN: [&str; 3] = ["Restore.smoke", "Rotation.smoke", "MemberModel.smoke"];
 
 #[test]
 fn a_guard_that_is_taken_out_breaks_the_property_that_the_table_names() {
