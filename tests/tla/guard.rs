@@ -12,8 +12,10 @@ pub struct Guard {
     pub definition: String,
     /// Its text, on one line.
     pub text: String,
-    place: Range<usize>,
-    without: &'static str,
+    /// Where it stands in its module.
+    pub place: Range<usize>,
+    /// What is left in its place when it is taken out.
+    pub without: &'static str,
 }
 
 impl Guard {
@@ -52,7 +54,7 @@ pub fn guards(module: &str) -> Vec<Guard> {
 }
 
 /// What is asked and assumed, and what is noted down for that: no rule of the broker, its clients or its disk.
-const NO_RULES: [&str; 24] = [
+const NO_RULES: [&str; 25] = [
     "Spec",
     "LiveSpec",
     "Fairness",
@@ -77,12 +79,13 @@ const NO_RULES: [&str; 24] = [
     "Predecessors",
     "Bearers",
     "GroupNext",
+    "EngineStep",
 ];
 
 /// What only keeps a model small, or says nothing.
 fn bounds_a_model(guard: &str) -> bool {
     let trimmed = guard.trim();
-    let bounds = ["Max", "spent.", "MayDecide", "MayRaise", "MaySend", "MayOpen", "AtOnce"];
+    let bounds = ["Max", "\\in Connections", "MayDecide", "MayRaise", "MaySend", "MayOpen", "AtOnce"];
     bounds.iter().any(|bound| guard.contains(bound)) || ["TRUE", "FALSE", ""].contains(&trimmed)
 }
 
@@ -166,6 +169,15 @@ fn conjuncts(text: &str) -> Vec<Range<usize>> {
     for at in &ands {
         found.push(at + 2..end_of_conjunct(text, &depths, *at));
     }
+    // `A => B /\ C` is `A => (B /\ C)`: the conjunct is B.
+    for place in &mut found {
+        let (conjunct, rest) = (&text[place.clone()], &text[place.end..]);
+        let more = !conjunct.ends_with('\n') && rest.trim_start_matches(' ').starts_with("/\\");
+        let arrow = conjunct.find(" => ").filter(|at| depths[place.start + at] == depths[place.start]);
+        if let (true, Some(arrow)) = (more, arrow) {
+            place.start += arrow + " => ".len();
+        }
+    }
     found.retain_mut(|place| {
         trim(text, place);
         is_condition(&text[place.clone()])
@@ -207,7 +219,7 @@ fn trim(text: &str, place: &mut Range<usize>) {
 
 /// Whether it is whole, and about this state alone.
 fn is_condition(text: &str) -> bool {
-    let begins_more = ["LET ", "\\E ", "\\A ", "IF ", "(", "CASE "];
+    let begins_more = ["LET ", "\\E ", "\\A ", "IF ", "CASE "];
     let opened = text.matches(['(', '[', '{']).count();
     let closed = text.matches([')', ']', '}']).count();
     !text.is_empty()
@@ -216,6 +228,7 @@ fn is_condition(text: &str) -> bool {
         && opened == closed
         && (!begins_more.iter().any(|begin| text.starts_with(begin))
             || (text.contains(':') && text.contains('=')))
+        && (!text.starts_with('(') || (text.ends_with(')') && !text.contains('\n')))
         && !calls_an_action(text)
 }
 
@@ -296,10 +309,22 @@ pub fn lines(table: &Path) -> Vec<Line> {
     lines.collect()
 }
 
-/// Module by module, and in the order in which they were found.
+/// In the order of the modules' text.
 pub fn write(table: &Path, lines: &[Line]) {
     let mut lines = lines.to_vec();
-    lines.sort_by(|a, b| a.module.cmp(&b.module));
+    let mut places: Vec<(String, Vec<Guard>)> = Vec::new();
+    for line in &lines {
+        if places.iter().all(|(module, _)| *module != line.module) {
+            let text = std::fs::read_to_string(table.with_file_name(format!("{}.tla", line.module)));
+            places.push((line.module.clone(), guards(&text.unwrap_or_default())));
+        }
+    }
+    lines.sort_by_key(|line| {
+        let of_module = places.iter().find(|(module, _)| *module == line.module);
+        let place =
+            of_module.and_then(|(_, guards)| guards.iter().position(|guard| line.is_of(&line.module, guard)));
+        (line.module.clone(), place)
+    });
     let rows = lines.iter().map(|line| {
         let Line { module, definition, guard, shown } = line;
         format!("{module}\t{definition}\t{guard}\t{shown}\n")

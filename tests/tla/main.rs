@@ -12,6 +12,7 @@
 
 mod guard;
 mod guards;
+mod sieve;
 mod traceability;
 
 use std::collections::BTreeSet;

@@ -20,4 +20,6 @@ AllOrdered == {"InitProducerId", "AddPartitionsToTxn", "AddOffsetsToTxn", "TxnOf
 SecondAfterRestore == clients[c2] = NewClient \/ spent.restores > 0
 (* As well: the second client begins when the first has something to take over, or asks for it to be prepared. *)
 SecondAfterPrepare == clients[c2] = NewClient \/ \E m \in msgs : m.type = "PrepareTxn" /\ m.c = c1
+(* As well: the second client begins when the id of the first was forgotten. *)
+SecondAfterForgotten == clients[c2] = NewClient \/ spent.forgets > 0
 =============================================================================

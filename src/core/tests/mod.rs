@@ -8,6 +8,7 @@ mod hostile_groups;
 mod invariants;
 pub(crate) mod judge;
 mod keys;
+mod limits;
 pub(crate) mod migration;
 mod overflow;
 mod prepared;
