@@ -1,8 +1,8 @@
 ----------------------------- MODULE Reduction -----------------------------
 (***************************************************************************)
 (* Whether what makes the models of Thorough small leaves anything out: a  *)
-(* model that is small without it (*.whole.cfg) is searched with           *)
-(* (*.reduced.cfg) and without. Both print what they come to, and          *)
+(* model that is small without it (NAME.whole.cfg) is searched with it     *)
+(* (NAME.reduced.cfg) and without. Both print what they come to, and       *)
 (* `tla/check reduced` compares: the same states, as far as they are to be *)
 (* the same, and the same situations of Reach; and no property breaks in   *)
 (* either.                                                                 *)

@@ -93,6 +93,9 @@
 (* transaction c1 writes partition 1 before 2, if at all, and c2 2 before  *)
 (* 1. This is a bound: two orders in which two transactions meet in a log, *)
 (* not all.                                                                *)
+(*                                                                         *)
+(* The view, Complete and Rebalance are searched with and without on small *)
+(* models, and come to the same (Reduction.tla).                           *)
 (***************************************************************************)
 EXTENDS MC
 
