@@ -197,6 +197,12 @@ impl Watch {
         self.partitions.len()
     }
 
+    /// Whether a partition is watched more than once.
+    #[must_use]
+    pub fn has_repeats(&self) -> bool {
+        self.partitions.iter().collect::<BTreeSet<_>>().len() < self.partitions.len()
+    }
+
     /// Whether nothing is watched.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -206,8 +212,10 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        // Each once, however often it is watched: all who watch it are looked through.
+        let distinct: BTreeSet<_> = self.partitions.iter().collect();
         let mut by_partition = self.watchers.by_partition.lock().unwrap_or_else(PoisonError::into_inner);
-        for partition in &self.partitions {
+        for partition in distinct {
             if let Some(waiting) = by_partition.get_mut(partition) {
                 waiting.retain(|watching| !Arc::ptr_eq(&watching.watcher, &self.watcher));
                 if waiting.is_empty() {
@@ -221,6 +229,7 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Database, StoreLimits};
     use crate::types::{PartitionIndex, TopicId};
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -286,6 +295,33 @@ mod tests {
         assert_eq!(told(&watch), None);
         drop(watch);
         assert!(watchers.by_partition.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn who_watches_a_partition_many_times_gives_it_up_at_once() {
+        let watchers = Arc::new(Watchers::default());
+        let watch = || watchers.watch(UpTo::HighWatermark, vec![PARTITION; 200_000]);
+        let (one, other) = (watch(), watch());
+        assert!(one.has_repeats());
+        // Each of them looked through for each of the others would take minutes.
+        drop(one);
+        assert_eq!(watchers.by_partition.lock().unwrap()[&PARTITION].len(), 200_000);
+        drop(other);
+        assert!(watchers.by_partition.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_known_is_of_the_moment_of_the_view_unless_something_is_published_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Database::open(dir.path(), StoreLimits::default()).unwrap();
+        let view = || Arc::new(store.view_now().unwrap());
+        let (watchers, shown) = (Watchers::default(), ArcSwap::new(view()));
+        let is_of_one_moment = |known: &dyn Fn()| watchers.with_view(&shown, known).2;
+        assert!(is_of_one_moment(&|| ()));
+        assert!(!is_of_one_moment(&|| watchers.publish(&shown, view(), &[])));
+        assert!(is_of_one_moment(&|| ()), "it has been published");
+        watchers.published.fetch_add(1, Ordering::SeqCst);
+        assert!(!is_of_one_moment(&|| ()), "the view is shown, and nobody has been told yet");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Hash maps and sets for everything that a simulated world is made of. They are the standard library's, with faster hashes: a
-//! decision asks for some hundred rows, and SipHash took a fifth of its time. Nobody outside sees a hash, and its keys are drawn
-//! anew for each map. In tests they are the world's chance where there is a world, so that an order which somebody sees is the
-//! seed's, too.
+//! decision asks for some hundred rows, and SipHash took a fifth of its time. What they begin with differs between processes and
+//! maps, and nobody outside sees one, so names that collide cannot be chosen beforehand; more than that they do not promise. In
+//! tests they are the world's chance where there is a world, so that an order which somebody sees is the seed's, too.
 
 use std::collections;
 

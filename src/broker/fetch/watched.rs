@@ -78,7 +78,11 @@ impl Watched {
                     None => Known::Nothing,
                 }
             }
-            Last::Fetched(last) if last == sum(partitions) => Known::FetchedAgain,
+            Last::Fetched(last)
+                if last == sum(partitions) && partitions.len() <= WATCHED_OF_CONNECTION_MAX =>
+            {
+                Known::FetchedAgain
+            }
             Last::Nothing | Last::Fetched(_) | Last::Watched(_) => {
                 *self.last() = Last::Fetched(sum(partitions));
                 Known::Nothing
@@ -86,11 +90,13 @@ impl Watched {
         }
     }
 
-    /// Keeps a watch for the next fetch, if there is room for it.
+    /// Keeps a watch for the next fetch, if there is room for it. Whoever names a partition many times has each of them told of
+    /// its changes while it waits, and not for longer.
     pub(super) fn keep(&self, watched: Option<Kept>, room: &WatchedRoom) {
         let Some(Kept { watch, room: had }) = watched else { return };
-        let wanted = u32::try_from(watch.len()).ok().filter(|_| watch.len() <= WATCHED_OF_CONNECTION_MAX);
-        let new = || Arc::clone(&room.0).try_acquire_many_owned(wanted?).ok();
+        let is_kept = || watch.len() <= WATCHED_OF_CONNECTION_MAX && !watch.has_repeats();
+        let wanted = || u32::try_from(watch.len()).ok().filter(|_| is_kept());
+        let new = || Arc::clone(&room.0).try_acquire_many_owned(wanted()?).ok();
         if let Some(room) = had.or_else(new) {
             *self.last() = Last::Watched(Kept { watch, room: Some(room) });
         }
