@@ -78,9 +78,11 @@ impl<'v> Draft<'v> {
         }
     }
 
-    /// Makes room for about so many changes more.
-    pub fn expect(&mut self, changes: usize) {
-        self.changes.reserve(changes);
+    /// Makes room for what so many batches or markers change, mostly.
+    pub fn expect_appends(&mut self, appends: usize) {
+        /// Of the partition, of what is open there, of the producer.
+        const ROWS_PER_APPEND: usize = 3;
+        self.changes.reserve(ROWS_PER_APPEND * appends);
     }
 
     /// A row, as this decision sees it.

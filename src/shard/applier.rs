@@ -96,7 +96,7 @@ pub(super) struct Apply {
 /// change is put there; readers see them in the layers meanwhile, and find them there sooner than in the store.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether there are enough of them, or somebody waits: for each block would be too often.
+/// How often it is looked whether there are more of them, or somebody waits: for each block would be too often.
 const GATHER_LOOK: Duration = Duration::from_millis(20);
 
 /// Row changes that go into the store as one batch at most: its memory is fjall's until it is written.
@@ -163,8 +163,8 @@ pub(super) fn apply_layers(
     hurry: &AtomicBool,
 ) {
     while let Ok(first) = layers.recv() {
-        let mut others = gather(layers, first.layer.len(), hurry).into_iter();
-        let signal = applier.apply(first, || others.next().or_else(|| layers.try_recv().ok()));
+        let begun = Instant::now();
+        let signal = applier.apply(first, || next_within(layers, begun, hurry));
         let failed = matches!(signal, Signal::Failed(_));
         if signals.send(signal).is_err() || failed {
             return;
@@ -172,20 +172,17 @@ pub(super) fn apply_layers(
     }
 }
 
-/// What comes behind changes of so many rows while there is time and room for it.
-fn gather(layers: &Receiver<Apply>, mut rows: usize, hurry: &AtomicBool) -> Vec<Apply> {
-    let begun = Instant::now();
-    let mut gathered = Vec::new();
-    while rows < ROWS_PER_BATCH_MAX && begun.elapsed() < GATHER && !hurry.load(Ordering::Relaxed) {
-        std::thread::sleep(GATHER_LOOK);
-        while rows < ROWS_PER_BATCH_MAX
-            && let Ok(next) = layers.try_recv()
-        {
-            rows += next.layer.len();
-            gathered.push(next);
+/// The next changes that come while there is time, which began to run at `begun`.
+fn next_within(layers: &Receiver<Apply>, begun: Instant, hurry: &AtomicBool) -> Option<Apply> {
+    loop {
+        if let Ok(next) = layers.try_recv() {
+            return Some(next);
         }
+        if begun.elapsed() >= GATHER || hurry.load(Ordering::Relaxed) {
+            return None;
+        }
+        std::thread::sleep(GATHER_LOOK);
     }
-    gathered
 }
 
 /// Reads rows from the store.

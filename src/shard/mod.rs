@@ -39,4 +39,4 @@ pub use metrics::{Marks, Rebalancer, ShardMetrics, SpaceMetrics};
 pub use off_thread::off_thread;
 pub use rebuild::RebuildError;
 pub use start::{Running, StartError, StopReason, start};
-pub use watch::{Readable, UpTo, Watch, Watched};
+pub use watch::{Readable, UpTo, Watch};

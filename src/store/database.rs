@@ -4,7 +4,7 @@ use super::background;
 use super::compaction::CompactionRow;
 use super::index::IndexEntry;
 use super::keys::{KeyReader, encode_key, kind};
-use super::layer::Layer;
+use super::layer::{Layer, keep_last};
 use super::segments::{SegmentUse, SegmentUses};
 use super::stamps::{Stamps, numbers};
 use super::suspicion::{Suspicion, said};
@@ -302,10 +302,7 @@ impl Database {
     ) -> Result<(), StoreError> {
         // Of a row that several blocks have changed, only the last change counts, and a key comes once in a batch.
         let mut changes: Vec<_> = layers.into_iter().flat_map(|layer| layer.changes()).collect();
-        // The newest first, and stable: so the last change of a row comes first. What is sorted already takes little time.
-        changes.reverse();
-        changes.sort_by_key(|(key, _)| *key);
-        changes.dedup_by(|(later, _), (first, _)| later == first);
+        keep_last(&mut changes, |(one, _), (other, _)| one.cmp(other));
         let mut written = lock(&self.written);
         self.suspicion.watch(|| {
             let mut batch = self.tables.batch();

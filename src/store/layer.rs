@@ -98,10 +98,7 @@ impl LayerBuilder {
     #[must_use]
     pub fn finish(self, number: BlockNumber) -> Arc<Layer> {
         let LayerBuilder { mut changes, bytes } = self;
-        // Stable, and the newest first: so of several changes of one row the last is kept.
-        changes.reverse();
-        changes.sort_by(|one, other| one.key_in(&bytes).cmp(other.key_in(&bytes)));
-        changes.dedup_by(|later, first| later.key_in(&bytes) == first.key_in(&bytes));
+        keep_last(&mut changes, |one, other| one.key_in(&bytes).cmp(other.key_in(&bytes)));
         Arc::new(Layer { changes, bytes: bytes.into(), first: number, last: number })
     }
 }
@@ -178,6 +175,14 @@ impl Layer {
         let LayerBuilder { changes, bytes } = merged;
         Layer { changes, bytes: bytes.into(), first: self.first, last: newer.last }
     }
+}
+
+/// Puts changes into the order of their keys, which `compare` compares; of several of one key the last is kept.
+pub(super) fn keep_last<C>(changes: &mut Vec<C>, mut compare: impl FnMut(&C, &C) -> Ordering) {
+    // The sort is stable: the newest comes first of those with its key, and the first is kept.
+    changes.reverse();
+    changes.sort_by(&mut compare);
+    changes.dedup_by(|later, first| compare(later, first).is_eq());
 }
 
 /// A key, and what has become of its row: none where it goes.

@@ -11,7 +11,7 @@ use crate::broker::limits::FETCH_SLICE_ENTRIES;
 use crate::broker::names::{self, Topic};
 use crate::broker::session::Context;
 use crate::core::PartitionRow;
-use crate::shard::{Readable, UpTo, Watch, Watched};
+use crate::shard::{Readable, UpTo, Watch};
 use crate::store::{IndexEntry, ReadView, StoreError};
 use crate::types::{Offset, PartitionId, ProducerId};
 use crate::wire::{ApiKey, ErrorCode};
@@ -81,10 +81,10 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
             }
             let (changed, newer, are_of_one_moment) = cx.node.shard.with_view(|| watched.watch.take());
             view = newer;
+            due = changed.iter().map(|(index, _)| *index).collect();
             if are_of_one_moment {
-                due = heed(cx, &mut found, changed);
+                changed.into_iter().for_each(|(index, row)| renew(cx, &mut found, index, row));
             } else {
-                due = changed.into_iter().map(|(index, _)| index).collect();
                 renew_from(cx, &view, &mut found, &due)?;
             }
         } else {
@@ -109,32 +109,22 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
 /// Takes these partitions as a newer view has them.
 fn renew_from(cx: &Context, view: &ReadView, found: &mut [Found], due: &[usize]) -> Result<(), Failure> {
     for index in due {
-        if let Some(found) = found.get_mut(*index)
-            && let Ok(reading) = found
-        {
+        if let Some(Ok(reading)) = found.get(*index) {
             let row = view.get::<PartitionRow>(&reading.partition)?;
-            if let Err(code) = reading.renew(cx, row) {
-                *found = Err(code);
-            }
+            renew(cx, found, *index, row);
         }
     }
     Ok(())
 }
 
-/// Takes partitions as they have been heard to be; which.
-fn heed(cx: &Context, found: &mut [Found], changed: Vec<Watched>) -> Vec<usize> {
-    let mut due = Vec::with_capacity(changed.len());
-    for (index, row) in changed {
-        if let Some(found) = found.get_mut(index)
-            && let Ok(reading) = found
-        {
-            match reading.renew(cx, row) {
-                Ok(()) => due.push(index),
-                Err(code) => *found = Err(code),
-            }
-        }
+/// Takes one of them as it is by now.
+fn renew(cx: &Context, found: &mut [Found], index: usize, row: Option<PartitionRow>) {
+    if let Some(found) = found.get_mut(index)
+        && let Ok(reading) = found
+        && let Err(code) = reading.renew(cx, row)
+    {
+        *found = Err(code);
     }
-    due
 }
 
 /// Whether it has not been looked through to its end yet.
@@ -231,10 +221,8 @@ fn begin(
                 continue;
             }
         };
-        let known = rows.as_mut().and_then(Iterator::next).flatten();
-        // Who has seen a newer view than the row is from may ask for what is behind it. Without a row, the view says why.
-        let row = match known.filter(|row| wanted.fetch_offset <= row.next_offset.0) {
-            Some(row) => Some(row),
+        let row = match rows.as_mut().and_then(Iterator::next) {
+            Some(row) => row,
             None => view.get::<PartitionRow>(&partition)?,
         };
         found.push(Reading::begin(cx, partition, row, wanted, terms));
@@ -268,14 +256,11 @@ impl Reading {
         if self.asked < row.log_start {
             return Err(ErrorCode::OffsetOutOfRange);
         }
-        // A view is there before its changes are heard: what is heard may be older than what was last looked up.
-        if row.next_offset >= self.row.next_offset {
-            self.row = row;
-        }
+        self.row = row;
         Ok(())
     }
 
-    /// Goes on in the view that its row is from, or in a newer one.
+    /// Goes on in the view that its row is from.
     fn advance(&mut self, view: &ReadView, committed: bool, room: &mut Room) -> Result<(), Failure> {
         let Readable { end, .. } = up_to(committed).of(&self.row);
         if self.halt == Halt::Full || self.seen == Some(end) {

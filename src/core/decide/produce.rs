@@ -14,9 +14,6 @@ use crate::core::mutant::{Mutant, mutated};
 use crate::core::rows::*;
 use crate::types::*;
 
-/// Rows that change with most batches: of the partition, of what is open there, of the producer.
-const ROWS_PER_BATCH: usize = 3;
-
 /// Stores each batch of a request on its own merits.
 pub(super) fn produce(
     rows: &mut Draft<'_>,
@@ -39,7 +36,7 @@ fn append_batches(
     produce: &Produce,
 ) -> Result<Vec<Result<Appended, NotAppended>>, Need> {
     let mut answers = Vec::with_capacity(produce.batches.len());
-    rows.expect(ROWS_PER_BATCH * produce.batches.len());
+    rows.expect_appends(produce.batches.len());
     for (index, batch) in produce.batches.iter().enumerate() {
         answers.push(append_batch(rows, now, produce, batch, index)?);
     }

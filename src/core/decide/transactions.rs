@@ -293,9 +293,6 @@ pub(super) fn fence(rows: &mut Draft<'_>, now: Now, id: &TransactionalId) -> Res
     close(rows, now, id, Outcome::Abort, EndReason::Fenced, Protocol::V2)
 }
 
-/// Rows that change with most markers: of the partition, of what is open there, of the producer.
-const ROWS_PER_MARKER: usize = 3;
-
 /// Ends the newest transaction of an id: outcome, markers and offsets in one decision. The markers carry the raised epoch
 /// (in version 2, and whenever the producer did not ask), so that late appends are refused at the partition.
 pub(super) fn close(
@@ -319,7 +316,7 @@ pub(super) fn close(
     let holder = [KeyHolderRow::key(id)];
     rows.require(partitions.iter().flat_map(|p| rows_of_open(*p, producer)).chain(pending).chain(holder))?;
     require_left(rows, &partitions, producer)?;
-    rows.expect(ROWS_PER_MARKER * partitions.len());
+    rows.expect_appends(partitions.len());
     let (marker_epoch, holder) = match protocol {
         Protocol::V2 if mutated(Mutant::EpochNotRaised) => (row.holder.epoch, row.holder),
         Protocol::V1 => (row.holder.epoch, row.holder),
