@@ -5,10 +5,11 @@ use super::compaction::CompactionRow;
 use super::index::IndexEntry;
 use super::keys::{KeyReader, encode_key, kind};
 use super::layer::{Layer, keep_last};
+use super::pages::{self, IndexChanges, Page};
 use super::segments::{SegmentUse, SegmentUses};
 use super::stamps::{Stamps, numbers};
 use super::suspicion::{Suspicion, said};
-use super::tables::{Batch, Flush, Space, Tables};
+use super::tables::{Batch, Flush, Snapshot, Space, Tables};
 use super::view::{ReadView, Reading, space_of};
 use crate::codec;
 use crate::core::{Now, RowKey, RowValue};
@@ -17,7 +18,8 @@ use crate::metrics::Counter;
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{BlockNumber, PartitionId, ServedTime};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -306,16 +308,21 @@ impl Database {
         let mut written = lock(&self.written);
         self.suspicion.watch(|| {
             let mut batch = self.tables.batch();
+            let mut appended = Vec::new();
             for (key, row) in changes {
-                let space = space_of(key);
-                match row {
-                    Some(row) => batch.insert(space, key, row),
-                    None => batch.remove(space, key),
-                }
-                if let (Space::Index, Some(row)) = (space, row) {
-                    written.uses.add(read_entry(key, row)?.place);
+                match (space_of(key), row) {
+                    (Space::Rows, Some(row)) => batch.insert(Space::Rows, key, row),
+                    (Space::Rows, None) => batch.remove(Space::Rows, key),
+                    // What is appended is behind all that is there, so its pages are new ones.
+                    (Space::Index, Some(row)) => {
+                        written.uses.add(read_entry(key, row)?.place);
+                        appended.push((key, row));
+                    }
+                    (Space::Index, None) => debug_assert!(false, "no block takes an index entry away"),
                 }
             }
+            debug_assert!(self.is_behind_all(&appended)?);
+            pages::pack(appended, |key, page| batch.insert(Space::Index, key, page));
             batch.insert(Space::Rows, &[kind::APPLIED], &applied.to_bytes());
             self.commit(batch, &mut written)
         })
@@ -326,8 +333,9 @@ impl Database {
         let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
         let mut removed: BTreeMap<PartitionId, u64> = BTreeMap::new();
+        let mut changes = IndexChanges::new();
         for (key, row) in entries {
-            batch.remove(Space::Index, key);
+            changes.insert(key.clone(), None);
             let entry = read_entry(key, row)?;
             written.uses.take(entry.place);
             if let bytes @ 1.. = entry.removed_bytes() {
@@ -335,6 +343,7 @@ impl Database {
                 *removed.entry(partition.ok_or_else(|| StoreError::damaged_key(key))?).or_default() += bytes;
             }
         }
+        self.edit_index(changes, &mut batch)?;
         for (partition, bytes) in removed {
             if let Some(mut row) = self.compaction(partition)? {
                 row.removed_bytes = row.removed_bytes.saturating_sub(bytes);
@@ -353,18 +362,16 @@ impl Database {
     ) -> Result<(), StoreError> {
         let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
-        // A key comes once in a batch: all of a batch happens at one time.
-        let replaced: BTreeSet<&[u8]> = put.iter().map(|(key, _)| &key[..]).collect();
+        let mut changes = IndexChanges::new();
         for (key, entry) in gone {
             written.uses.take(entry.place);
-            if !replaced.contains(&key[..]) {
-                batch.remove(Space::Index, key);
-            }
+            changes.insert(key.clone(), None);
         }
         for (key, entry) in put {
             written.uses.add(entry.place);
-            batch.insert(Space::Index, key, &entry.to_bytes());
+            changes.insert(key.clone(), Some(entry.to_bytes()));
         }
+        self.edit_index(changes, &mut batch)?;
         batch.insert(Space::Rows, &row_key, &row);
         self.commit(batch, &mut written)
     }
@@ -430,11 +437,13 @@ impl Database {
     pub fn move_index(&self, moves: Vec<(Vec<u8>, IndexEntry, Place)>) -> Result<(), StoreError> {
         let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
+        let mut changes = IndexChanges::new();
         for (key, entry, place) in moves {
             written.uses.take(entry.place);
             written.uses.add(place);
-            batch.insert(Space::Index, &key, &IndexEntry { place, ..entry }.to_bytes());
+            changes.insert(key, Some(IndexEntry { place, ..entry }.to_bytes()));
         }
+        self.edit_index(changes, &mut batch)?;
         self.commit(batch, &mut written)
     }
 
@@ -445,13 +454,55 @@ impl Database {
     ) -> Result<(), StoreError> {
         let mut batch = self.tables.batch();
         let mut written = lock(&self.written);
+        let mut changes = IndexChanges::new();
         for (key, row) in rows {
-            batch.insert(space_of(key), key, row);
-            if space_of(key) == Space::Index {
-                written.uses.add(read_entry(key, row)?.place);
+            match space_of(key) {
+                Space::Rows => batch.insert(Space::Rows, key, row),
+                Space::Index => {
+                    written.uses.add(read_entry(key, row)?.place);
+                    changes.insert(key.to_vec(), Some(row.to_vec()));
+                }
             }
         }
+        self.edit_index(changes, &mut batch)?;
         self.commit(batch, &mut written)
+    }
+
+    /// Changes index entries in the pages they lie in. Whoever changes the index holds the lock of what is written.
+    fn edit_index(&self, changes: IndexChanges, batch: &mut Batch) -> Result<(), StoreError> {
+        let snapshot = self.tables.snapshot();
+        let page_at = |from: &[u8], end: &[u8]| self.first_page(&snapshot, from, end);
+        pages::edit(changes, page_at, |key, page| match page {
+            Some(page) => batch.insert(Space::Index, key, page),
+            None => batch.remove(Space::Index, key),
+        })
+    }
+
+    /// The first page with a key from `from` up to, but not including, `end`.
+    fn first_page(
+        &self,
+        snapshot: &Snapshot,
+        from: &[u8],
+        end: &[u8],
+    ) -> Result<Option<(Vec<u8>, Bytes)>, StoreError> {
+        self.reads.one();
+        self.suspicion.watch(|| {
+            let page = snapshot.range(Space::Index, from, Bound::Excluded(end)).next();
+            page.transpose().map_err(|error| self.suspicion.of(error))
+        })
+    }
+
+    /// Whether the first of these entries in each partition are behind all that are there.
+    fn is_behind_all(&self, appended: &[pages::Entry<'_>]) -> Result<bool, StoreError> {
+        let snapshot = self.tables.snapshot();
+        for run in appended.chunk_by(|(a, _), (b, _)| pages::pages_end(a) == pages::pages_end(b)) {
+            if let Some((key, _)) = run.first()
+                && self.first_page(&snapshot, key, &pages::pages_end(key))?.is_some()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn commit(&self, mut batch: Batch, written: &mut Written) -> Result<(), StoreError> {
@@ -508,7 +559,14 @@ impl Database {
 
     /// The index entry with this key, as of now.
     pub fn index_entry(&self, key: &[u8]) -> Result<Option<IndexEntry>, StoreError> {
-        self.read(Space::Index, key)?.map(|row| read_entry(key, &row)).transpose()
+        let end = pages::pages_end(key);
+        let Some((page_key, page)) = self.first_page(&self.tables.snapshot(), key, &end)? else {
+            return Ok(None);
+        };
+        let mut page = Page::new(page_key, page);
+        page.begin_at(key)?;
+        let found = page.next()?.filter(|(found, _)| found == key);
+        found.map(|(key, row)| read_entry(&key, &row)).transpose()
     }
 
     /// Makes everything applied so far durable: a checkpoint.

@@ -31,12 +31,39 @@ impl Change {
     }
 }
 
+/// Kinds of rows, by the first bytes of their keys.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kinds([u128; 2]);
+
+impl Kinds {
+    fn of(changes: &[Change], bytes: &[u8]) -> Kinds {
+        let mut kinds = Kinds::default();
+        for kind in changes.iter().filter_map(|change| change.key_in(bytes).first()) {
+            let [low, high] = &mut kinds.0;
+            *(if *kind < 128 { low } else { high }) |= 1 << (kind % 128);
+        }
+        kinds
+    }
+
+    fn or(self, other: Kinds) -> Kinds {
+        let ([low, high], [more_low, more_high]) = (self.0, other.0);
+        Kinds([low | more_low, high | more_high])
+    }
+
+    fn has(&self, kind: u8) -> bool {
+        let [low, high] = &self.0;
+        (if kind < 128 { low } else { high }) >> (kind % 128) & 1 == 1
+    }
+}
+
 /// The row changes of one or more consecutive blocks: key → row, or none where the row goes.
 #[derive(Debug)]
 pub struct Layer {
     /// In the order of their keys, each of which is there once.
     changes: Vec<Change>,
     bytes: Bytes,
+    /// The kinds of rows that change: topics, say, hardly ever do, and readers ask for them with each request.
+    kinds: Kinds,
     /// The oldest and the newest of its blocks.
     first: BlockNumber,
     last: BlockNumber,
@@ -99,7 +126,8 @@ impl LayerBuilder {
     pub fn finish(self, number: BlockNumber) -> Arc<Layer> {
         let LayerBuilder { mut changes, bytes } = self;
         keep_last(&mut changes, |one, other| one.key_in(&bytes).cmp(other.key_in(&bytes)));
-        Arc::new(Layer { changes, bytes: bytes.into(), first: number, last: number })
+        let kinds = Kinds::of(&changes, &bytes);
+        Arc::new(Layer { changes, bytes: bytes.into(), kinds, first: number, last: number })
     }
 }
 
@@ -130,6 +158,9 @@ impl Layer {
 
     /// What has become of the row with this key, if it has changed.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        if !key.first().is_some_and(|kind| self.kinds.has(*kind)) {
+            return None;
+        }
         let at = self.changes.binary_search_by(|change| change.key_in(&self.bytes).cmp(key)).ok()?;
         self.changes.get(at).map(|change| change.row().map(|row| self.bytes.slice(row)))
     }
@@ -173,7 +204,8 @@ impl Layer {
             }
         }
         let LayerBuilder { changes, bytes } = merged;
-        Layer { changes, bytes: bytes.into(), first: self.first, last: newer.last }
+        let kinds = self.kinds.or(newer.kinds);
+        Layer { changes, bytes: bytes.into(), kinds, first: self.first, last: newer.last }
     }
 }
 

@@ -17,6 +17,7 @@ mod keys;
 mod layer;
 #[cfg(test)]
 mod model;
+mod pages;
 mod search;
 pub(crate) mod segments;
 mod snapshot;

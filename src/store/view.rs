@@ -5,6 +5,7 @@ use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
 use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
 use super::layer::{Changes, Layer};
+use super::pages::{Page, is_index, pages_end};
 use super::suspicion::Suspicion;
 use super::tables::{Entries, Snapshot, Space};
 use crate::core::mutant::{Mutant, mutated};
@@ -203,15 +204,18 @@ impl ReadView {
 
     /// The rows with keys from `from` up to, but not including, `to`, in order.
     pub(super) fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
-        let stored = self.snapshot.range(space_of(from), from, Bound::Excluded(to));
-        Range { stored: Some(stored), ..self.range_of_layers(from, to) }
-    }
-
-    /// Those of them that are in layers.
-    fn range_of_layers(&self, from: &[u8], to: &[u8]) -> Range<'_> {
+        let stored = match space_of(from) {
+            Space::Rows => Stored::Rows(self.snapshot.range(Space::Rows, from, Bound::Excluded(to))),
+            Space::Index => Stored::Index {
+                pages: self.snapshot.range(Space::Index, from, Bound::Excluded(&pages_end(to))),
+                page: None,
+                from: from.to_vec(),
+                to: to.to_vec(),
+            },
+        };
         let changes = self.layers.iter().rev().map(|layer| layer.range(from, to));
         let layers = changes.filter(|changes| !changes.is_empty()).map(Iterator::peekable);
-        Range { layers: layers.collect(), stored: None, reading: &self.reading, next_stored: None }
+        Range { layers: layers.collect(), stored: Some(stored), reading: &self.reading, next_stored: None }
     }
 
     /// The rows in the snapshot from a key on, without index and layers.
@@ -249,15 +253,31 @@ impl ReadView {
         offset: Offset,
     ) -> impl Iterator<Item = Result<(Offset, IndexEntry), StoreError>> + '_ {
         let (from, to) = (encode_index_key(partition, offset), encode_index_key(partition, Offset(i64::MAX)));
-        // Whoever reads at the end of the log is served from the newest blocks: fjall's ranges are slow to begin.
-        let mut recent = self.range_of_layers(&from, &to);
-        let range = if recent.begins_with(offset) { recent } else { self.range(&from, &to) };
+        let range = self.recent_index(&from, &to, offset).unwrap_or_else(|| self.range(&from, &to));
         range.map(|entry| {
             let (key, row) = entry?;
             let last = KeyReader::new(&key).and_then(|mut key| key.partition().and_then(|_| key.number()));
             let entry = IndexEntry::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
             Ok((Offset(last.ok_or_else(|| StoreError::damaged_key(&key))?), entry))
         })
+    }
+
+    /// The same, if it is all in layers. Whoever reads at the end of the log is served from the newest: fjall's ranges are slow
+    /// to begin. A partition's batches are in the order of the blocks, so those before the one that holds `offset` are in the
+    /// same layer, or in older ones.
+    fn recent_index(&self, from: &[u8], to: &[u8], offset: Offset) -> Option<Range<'_>> {
+        let mut layers = Vec::new();
+        for layer in self.layers.iter().rev() {
+            let mut changes = layer.range(from, to).peekable();
+            let Some((_, row)) = changes.peek() else { continue };
+            // One that cannot be read is found out by who reads it.
+            let entry = row.and_then(|row| IndexEntry::from_bytes(row).ok());
+            layers.push(changes);
+            if entry.is_some_and(|entry| entry.base_offset <= offset) {
+                return Some(Range { layers, stored: None, reading: &self.reading, next_stored: None });
+            }
+        }
+        None
     }
 
     /// The first aborted range of a producer in a partition whose marker is at `offset` or after it: (first offset,
@@ -468,7 +488,7 @@ impl ReadView {
 
 /// The keyspace that a key is in.
 pub(super) fn space_of(key: &[u8]) -> Space {
-    if key.first() == Some(&kind::INDEX) { Space::Index } else { Space::Rows }
+    if is_index(key) { Space::Index } else { Space::Rows }
 }
 
 fn topic_entry(entry: Result<(Vec<u8>, Bytes), StoreError>) -> Result<(TopicId, TopicRow), StoreError> {
@@ -487,31 +507,50 @@ fn group_of(key: &[u8]) -> Result<GroupId, StoreError> {
 /// A key, and its newest row; none where the row is gone.
 type Change = (Vec<u8>, Option<Bytes>);
 
+/// What a snapshot has in a range.
+enum Stored {
+    Rows(Entries),
+    /// The entries from `from` up to, but not including, `to`. The first and the last page may have others as well.
+    Index {
+        pages: Entries,
+        page: Option<Page>,
+        from: Vec<u8>,
+        to: Vec<u8>,
+    },
+}
+
+impl Stored {
+    fn next(&mut self, reading: &Reading) -> Result<Option<(Vec<u8>, Bytes)>, StoreError> {
+        let (pages, page, from, to) = match self {
+            Stored::Rows(rows) => return reading.next(rows),
+            Stored::Index { pages, page, from, to } => (pages, page, from, to),
+        };
+        loop {
+            if let Some(entry) = page.as_mut().map(Page::next).transpose()?.flatten() {
+                return Ok(Some(entry).filter(|(key, _)| key < to));
+            }
+            let Some((key, row)) = reading.next(pages)? else { return Ok(None) };
+            page.insert(Page::new(key, row)).begin_at(from)?;
+        }
+    }
+}
+
 /// Layers and snapshot, merged: of several rows with one key, the newest counts.
 pub(super) struct Range<'a> {
     /// Newest first.
     layers: Vec<Peekable<Changes<'a>>>,
     /// What is left of the snapshot's part, if there is anything.
-    stored: Option<Entries>,
+    stored: Option<Stored>,
     reading: &'a Reading,
     next_stored: Option<(Vec<u8>, Bytes)>,
 }
 
 impl Range<'_> {
-    /// Whether, of a partition's index, the batch that holds `offset` is there: then so are all that follow, because layers
-    /// are of all blocks from some block on.
-    fn begins_with(&mut self, offset: Offset) -> bool {
-        let first = self.layers.iter_mut().filter_map(|layer| layer.peek()).min_by_key(|(key, _)| *key);
-        let row = first.and_then(|(_, row)| *row);
-        // One that cannot be read is found out by who reads it.
-        row.and_then(|row| IndexEntry::from_bytes(row).ok()).is_some_and(|entry| entry.base_offset <= offset)
-    }
-
     fn fill_stored(&mut self) -> Result<(), StoreError> {
         if self.next_stored.is_none()
             && let Some(stored) = &mut self.stored
         {
-            self.next_stored = self.reading.next(stored)?;
+            self.next_stored = stored.next(self.reading)?;
             if self.next_stored.is_none() {
                 self.stored = None;
             }
