@@ -2,7 +2,7 @@
 
 use super::aside::Aside;
 use super::failure::Failure;
-use super::fetch::{Skips, Watched};
+use super::fetch::{LastFetch, Skips};
 use super::limits::{LISTED_MAX, UNRESERVED_ANSWER_BYTES};
 use super::service::Node;
 use super::{
@@ -34,7 +34,7 @@ pub(super) struct Caller {
     pub(super) connection: Connection,
     pub(super) origin: Origin,
     pub(super) skips: Skips,
-    pub(super) watched: Watched,
+    pub(super) last_fetch: LastFetch,
 }
 
 /// A request that is being answered.
@@ -53,8 +53,8 @@ pub(super) struct Context {
 impl Session {
     pub(super) fn new(node: Arc<Node>, connection: Connection) -> Session {
         let origin = Origin::new(connection.id);
-        let (skips, watched) = (Skips::default(), Watched::default());
-        Session { node, caller: Arc::new(Caller { connection, origin, skips, watched }) }
+        let (skips, last_fetch) = (Skips::default(), LastFetch::default());
+        Session { node, caller: Arc::new(Caller { connection, origin, skips, last_fetch }) }
     }
 
     async fn accept(&mut self, frame: Bytes) -> Result<Reply, Failure> {

@@ -10,7 +10,7 @@ mod watched;
 
 pub(super) use sessions::FetchSessions;
 pub(super) use skips::Skips;
-pub(super) use watched::{Watched, WatchedRoom};
+pub(super) use watched::{LastFetch, WatchedRoom};
 
 use super::failure::Failure;
 use super::list_offsets::READ_COMMITTED;

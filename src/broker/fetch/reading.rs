@@ -46,7 +46,7 @@ pub(super) struct Reading {
 pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Result<Vec<Found>, Failure> {
     let partitions = resolve(cx, &cx.view(), wanted)?;
     let up_to = up_to(terms.committed);
-    let known = || match cx.caller.watched.begin(up_to, &partitions) {
+    let known = || match cx.caller.last_fetch.begin(up_to, &partitions) {
         Known::Watched(kept, rows) => (Some(kept), Some(rows)),
         Known::FetchedAgain => (Some(watch_all(cx, up_to, partitions.iter().flatten().copied())), None),
         Known::Nothing => (None, None),
@@ -98,7 +98,7 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
             watched = Some(begun).filter(|begun| learn(begun, &found));
         }
     }
-    cx.caller.watched.keep(watched, &cx.node.watched);
+    cx.caller.last_fetch.keep(watched, &cx.node.watched);
     for reading in found.iter().flatten().filter(|_| terms.committed) {
         cx.node.metrics.dropped_bytes.add(reading.scan.dropped_bytes);
         reading.leave_word(cx);

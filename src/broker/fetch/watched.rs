@@ -35,7 +35,7 @@ impl From<Watch> for Kept {
 
 /// What one connection has fetched last, while none of its fetches uses it.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct Watched(Mutex<Last>);
+pub(in crate::broker) struct LastFetch(Mutex<Last>);
 
 #[derive(Debug, Default)]
 enum Last {
@@ -63,7 +63,7 @@ fn sum(partitions: &[Result<PartitionId, ErrorCode>]) -> u64 {
     hasher.finish()
 }
 
-impl Watched {
+impl LastFetch {
     fn last(&self) -> MutexGuard<'_, Last> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
