@@ -20,10 +20,9 @@ Grows(s, t) == Len(s) <= Len(t) /\ s = SubSeq(t, 1, Len(s))
 Decided(f, txn) == \E x \in f : x.txn = txn
 Committed(f, txn) == \E x \in f : x.txn = txn /\ x.outcome = "commit"
 
-RECURSIVE CommittedOf(_, _)
 CommittedOf(s, f) ==
-    IF s = << >> THEN << >>
-    ELSE (IF Committed(f, Head(s).txn) THEN <<Head(s).op>> ELSE << >>) \o CommittedOf(Tail(s), f)
+    LET committed == SelectSeq(s, LAMBDA r : Committed(f, r.txn))
+    IN  [i \in DOMAIN committed |-> committed[i].op]
 
 Init ==
     /\ stored = [p \in Places |-> << >>]

@@ -4,15 +4,13 @@
 (***************************************************************************)
 EXTENDS Properties
 
-RECURSIVE DataOf(_)
 DataOf(log) ==
-    IF log = << >> THEN << >>
-    ELSE (IF Head(log).kind = "data" THEN <<[txn |-> Head(log).txn, op |-> Head(log).op]>> ELSE << >>) \o DataOf(Tail(log))
+    LET data == SelectSeq(log, LAMBDA e : e.kind = "data")
+    IN  [i \in DOMAIN data |-> [txn |-> data[i].txn, op |-> data[i].op]]
 
-RECURSIVE ShownOf(_, _)
-ShownOf(part, o) ==
-    IF o = LastStableOffset(part) THEN << >>
-    ELSE (IF Kept(part, o) THEN <<part.log[o + 1].op>> ELSE << >>) \o ShownOf(part, o + 1)
+ShownOf(part) ==
+    LET shown == SelectSeq(SubSeq(part.log, 1, LastStableOffset(part)), LAMBDA e : Kept(part, e.offset))
+    IN  [i \in DOMAIN shown |-> shown[i].op]
 
 Abstract ==
     INSTANCE AbstractEos WITH
@@ -20,7 +18,9 @@ Abstract ==
         stored <- [p \in Partitions |-> DataOf(View.part[p].log)],
         fate   <- {[txn |-> NameOf(o), outcome |-> o.outcome] : o \in View.outcomes},
         stable <- [p \in Partitions |-> Len(DataOf(SubSeq(View.part[p].log, 1, LastStableOffset(View.part[p]))))],
-        shown  <- [p \in Partitions |-> ShownOf(View.part[p], 0)]
+        shown  <- [p \in Partitions |-> ShownOf(View.part[p])]
 
-RefinesAbstract == Abstract!Spec
+(* Abstract!Spec, and no less: a step that leaves what is looked at does nothing there. *)
+LookedAt == <<View.part, View.outcomes>>
+RefinesAbstract == Abstract!Init /\ [][LookedAt' # LookedAt => Abstract!Next]_<<core, view>>
 =============================================================================

@@ -285,7 +285,7 @@ fn named(configuration: &str, kind: &str) -> Vec<String> {
 /// What a property of steps, `[][A]_vars`, says of one step.
 fn step(name: &str, modules: &[(String, String)]) -> String {
     if name == "RefinesAbstract" {
-        return "RefinesAbstractStep == View' = View \\/ Abstract!Next\n".to_owned();
+        return "RefinesAbstractStep == LookedAt' = LookedAt \\/ Abstract!Next\n".to_owned();
     }
     let head = format!("\n{name} ==\n");
     let definition = modules.iter().find_map(|(_, text)| {
