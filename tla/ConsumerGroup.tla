@@ -25,6 +25,8 @@ CONSTANTS
     EpochMax,           \* bounds the run: so often do members come and go
     BeatsMax,           \* heartbeats of a member
     Commits,            \* TRUE: members commit offsets
+    CommitsInOrder,     \* TRUE: by the connection of their heartbeats; else they may arrive at any time, also long after
+    Wayward,            \* TRUE: who has gone may come back under its id, and who is no static member may say that it is away
     AtOnce              \* TRUE: a heartbeat is sent, received and answered in one step, and they are not counted (liveness)
 
 VARIABLES group, clients, msgs, seen, strayed
@@ -125,13 +127,14 @@ MayCommit(g, b) == g.row[b.m] # None /\ (g.row[b.m] # None => b.epoch = g.row[b.
 ----------------------------------------------------------------------------
 (* Members *)
 
+(* phase: "out", it may begin; "in"; "dead", it has gone for good. *)
 NewMember == [phase |-> "out", n |-> 0, req |-> None, epoch |-> Joining, told |-> {}, owned |-> {}]
 Beat(cl, m) == [type |-> "beat", m |-> m, n |-> cl.n + 1, epoch |-> cl.epoch, owned |-> cl.owned]
 GivesUp(cl) == [cl EXCEPT !.req = None, !.epoch = Joining, !.told = {}, !.owned = {}]
 
 (* A later life of a static member begins when the former has gone, and then that one is no more. *)
 MayBegin(m) ==
-    m \in Bearers => \A n \in Bearers \ {m} : clients[n].phase \in {"out", "away", "dead"}
+    m \in Bearers => \A n \in Bearers \ {m} : clients[n].phase # "in"
 Begin(m) ==
     /\ clients[m].phase = "out" /\ MayBegin(m)
     /\ clients' = [n \in Members |->
@@ -151,24 +154,23 @@ SendBeat(m) ==
         /\ UNCHANGED <<group, seen, strayed>>
 
 (* It goes: it uses nothing any more from then on. *)
-SendLast(m, epoch, phase) ==
+SendLast(m, epoch) ==
     LET cl == clients[m]
         b == [Beat(cl, m) EXCEPT !.epoch = epoch, !.owned = {}]
     IN  /\ ~AtOnce /\ cl.phase = "in" /\ MaySend(cl)
         /\ msgs' = msgs \cup {b}
-        /\ clients' = [clients EXCEPT ![m] = [GivesUp(Counts(cl)) EXCEPT !.phase = phase]]
+        /\ clients' = [clients EXCEPT ![m] = [GivesUp(Counts(cl)) EXCEPT !.phase = IF Wayward THEN "out" ELSE "dead"]]
         /\ UNCHANGED <<group, seen, strayed>>
 
 (* It revokes what it is no longer assigned and takes over what it is, while no heartbeat is under way: one that says less *)
 (* than the member uses by the time it arrives would be taken for a revocation. *)
 TakeOver(m) ==
-    /\ clients[m].phase = "in" /\ clients[m].owned # clients[m].told
     /\ clients[m].req = None
     /\ clients' = [clients EXCEPT ![m].owned = clients[m].told]
     /\ UNCHANGED <<group, msgs, seen, strayed>>
 
 SendCommit(m, p) ==
-    /\ Commits /\ clients[m].phase = "in" /\ p \in clients[m].owned
+    /\ Commits /\ p \in clients[m].owned
     /\ msgs' = msgs \cup {[type |-> "commit", m |-> m, n |-> clients[m].n, epoch |-> clients[m].epoch, p |-> p]}
     /\ UNCHANGED <<group, clients, seen, strayed>>
 
@@ -201,10 +203,10 @@ ConsumerHeartbeat(b) ==
     /\ UNCHANGED <<msgs, strayed>>
 
 LeaveConsumerGroup(b) ==
-    /\ b.type = "beat" /\ b.epoch \in {Leaving, Away} /\ Deliverable(b)
+    /\ b.epoch \in {Leaving, Away} /\ Deliverable(b)
     /\ Noted(b)
     /\ IF group.row[b.m] = None \/ ~BearsItsInstance(group, b.m) THEN group' = group
-       ELSE IF b.epoch = Away /\ b.m \in Bearers THEN group' = WentAway(group, b.m)
+       ELSE IF b.epoch = Away THEN group' = IF b.m \in Bearers THEN WentAway(group, b.m) ELSE group
        ELSE MayRaise /\ group' = Left(group, b.m)
     /\ UNCHANGED <<clients, msgs, strayed>>
 
@@ -222,7 +224,8 @@ Resubscribe ==
 
 (* history: commits of partitions that somebody else had been given *)
 CommitOffsets(b) ==
-    /\ b.type = "commit" /\ seen[b.m] <= b.n /\ MayCommit(group, b)
+    /\ b.type = "commit" /\ MayCommit(group, b)
+    /\ CommitsInOrder => seen[b.m] <= b.n
     /\ strayed' = IF \E n \in Members \ {b.m} : b.p \in Holds(group, n) THEN strayed \cup {b} ELSE strayed
     /\ strayed' # strayed       \* what it stores, no rule of the group reads
     /\ UNCHANGED <<group, clients, msgs, seen>>
@@ -249,7 +252,7 @@ GroupInit ==
 GroupNext ==
     \/ \E m \in Members :
         \/ Begin(m) \/ SendBeat(m) \/ TakeOver(m) \/ ExpireMember(m) \/ HeartbeatAtOnce(m)
-        \/ SendLast(m, Leaving, "dead") \/ (m \in Bearers /\ SendLast(m, Away, "away"))
+        \/ SendLast(m, Leaving) \/ ((Wayward \/ m \in Bearers) /\ SendLast(m, Away))
         \/ \E p \in Parts : SendCommit(m, p)
     \/ \E b \in msgs : ConsumerHeartbeat(b) \/ LeaveConsumerGroup(b) \/ CommitOffsets(b)
     \/ Resubscribe
@@ -275,6 +278,18 @@ OneOwner ==
         /\ Holds(group, m) \cap Holds(group, n) = {}
         /\ Uses(m) \cap Uses(n) = {}
         /\ Uses(m) \cap Holds(group, n) = {}
+
+(* An instance id is borne by one member. *)
+OneBearer == \A m \in Present(group) : BearersIn(group, m) \subseteq {m}
+
+(* Only a static member is away, with nothing to revoke; nobody else is ahead of the target; who is out or dead uses nothing. *)
+GroupTypeOK ==
+    /\ \A m \in Present(group) :
+        LET held == group.row[m].held
+        IN  /\ IF held.epoch = Away THEN m \in Bearers /\ held.revoking = {} ELSE held.epoch \in 0 .. group.targetEpoch
+            /\ held.assigned \cap held.revoking = {}
+    /\ \A m \in Members :
+        clients[m].phase # "in" => clients[m].owned = {} /\ clients[m].told = {} /\ clients[m].req = None
 
 (* A commit of a member that is gone or replaced, or with another epoch than its own, never takes effect. *)
 FenceMember == strayed = {}

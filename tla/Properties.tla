@@ -112,6 +112,16 @@ OffsetsAtomicWithTxn ==
 (* After a fence, nothing of the old holder takes effect. *)
 FenceZombie == zombie = {}
 
+AsksAnew(c, m) ==
+    m.type = "InitProducerId" /\ m.c = c /\ m.pid # None /\ m.pid = clients[c].pid /\ m.epoch = clients[c].epoch
+AsksForNew(c, m) == m.type = "InitProducerId" /\ m.tid = ClientTid[c] /\ m.pid = None
+(* Who alone has asked for an id, and asks for its identity anew, is not told that it is fenced (P5, P6). *)
+SoleHolderGoesOn ==
+    \A c \in Clients : (clients[c].phase = "dead" /\ \E m \in msgs : AsksAnew(c, m)) =>
+        \/ Cardinality({m \in msgs : AsksForNew(c, m)}) > 1
+        \/ spent.forces + spent.forgets + spent.restores > 0
+        \/ ~HasProducerId(core)
+
 (* Nothing is answered or read that a power cut could undo. *)
 DurableBeforeVisible ==
     Durability =>

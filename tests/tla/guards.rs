@@ -22,6 +22,7 @@ const FAMILIES: [Family; 4] = [
         modules: &["IdempotentLog", "TxnCoordinator", "Eos"],
         models: &[
             "IdempotenceLong.smoke",
+            "Version1Restart.smoke",
             "GroupsLate.smoke",
             "PrepareTimeout.smoke",
             "Restore.smoke",
@@ -54,7 +55,16 @@ const FAMILIES: [Family; 4] = [
     Family { modules: &["Deadlines"], models: &["DeadlineModel.smoke"], live: &["DeadlineModel.live"] },
     Family {
         modules: &["ConsumerGroup"],
-        models: &["MemberAlone.smoke", "MemberModel.smoke", "MemberCommits.smoke", "MemberStatic.smoke"],
+        models: &[
+            "MemberSilent.smoke",
+            "MemberReturns.smoke",
+            "MemberAlone.smoke",
+            "MemberAtOnce.smoke",
+            "MemberModel.smoke",
+            "MemberInOrder.smoke",
+            "MemberLate.smoke",
+            "MemberStatic.smoke",
+        ],
         live: &["MemberModel.live"],
     },
 ];

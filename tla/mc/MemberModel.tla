@@ -8,6 +8,13 @@ CONSTANTS m1, m2, m3, a, b
 Alike == Permutations(Parts)
 AllAlike == Permutations(Members) \cup Permutations(Parts)
 
+(* A constraint: two members, one with three heartbeats, who hear that they have joined, stay, and commit once. *)
+OneCommitOfThoseWhoStay ==
+    /\ Cardinality({x \in msgs : x.type = "commit"}) <= 1
+    /\ clients[m1].n + clients[m2].n <= 5
+    /\ \A m \in Members :
+        clients[m].phase # "dead" /\ (seen[m] > 0 => clients[m].epoch # Joining /\ group.row[m] # None)
+
 (* What must be reachable (reach/expected.tsv) *)
 ASSUME \A i \in 1 .. 12 : TLCSet(i, FALSE)
 Note(i, name, situation) ==

@@ -1,6 +1,6 @@
 ---- MODULE OldMemberEpochCommits ----
-(* Whoever was a member may commit, with whichever epoch. *)
+(* Who is a member may commit, with whichever epoch it once had. *)
 EXTENDS MemberModel
 
-AnyEpoch(g, commit) == TRUE
+AnyEpoch(g, commit) == g.row[commit.m] # None
 ====

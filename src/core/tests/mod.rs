@@ -16,4 +16,5 @@ pub(crate) mod properties;
 mod rebalances;
 pub(crate) mod restores;
 mod rules;
+pub(crate) mod scenarios;
 pub(crate) mod world;

@@ -3,7 +3,7 @@
 use super::history;
 use crate::core::mutant::{Mutant, with_mutant};
 use crate::core::tests::world::{Happened, Watch};
-use crate::core::tests::{groups, properties};
+use crate::core::tests::{groups, properties, scenarios};
 use crate::shard::trace::{Sink, Trace, moved};
 use crate::types::BlockNumber;
 use checker::{Checker, Coverage, Rejected, parse, source, source_of, specification};
@@ -57,6 +57,8 @@ impl Lines {
 pub(super) enum Source {
     /// Transactional and idempotent producers, asking the core.
     Transactions,
+    /// What hardly comes about at random: each a history of its own.
+    Scenarios,
     /// Members of a group, asking the core.
     Groups,
     /// A whole shard, with writes, loads, layers and crashes in any order.
@@ -76,6 +78,7 @@ fn lines_of(source: Source, history: u64) -> Vec<Value> {
     let (lines, mut runner) = (Lines::default(), runner(history));
     match source {
         Source::Transactions => properties::watch_one(&mut runner, lines.watch()),
+        Source::Scenarios => scenarios::watch_one(history, lines.watch()),
         Source::Groups => groups::watch_one(&mut runner, lines.watch()),
         Source::Shard => history::trace_one(&mut runner, &lines),
     };
@@ -144,7 +147,7 @@ fn find(spec: &tla_eval::Spec, mutant: Option<Mutant>, source: Source) -> Option
 #[test]
 fn every_step_of_every_history_is_one_of_the_specification() {
     let spec = specification(&folder());
-    for source in [Source::Transactions, Source::Groups, Source::Shard] {
+    for source in SOURCES.map(|(_, source)| source) {
         let mut all = Coverage::default();
         for history in 1..=HISTORIES {
             let lines = lines_of(source, history);
@@ -197,16 +200,22 @@ fn module(name: &str) -> String {
 /// The modules with guards that traces are held against.
 const GUARDED: [&str; 3] = ["IdempotentLog", "TxnCoordinator", "Eos"];
 
-const SOURCES: [(&str, Source); 3] =
-    [("Transactions", Source::Transactions), ("Groups", Source::Groups), ("Shard", Source::Shard)];
+const SOURCES: [(&str, Source); 4] = [
+    ("Transactions", Source::Transactions),
+    ("Scenarios", Source::Scenarios),
+    ("Groups", Source::Groups),
+    ("Shard", Source::Shard),
+];
 
 /// All histories of this source, made once.
 fn histories(source: Source) -> &'static [Vec<Value>] {
     static TRANSACTIONS: OnceLock<Vec<Vec<Value>>> = OnceLock::new();
+    static SCENARIOS: OnceLock<Vec<Vec<Value>>> = OnceLock::new();
     static GROUPS: OnceLock<Vec<Vec<Value>>> = OnceLock::new();
     static SHARD: OnceLock<Vec<Vec<Value>>> = OnceLock::new();
     let made = match source {
         Source::Transactions => &TRANSACTIONS,
+        Source::Scenarios => &SCENARIOS,
         Source::Groups => &GROUPS,
         Source::Shard => &SHARD,
     };
