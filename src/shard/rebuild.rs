@@ -250,7 +250,9 @@ fn index_frames(
             .get::<PartitionRow>(&partition)?
             .is_some_and(|row| last >= row.log_start && last < row.next_offset);
         let key = encode_index_key(partition, last);
-        if live && store.index_entry(&key)?.is_none() {
+        // Files of moved frames come after all segments of blocks, where each frame is once.
+        let is_known = || Ok::<_, StoreError>(place.segment.is_moved() && store.index_entry(&key)?.is_some());
+        if live && !is_known()? {
             entries.push((key, entry.to_bytes()));
         }
     }

@@ -12,6 +12,7 @@ use super::suspicion::{Suspicion, said};
 use super::tables::{Batch, Flush, Snapshot, Space, Tables};
 use super::view::{ReadView, Reading, space_of};
 use crate::codec;
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::{Now, RowKey, RowValue};
 use crate::log::{At, Checkpoint, Place, SegmentNumber};
 use crate::metrics::Counter;
@@ -66,6 +67,14 @@ pub enum StoreError {
         /// What it said.
         panic: String,
     },
+    /// Its rows are of another version than this program's.
+    #[error("the rows are of version {found}, and this program's are of version {expected}")]
+    Version {
+        /// Theirs.
+        found: u16,
+        /// This program's.
+        expected: u16,
+    },
     /// The store cannot be opened.
     #[error("the row store in {} cannot be opened: {source}", path.display())]
     Open {
@@ -92,7 +101,10 @@ impl StoreError {
             );
         }
         match self {
-            StoreError::Damaged { .. } | StoreError::Lost { .. } | StoreError::Panic { .. } => true,
+            StoreError::Damaged { .. }
+            | StoreError::Lost { .. }
+            | StoreError::Version { .. }
+            | StoreError::Panic { .. } => true,
             StoreError::Refuses { .. } => false,
             StoreError::Fjall { source, .. } | StoreError::Open { source, .. } => !matches!(
                 source,
@@ -237,6 +249,7 @@ impl Database {
         Database::over(
             tables.map_err(|source| StoreError::Open { path: path.to_owned(), source })?,
             path,
+            Suspicion::about(path),
             is_new,
         )
     }
@@ -246,14 +259,14 @@ impl Database {
     pub(crate) fn modelled(model: &super::Model) -> Result<Database, StoreError> {
         let tables = Tables::Model(model.clone());
         let is_new = tables.snapshot().age() == 0;
-        Database::over(tables, Path::new("model"), is_new)
+        Database::over(tables, Path::new("model"), Suspicion::of_a_model(), is_new)
     }
 
-    fn over(tables: Tables, path: &Path, is_new: bool) -> Result<Database, StoreError> {
+    fn over(tables: Tables, path: &Path, suspicion: Suspicion, is_new: bool) -> Result<Database, StoreError> {
         let database = Database {
             tables,
             written: Arc::new(Mutex::new(Written::default())),
-            suspicion: Suspicion::about(path),
+            suspicion,
             reads: Arc::default(),
             persisted: Arc::new(Mutex::new(Applied::NOTHING)),
             rewriting: Arc::default(),
@@ -321,7 +334,7 @@ impl Database {
                     (Space::Index, None) => debug_assert!(false, "no block takes an index entry away"),
                 }
             }
-            debug_assert!(self.is_behind_all(&appended)?);
+            debug_assert!(mutated(Mutant::OffsetReused) || self.is_behind_all(&appended)?);
             pages::pack(appended, |key, page| batch.insert(Space::Index, key, page));
             batch.insert(Space::Rows, &[kind::APPLIED], &applied.to_bytes());
             self.commit(batch, &mut written)
@@ -495,9 +508,10 @@ impl Database {
     /// Whether the first of these entries in each partition are behind all that are there.
     fn is_behind_all(&self, appended: &[pages::Entry<'_>]) -> Result<bool, StoreError> {
         let snapshot = self.tables.snapshot();
-        for run in appended.chunk_by(|(a, _), (b, _)| pages::pages_end(a) == pages::pages_end(b)) {
+        let ends_with = |a: &[u8], b: &[u8]| pages::partition_end(a) == pages::partition_end(b);
+        for run in appended.chunk_by(|(a, _), (b, _)| ends_with(a, b)) {
             if let Some((key, _)) = run.first()
-                && self.first_page(&snapshot, key, &pages::pages_end(key))?.is_some()
+                && self.first_page(&snapshot, key, &pages::partition_end(key))?.is_some()
             {
                 return Ok(false);
             }
@@ -559,7 +573,7 @@ impl Database {
 
     /// The index entry with this key, as of now.
     pub fn index_entry(&self, key: &[u8]) -> Result<Option<IndexEntry>, StoreError> {
-        let end = pages::pages_end(key);
+        let end = pages::partition_end(key);
         let Some((page_key, page)) = self.first_page(&self.tables.snapshot(), key, &end)? else {
             return Ok(None);
         };

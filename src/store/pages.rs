@@ -1,6 +1,6 @@
 //! How the index lies in the store: a row there is a page, some entries of one partition that follow one another. Small
-//! batches come by the hundred thousand a second, and what a row costs the store hardly depends on how long it is. Whoever
-//! reads the index, or changes it, speaks of entries; only here is it known that they lie in pages (`spec/rows.md`, "Pages").
+//! batches come by the hundred thousand a second, and what a row costs the store hardly depends on how long it is. Outside of
+//! the store's own reads and batches, the index is entries (`spec/rows.md`, "Pages").
 
 use super::database::StoreError;
 use super::keys::kind;
@@ -27,14 +27,19 @@ fn prefix(key: &[u8]) -> &[u8] {
     key.get(..PREFIX_BYTES).unwrap_or(key)
 }
 
+/// The key that is behind those of all pages of a key's partition.
+pub(super) fn partition_end(key: &[u8]) -> Vec<u8> {
+    let mut end = prefix(key).to_vec();
+    // Offsets are not negative: no key of the partition begins so.
+    end.push(u8::MAX);
+    end
+}
+
 /// The key that is behind those of all pages that may have an entry before `to`.
 pub(super) fn pages_end(to: &[u8]) -> Vec<u8> {
-    let mut end = prefix(to).to_vec();
-    if to.len() > PREFIX_BYTES {
-        // Offsets are not negative: no key of the partition begins so.
-        end.push(u8::MAX);
-    }
-    end
+    let offset = to.get(PREFIX_BYTES..).unwrap_or_default();
+    // No entry of a partition is before its offset 0.
+    if offset.iter().all(|byte| *byte == 0) { prefix(to).to_vec() } else { partition_end(to) }
 }
 
 /// Makes pages of entries, which are in the order of their keys, and hands them over: the key of the last entry, and the row.
@@ -96,11 +101,10 @@ impl Page {
 
     /// The next entry's last offset, as it is in keys, and where in the row it lies.
     fn read(&mut self) -> Result<Option<(&[u8], std::ops::Range<usize>)>, StoreError> {
-        let rest = self.row.get(self.at..).unwrap_or_default();
-        if rest.is_empty() {
+        let mut left = self.row.get(self.at..).unwrap_or_default();
+        if left.is_empty() && self.at > 0 {
             return Ok(None);
         }
-        let mut left = rest;
         let mut parts = || {
             let last = take(&mut left, size_of::<Offset>())?;
             let length = usize::from(u16::decode(&mut left)?);
@@ -135,7 +139,7 @@ pub(super) fn edit(
     let mut changes = changes.into_iter().peekable();
     while let Some((key, _)) = changes.peek() {
         let of_partition = prefix(key).to_vec();
-        let found = page_at(key, &pages_end(key))?;
+        let found = page_at(key, &partition_end(key))?;
         let mut entries = BTreeMap::new();
         let mut end = None;
         if let Some((key, row)) = found {
@@ -301,7 +305,7 @@ mod tests {
         });
         assert_eq!(pages.len(), 100_usize.div_ceil(ENTRIES_MAX));
         let (key, page) = pages.remove(0);
-        for length in 1..page.len() {
+        for length in 0..page.len() {
             let mut cut = Page::new(key.clone(), Bytes::copy_from_slice(&page[..length]));
             let error = loop {
                 match cut.next() {

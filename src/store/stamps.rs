@@ -6,7 +6,7 @@ use super::database::StoreError;
 use super::keys::{KeyBytes, kind};
 use super::suspicion::Suspicion;
 use super::tables::{Batch, Entries, Space};
-use crate::types::codec::{Codec, CodecError};
+use crate::types::codec::Codec;
 use std::fmt;
 
 /// The version of the rows' format. Rows of another one are made anew (`spec/rows.md`, "Versions").
@@ -75,8 +75,9 @@ pub(super) fn numbers(keys: Entries, suspicion: &Suspicion) -> Result<Vec<u64>, 
     let number = |key: &[u8]| key.get(1..).and_then(|n| n.try_into().ok()).map(u64::from_be_bytes);
     keys.map(|entry| {
         let (key, row) = entry.map_err(|error| suspicion.of(error))?;
-        if u16::from_bytes(&row) != Ok(VERSION) {
-            return Err(StoreError::damaged(&key, CodecError::Invalid("rows of another version")));
+        match u16::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))? {
+            VERSION => {}
+            found => return Err(StoreError::Version { found, expected: VERSION }),
         }
         number(&key).ok_or_else(|| StoreError::damaged_key(&key))
     })

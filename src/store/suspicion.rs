@@ -32,6 +32,12 @@ impl Suspicion {
         Suspicion(Arc::new(Suspected { store: store.to_owned(), written: AtomicBool::new(false) }))
     }
 
+    /// Nothing is written down about a model: it has no place on a disk.
+    #[cfg(test)]
+    pub(super) fn of_a_model() -> Suspicion {
+        Suspicion(Arc::new(Suspected { store: PathBuf::from("model"), written: AtomicBool::new(true) }))
+    }
+
     /// Does something with the store. fjall asserts what damage can break, so a panic is an error like others, and damage.
     pub(super) fn watch<T>(&self, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
         // What a panic leaves half done is not used again: whoever changes the store ends with this error.

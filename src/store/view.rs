@@ -205,17 +205,18 @@ impl ReadView {
     /// The rows with keys from `from` up to, but not including, `to`, in order.
     pub(super) fn range(&self, from: &[u8], to: &[u8]) -> Range<'_> {
         let stored = match space_of(from) {
-            Space::Rows => Stored::Rows(self.snapshot.range(Space::Rows, from, Bound::Excluded(to))),
-            Space::Index => Stored::Index {
+            _ if to <= from => None,
+            Space::Rows => Some(Stored::Rows(self.snapshot.range(Space::Rows, from, Bound::Excluded(to)))),
+            Space::Index => Some(Stored::Index {
                 pages: self.snapshot.range(Space::Index, from, Bound::Excluded(&pages_end(to))),
                 page: None,
                 from: from.to_vec(),
                 to: to.to_vec(),
-            },
+            }),
         };
         let changes = self.layers.iter().rev().map(|layer| layer.range(from, to));
         let layers = changes.filter(|changes| !changes.is_empty()).map(Iterator::peekable);
-        Range { layers: layers.collect(), stored: Some(stored), reading: &self.reading, next_stored: None }
+        Range { layers: layers.collect(), stored, reading: &self.reading, next_stored: None }
     }
 
     /// The rows in the snapshot from a key on, without index and layers.
@@ -263,8 +264,8 @@ impl ReadView {
     }
 
     /// The same, if it is all in layers. Whoever reads at the end of the log is served from the newest: fjall's ranges are slow
-    /// to begin. A partition's batches are in the order of the blocks, so those before the one that holds `offset` are in the
-    /// same layer, or in older ones.
+    /// to begin. A partition's batches are in the order of the blocks, and layers have them as they were appended: so where one
+    /// has the batch that holds `offset`, older layers only have batches before it.
     fn recent_index(&self, from: &[u8], to: &[u8], offset: Offset) -> Option<Range<'_>> {
         let mut layers = Vec::new();
         for layer in self.layers.iter().rev() {

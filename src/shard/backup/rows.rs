@@ -121,6 +121,8 @@ fn own_rows(dir: &Path, scratch: &Path, problems: &mut Vec<String>) -> Result<Op
     copy_all(&rows, &copy)?;
     match Database::open(&copy, ShardLimits::default().store) {
         Ok(store) => Ok(Some(store)),
+        // The next start makes them anew: there is nothing to be compared.
+        Err(StoreError::Version { .. }) => Ok(None),
         Err(error) if error.is_damage() => {
             problems.push(format!("the row store is damaged, and the next start makes it anew: {error}"));
             Ok(None)

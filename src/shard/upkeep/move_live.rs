@@ -7,7 +7,7 @@
 
 use super::ground::Ground;
 use super::{Duty, Turn};
-use crate::core::Now;
+use crate::core::{Now, PartitionRow};
 use crate::log::{DiskError, MovedWriter, Pick, Place, Scan, ScanError, ScannedFrame, SegmentNumber};
 use crate::shard::payload::frame_entry;
 use crate::store::{IndexEntry, ReadView, StoreError, encode_index_key};
@@ -309,9 +309,14 @@ impl MoveLive {
 
     /// False if the file has no room for a frame: what was copied before is enough.
     fn copy_live(&self, writer: &mut MovedWriter, frames: &[ScannedFrame]) -> Result<bool, MoveError> {
+        let store = &self.ground.parts().store;
+        let view = store.view_now()?;
         for (frame, place) in frames {
-            let Some((key, _)) = entry_of(&frame.event, *place)? else { continue };
-            let entry = self.ground.parts().store.index_entry(&key)?;
+            let Some((partition, last, _)) = frame_entry(&frame.event, *place)? else { continue };
+            // Most frames here are dead. A row is read sooner than it is found out that the index has none.
+            let row = view.get::<PartitionRow>(&partition)?;
+            let is_kept = row.is_some_and(|row| last >= row.log_start);
+            let entry = if is_kept { store.index_entry(&encode_index_key(partition, last))? } else { None };
             let live = entry.is_some_and(|entry| entry.place == *place);
             if live && writer.push(frame)?.is_none() {
                 return Ok(false);
