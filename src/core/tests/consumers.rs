@@ -653,6 +653,25 @@ fn no_decision_is_larger_than_the_smallest_block() {
 }
 
 #[test]
+fn a_member_says_so_much_of_itself_and_a_group_so_much_of_all() {
+    let mut group = Group::new();
+    let topics = |count: usize| Some((0..count).map(|number| format!("{number:0>100}")).collect());
+    let beat = ConsumerHeartbeat {
+        topics: topics(limits::SUBSCRIPTION_BYTES_MAX / 100 + 1),
+        ..group.beat_of(1, GroupEpoch::JOIN)
+    };
+    assert_eq!(group.ask(&beat), Err(Refusal::GroupFull(GroupLimit::Subscription)));
+    let mut bytes = 0;
+    let refused = (0..).find_map(|number| {
+        let member = MemberId::new(&format!("m{number}"));
+        let beat = ConsumerHeartbeat { member, topics: topics(500), ..group.beat_of(1, GroupEpoch::JOIN) };
+        bytes += 500 * 100;
+        group.ask(&beat).err()
+    });
+    assert_eq!(refused, Some(Refusal::GroupFull(GroupLimit::Subscriptions)), "after {bytes} bytes of names");
+}
+
+#[test]
 fn an_empty_group_goes_from_one_protocol_to_the_other_and_its_epochs_go_on() {
     let mut group = settled();
     for who in 0..MEMBERS {

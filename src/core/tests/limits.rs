@@ -4,6 +4,7 @@ use super::world::World;
 use crate::core::limits::*;
 use crate::core::*;
 use crate::types::*;
+use uuid::Uuid;
 
 const ID: &str = "carrier";
 
@@ -115,4 +116,59 @@ fn in_version_1_offsets_of_a_group_that_is_not_enrolled_are_refused() {
     assert_eq!(enrol_group(&mut world, holder, "g"), Ok(()));
     let asked = Command::StageOffsets(stage(&world));
     assert_eq!(world.ask(asked), Reply::Each(vec![Ok(())]));
+}
+
+#[test]
+fn a_topic_has_so_many_partitions_and_all_topics_together_have() {
+    let mut world = World::new(2);
+    let create = |partitions| {
+        let (id, name) = (TopicId(Uuid::from_u128(9)), TopicName::new("u").unwrap());
+        let topic = NewTopic { id, name, partitions, config: TopicConfig::new() };
+        Command::CreateTopic { topic, validate_only: true }
+    };
+    let topic = world.topic;
+    let add = |partitions| Command::AddPartitions { topic, partitions, validate_only: true };
+    let refused = Reply::Done(Err(Refusal::PartitionCount));
+    let most = PARTITIONS_PER_TOPIC_MAX;
+    for (partitions, possible) in [(0, false), (1, true), (most, true), (most + 1, false)] {
+        assert_eq!(world.ask(create(partitions)) != refused, possible, "a topic of {partitions}");
+    }
+    for (partitions, possible) in [(1, false), (2, false), (3, true), (most, true), (most + 1, false)] {
+        assert_eq!(world.ask(add(partitions)) != refused, possible, "{partitions} instead of 2");
+    }
+    let cluster = world.rows.0.get_mut(&ClusterRow::key(&()));
+    let Some(RowValue::Cluster(row)) = cluster else { panic!("there is a cluster") };
+    row.partitions = PARTITIONS_MAX - 5;
+    for (partitions, possible) in [(5, true), (6, false)] {
+        assert_eq!(world.ask(create(partitions)) != refused, possible, "{partitions} where 5 are left");
+        assert_eq!(world.ask(add(2 + partitions)) != refused, possible, "{partitions} more where 5 are left");
+    }
+}
+
+#[test]
+fn who_gives_transactions_no_time_gets_no_identity() {
+    let mut world = World::new(1);
+    let before = world.rows.0.clone();
+    let init = InitProducerId {
+        transactional_id: Some((TransactionalId::new(ID).unwrap(), ConnectionId(1))),
+        timeout: std::time::Duration::ZERO,
+        current: None,
+        two_phase: TwoPhase::Unaware,
+    };
+    let refused = Reply::Identity(Err(Refusal::TransactionTimeout));
+    assert_eq!(world.ask(Command::InitProducerId(init)), refused);
+    assert!(world.rows.0 == before, "and nobody holds the id");
+}
+
+#[test]
+fn what_is_prepared_takes_no_group() {
+    let mut world = World::new(1);
+    let holder = world.init(Some(ID), None).unwrap();
+    assert_eq!(enrol_group(&mut world, holder, "g"), Ok(()));
+    assert_eq!(world.prepare(ID, holder, None), Ok(()));
+    for group in ["g", "another"] {
+        assert_eq!(enrol_group(&mut world, holder, group), Err(Refusal::TransactionState), "{group}");
+    }
+    let some = offsets(&world, 0, 1);
+    assert_eq!(stage(&mut world, holder, some), [Err(Refusal::TransactionState)]);
 }
