@@ -9,6 +9,7 @@ use crate::types::{Offset, PartitionIndex};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
+use std::ops::Range;
 
 /// Entries in a page at most. Whoever looks for one reads the page from its beginning, and whoever changes one writes the
 /// page anew: two kilobytes.
@@ -67,6 +68,9 @@ fn append(row: &mut Vec<u8>, key: &[u8], entry: &[u8]) {
     row.extend_from_slice(entry);
 }
 
+/// An entry in a page: its last offset, as it is in keys, and where in the row it lies.
+type Lying<'p> = (&'p [u8], Range<usize>);
+
 /// The entries of a page, in order.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -99,8 +103,7 @@ impl Page {
         }
     }
 
-    /// The next entry's last offset, as it is in keys, and where in the row it lies.
-    fn read(&mut self) -> Result<Option<(&[u8], std::ops::Range<usize>)>, StoreError> {
+    fn read(&mut self) -> Result<Option<Lying<'_>>, StoreError> {
         let mut left = self.row.get(self.at..).unwrap_or_default();
         if left.is_empty() && self.at > 0 {
             return Ok(None);
