@@ -1,5 +1,6 @@
 //! What a transaction may carry, and how much at most (E7, E8): what asks for more is refused whole, and changes nothing.
 
+use super::hostile_groups::beat_of;
 use super::world::World;
 use crate::core::limits::*;
 use crate::core::*;
@@ -171,4 +172,50 @@ fn what_is_prepared_takes_no_group() {
     }
     let some = offsets(&world, 0, 1);
     assert_eq!(stage(&mut world, holder, some), [Err(Refusal::TransactionState)]);
+}
+
+#[test]
+fn of_a_partition_that_many_write_to_only_those_who_are_there_may_go_on() {
+    let mut world = World::new(1);
+    let ids: Vec<_> = (0..=OPEN_TRANSACTIONS_PER_PARTITION_MAX).map(|n| format!("id {n}")).collect();
+    let holders: Vec<_> = ids.iter().map(|id| world.init(Some(id), None).unwrap()).collect();
+    let (last, before) = ids.split_last().unwrap();
+    for (id, holder) in before.iter().zip(&holders) {
+        world.produce(Protocol::V2, Some(id), *holder, 0, 0, 1).unwrap();
+    }
+    let late = *holders.last().unwrap();
+    let refused = world.produce(Protocol::V2, Some(last), late, 0, 0, 1);
+    assert_eq!(refused, Err(Refusal::TransactionTooLarge));
+    world.produce(Protocol::V2, Some(&ids[0]), holders[0], 0, 1, 1).unwrap();
+    world.end(Protocol::V2, &ids[0], holders[0], Outcome::Commit).unwrap();
+    world.produce(Protocol::V2, Some(last), late, 0, 0, 1).unwrap();
+}
+
+#[test]
+fn who_asks_anew_for_an_identity_that_is_in_use_by_now_is_fenced() {
+    let mut world = World::new(1);
+    let first = world.init(Some(ID), None).unwrap();
+    let second = world.init(Some(ID), Some(first)).unwrap();
+    assert_eq!(world.init(Some(ID), Some(first)), Ok(second), "nothing has been done with it: a retry");
+    world.produce(Protocol::V2, Some(ID), second, 0, 0, 1).unwrap();
+    assert_eq!(world.init(Some(ID), Some(first)), Err(Refusal::Fenced));
+    assert!(matches!(world.transaction(ID).state, TransactionState::Ongoing(_)), "its transaction goes on");
+}
+
+#[test]
+fn sessions_of_all_groups_are_so_many() {
+    let mut world = World::new(1);
+    let full = |world: &mut World, member: &str| {
+        let beat = ConsumerHeartbeat { group: GroupId::new(member), ..beat_of(member) };
+        let answer = world.ask(Command::ConsumerHeartbeat(Box::new(beat)));
+        answer == Reply::Consumer(Err(Refusal::GroupFull(GroupLimit::Sessions)))
+    };
+    assert!(!full(&mut world, "a"));
+    let Some(RowValue::Sessions(row)) = world.rows.0.get_mut(&SessionsRow::key(&())) else {
+        panic!("there is a session")
+    };
+    assert_eq!(row.sessions, 1);
+    row.sessions = SESSIONS_MAX - 1;
+    assert!(!full(&mut world, "b"), "one more fits");
+    assert!(full(&mut world, "c"), "and no other");
 }
