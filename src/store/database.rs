@@ -508,8 +508,7 @@ impl Database {
     /// Whether the first of these entries in each partition are behind all that are there.
     fn is_behind_all(&self, appended: &[pages::Entry<'_>]) -> Result<bool, StoreError> {
         let snapshot = self.tables.snapshot();
-        let ends_with = |a: &[u8], b: &[u8]| pages::partition_end(a) == pages::partition_end(b);
-        for run in appended.chunk_by(|(a, _), (b, _)| ends_with(a, b)) {
+        for run in appended.chunk_by(|(a, _), (b, _)| pages::prefix(a) == pages::prefix(b)) {
             if let Some((key, _)) = run.first()
                 && self.first_page(&snapshot, key, &pages::partition_end(key))?.is_some()
             {

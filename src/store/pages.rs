@@ -3,7 +3,6 @@
 //! the store's own reads and batches, the index is entries (`spec/rows.md`, "Pages").
 
 use super::database::StoreError;
-use super::keys::kind;
 use crate::types::codec::{Codec, CodecError, take};
 use crate::types::{Offset, PartitionIndex};
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use std::ops::Range;
 
 /// Entries in a page at most. Whoever looks for one reads the page from its beginning, and whoever changes one writes the
 /// page anew: two kilobytes.
-pub(super) const ENTRIES_MAX: usize = 32;
+const ENTRIES_MAX: usize = 32;
 
 /// The bytes with which all keys of a partition's index begin: kind, topic id, partition index. Behind them is the offset.
 const PREFIX_BYTES: usize = 1 + 16 + size_of::<PartitionIndex>();
@@ -24,7 +23,8 @@ pub(super) type Entry<'e> = (&'e [u8], &'e [u8]);
 /// Where the index is to be changed: the key of an entry, and what comes there; none where the entry goes.
 pub(super) type IndexChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-fn prefix(key: &[u8]) -> &[u8] {
+/// What all keys of a key's partition begin with.
+pub(super) fn prefix(key: &[u8]) -> &[u8] {
     key.get(..PREFIX_BYTES).unwrap_or(key)
 }
 
@@ -190,11 +190,6 @@ fn take_while(
 
 fn put(entries: &BTreeMap<Vec<u8>, Bytes>, set: &mut impl FnMut(&[u8], Option<&[u8]>)) {
     pack(entries.iter().map(|(key, entry)| (&key[..], &entry[..])), |key, row| set(key, Some(row)));
-}
-
-/// Whether a key is one of the index.
-pub(super) fn is_index(key: &[u8]) -> bool {
-    key.first() == Some(&kind::INDEX)
 }
 
 #[cfg(test)]

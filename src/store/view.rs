@@ -5,7 +5,7 @@ use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
 use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
 use super::layer::{Changes, Layer};
-use super::pages::{Page, is_index, pages_end};
+use super::pages::{Page, pages_end};
 use super::suspicion::Suspicion;
 use super::tables::{Entries, Snapshot, Space};
 use crate::core::mutant::{Mutant, mutated};
@@ -489,7 +489,7 @@ impl ReadView {
 
 /// The keyspace that a key is in.
 pub(super) fn space_of(key: &[u8]) -> Space {
-    if is_index(key) { Space::Index } else { Space::Rows }
+    if key.first() == Some(&kind::INDEX) { Space::Index } else { Space::Rows }
 }
 
 fn topic_entry(entry: Result<(Vec<u8>, Bytes), StoreError>) -> Result<(TopicId, TopicRow), StoreError> {

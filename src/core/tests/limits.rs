@@ -175,23 +175,6 @@ fn what_is_prepared_takes_no_group() {
 }
 
 #[test]
-fn of_a_partition_that_many_write_to_only_those_who_are_there_may_go_on() {
-    let mut world = World::new(1);
-    let ids: Vec<_> = (0..=OPEN_TRANSACTIONS_PER_PARTITION_MAX).map(|n| format!("id {n}")).collect();
-    let holders: Vec<_> = ids.iter().map(|id| world.init(Some(id), None).unwrap()).collect();
-    let (last, before) = ids.split_last().unwrap();
-    for (id, holder) in before.iter().zip(&holders) {
-        world.produce(Protocol::V2, Some(id), *holder, 0, 0, 1).unwrap();
-    }
-    let late = *holders.last().unwrap();
-    let refused = world.produce(Protocol::V2, Some(last), late, 0, 0, 1);
-    assert_eq!(refused, Err(Refusal::TransactionTooLarge));
-    world.produce(Protocol::V2, Some(&ids[0]), holders[0], 0, 1, 1).unwrap();
-    world.end(Protocol::V2, &ids[0], holders[0], Outcome::Commit).unwrap();
-    world.produce(Protocol::V2, Some(last), late, 0, 0, 1).unwrap();
-}
-
-#[test]
 fn who_asks_anew_for_an_identity_that_is_in_use_by_now_is_fenced() {
     let mut world = World::new(1);
     let first = world.init(Some(ID), None).unwrap();

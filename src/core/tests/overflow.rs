@@ -81,6 +81,7 @@ fn so_many_transactions_are_open_in_a_partition_and_no_more() {
     let refused = world.produce(V2, Some("one more"), holder, 0, 0, 1);
     assert_eq!(refused.map(|_| ()), Err(Refusal::TransactionTooLarge));
     let first = world.transaction("other 0").holder;
+    assert!(world.produce(V2, Some("other 0"), first, 0, 1, 1).is_ok(), "who is there may go on");
     world.end(V2, "other 0", first, Abort).unwrap();
     assert!(world.produce(V2, Some("one more"), holder, 0, 0, 1).is_ok(), "there is room again");
     assert_eq!(world.partition_row(0).first_open, Some(Offset(1)), "the second is the oldest now");
