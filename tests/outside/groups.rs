@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::common::actor::Actor;
+use crate::common::actor::{Actor, Failure};
 use crate::common::broker::Broker;
 use crate::common::process::pipe;
 use crate::common::tools;
@@ -54,22 +54,26 @@ impl<'s> Subscription<'s> {
 }
 
 impl Member<'_> {
-    pub fn ask(&self, op: &str) -> serde_json::Value {
+    fn try_ask(&self, op: &str) -> Result<serde_json::Value, Failure> {
         let request = json!({"op": op, "id": self.id, "ms": 200});
         let request = if op == "poll" { request } else { json!({"op": op, "id": self.id}) };
-        self.actor.ask(&request).unwrap_or_else(|failure| {
+        self.actor.ask(&request)
+    }
+
+    pub fn ask(&self, op: &str) -> serde_json::Value {
+        self.try_ask(op).unwrap_or_else(|failure| {
             panic!("{}: {op}: {failure:?}\n{}", self.actor.name(), self.actor.log())
         })
     }
 
     /// Commits what it has read. Java's members refuse that themselves while they are on the way into a new generation, and say
     /// that one should poll and try again.
-    fn commit_read(&mut self) {
+    pub fn commit_read(&mut self) {
         for _ in 0..100 {
-            match self.actor.ask(&json!({"op": "commit_read", "id": self.id})) {
-                Ok(_) => return,
+            match self.try_ask("commit_read") {
                 Err(failure) if failure.error == "RebalanceInProgressException" => self.poll(),
                 Err(failure) => panic!("{}: {failure:?}\n{}", self.actor.name(), self.actor.log()),
+                Ok(_) => return,
             }
         }
         panic!("{}: in no generation\n{}", self.actor.name(), self.actor.log());
@@ -148,8 +152,8 @@ fn members_share_and_take_over(client: &Actor, assignor: &str) {
     send_among_aborted(client, &topic, &committed);
     until(&mut [&mut first, &mut second], "read", |members| read_by(members).is_superset(&committed));
     assert_eq!(read_by(&[&mut first, &mut second]), committed, "what was aborted is not read");
-    first.ask("commit_read");
-    second.ask("commit_read");
+    first.commit_read();
+    second.commit_read();
 
     second.leave();
     until(&mut [&mut first], "taken over", is_shared);
@@ -239,8 +243,8 @@ fn a_broker_that_is_killed_is_not_noticed(broker: &mut Broker, client: &Actor, a
     };
     send("before");
     until(&mut [&mut first, &mut second], "read", everywhere("before"));
-    first.ask("commit_read");
-    second.ask("commit_read");
+    first.commit_read();
+    second.commit_read();
     let before = [&first, &second].map(|member| (member.assigned.clone(), member.rebalances));
 
     broker.kill();
@@ -264,7 +268,7 @@ fn an_operator_describes_and_deletes(client: &Actor, assignor: &str, deletes_off
     until(&mut [&mut member], "assigned", is_shared);
     client.producer("none").send(&topic, &[(0, None, "x"), (1, None, "y")]);
     until(&mut [&mut member], "read", |members| read_by(members).len() == 2);
-    member.ask("commit_read");
+    member.commit_read();
     let describe = || client.ask(&json!({"op": "describe_group", "group": topic})).unwrap();
     assert_eq!(describe(), json!({"listed": true, "state": "stable", "members": 1}));
     let delete = || client.ask(&json!({"op": "delete_group", "group": topic}));
@@ -326,7 +330,7 @@ pub fn offsets_that_nobody_has_used_for_long_are_forgotten() {
     writer.close();
     let mut member = Subscription::new(topic, "range").open(&client, 1, None);
     until(&mut [&mut member], "read", |members| read_by(members).len() == 1);
-    member.ask("commit_read");
+    member.commit_read();
     assert_eq!(client.group_offset("left", topic, 0), Some(1));
     let begun = Instant::now();
     while client.group_offset("left", topic, 0).is_some() {

@@ -48,7 +48,7 @@ impl<'a> Work<'a> {
             read, values,
             "round {round}: nothing that was aborted, and nothing that was committed before"
         );
-        members.iter().for_each(|member| drop(member.ask("commit_read")));
+        members.iter_mut().for_each(|member| member.commit_read());
         for index in 0..PARTITIONS {
             // A record, one that was aborted before and behind it, two markers: at least behind the record.
             let committed = writer.group_offset(self.topic, self.topic, index).expect("a committed offset");
