@@ -115,9 +115,10 @@ FenceZombie == zombie = {}
 AsksAnew(c, m) ==
     m.type = "InitProducerId" /\ m.c = c /\ m.pid # None /\ m.pid = clients[c].pid /\ m.epoch = clients[c].epoch
 AsksForNew(c, m) == m.type = "InitProducerId" /\ m.tid = ClientTid[c] /\ m.pid = None
-(* Who alone has asked for an id, and asks for its identity anew, is not told that it is fenced (P5, P6). *)
+AbortsOwn(c, m) == m.type = "EndTxn" /\ ~m.commit /\ m.c = c /\ m.k = clients[c].k
+(* Who alone has asked for an id is not refused its identity when it asks anew (P5, P6), nor the abort of what it sent (O7, O9). *)
 SoleHolderGoesOn ==
-    \A c \in Clients : (clients[c].phase = "dead" /\ \E m \in msgs : AsksAnew(c, m)) =>
+    \A c \in Clients : (clients[c].phase = "dead" /\ \E m \in msgs : AsksAnew(c, m) \/ AbortsOwn(c, m)) =>
         \/ Cardinality({m \in msgs : AsksForNew(c, m)}) > 1
         \/ spent.forces + spent.forgets + spent.restores > 0
         \/ ~HasProducerId(core)
