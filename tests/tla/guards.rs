@@ -104,21 +104,33 @@ fn breaks_liveness(name: &str, guard: &Guard, model: &str) -> Result<Option<Stri
 }
 
 /// Definitions that a model with this in its configuration never comes to.
-const IDLE: [(&[&str], &str); 11] = [
+const IDLE: [(&[&str], &str); 12] = [
     (&["SendAddPartitions", "SendAddOffsets", "OnAddPartitions", "OnAddOffsets"], "Version = 2"),
     (&["SendOffsets", "OnTxnOffsetCommit", "SendAddOffsets", "OnAddOffsets"], "OffsetCommits = 0"),
     (&["SendPrepare", "OnPrepare", "KeepsPrepared"], "TwoPhase = FALSE"),
     (
-        &["MakeDurable", "Publish", "MayLeave", "Leaves", "Release", "Recover", "ProcessCrash"],
+        &[
+            "RowsRead",
+            "RowsChanged",
+            "MakeDurable",
+            "Publish",
+            "MayLeave",
+            "Leaves",
+            "Release",
+            "Found",
+            "Recover",
+            "ProcessCrash",
+        ],
         "Durability = FALSE",
     ),
     (&["PowerCut", "Crash", "ProcessCrash", "Recover", "Restart"], "CrashesMax = 0"),
-    (&["WriteOwed", "Complete", "CanComplete"], "Sharded = FALSE"),
+    (&["WriteOwed", "DeliverOwed", "Complete", "CanComplete", "Preparing"], "Sharded = FALSE"),
     (&["Expire", "Expires", "TimesOut"], "ExpirationsMax = 0"),
     (&["Force", "ForceAborts"], "ForcesMax = 0"),
     (&["Backup", "RestoreLog", "PredatesRestore"], "RestoresMax = 0"),
     (&["ForgetProducer", "ForgetId", "MayForgetId"], "ForgetsMax = 0"),
     (&["DeleteRecords", "MayDeleteBelow"], "TruncationsMax = 0"),
+    (&["WithoutPartition"], "DeletionsMax = 0"),
 ];
 
 /// Definitions that no model of `Eos` comes to.

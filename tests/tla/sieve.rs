@@ -1,6 +1,10 @@
 //! All guards of a specification taken out in one search. Each state says which guard its specification lacks (`lacking`), so
 //! the search goes through as many specifications as there are guards, side by side; one that has broken a property is left at
-//! once. What is printed in registers of TLC, one worker keeps.
+//! once. What is counted, one worker keeps in registers of TLC.
+//!
+//! A specification without a guard may reach as many states as the whole one, and others. So each state of the whole one is put
+//! down once more under the number of each guard (`SieveMeets`), and so is each state of the specification that lacks it: if
+//! these come to more than the whole one has, the two are not the same. Such a state is looked at no further, so it costs little.
 
 use crate::guard::Guard;
 use crate::{read, root};
@@ -25,7 +29,7 @@ pub enum Shows {
     Property(String),
     /// Something cannot be evaluated.
     Error,
-    /// There are more or fewer states than `bands.tsv` says.
+    /// There are more or fewer states than `bands.tsv` says, or others.
     States,
 }
 
@@ -53,8 +57,8 @@ pub fn sieve(model: &str, tried: &[Tried<'_>]) -> Result<BTreeMap<usize, Shows>,
         }
         if said.contains("\nENDED 0\n") {
             let states = states_of(model);
-            for (number, count) in counts(&said) {
-                match (count == states, number) {
+            for (number, count, both) in counts(&said) {
+                match ((count, both) == (states, states), number) {
                     (false, WHOLE) => {
                         return Err(format!("{model} has {count} states with all guards, not {states}"));
                     }
@@ -80,10 +84,11 @@ pub fn sieve(model: &str, tried: &[Tried<'_>]) -> Result<BTreeMap<usize, Shows>,
 /// The specification with all guards, which the search goes through as well: it must be what it is without a search like this.
 const WHOLE: usize = 0;
 
-fn counts(said: &str) -> impl Iterator<Item = (usize, usize)> {
+/// For each number how many states there were, and how many together with those of the whole specification.
+fn counts(said: &str) -> impl Iterator<Item = (usize, usize, usize)> {
     said.lines().filter_map(|line| {
-        let (number, count) = line.strip_prefix("\"STATES ")?.trim_end_matches('"').split_once(' ')?;
-        Some((number.parse().ok()?, count.parse().ok()?))
+        let mut numbers = line.strip_prefix("\"STATES ")?.trim_end_matches('"').split(' ').map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
     })
 }
 
@@ -197,10 +202,12 @@ fn column(text: &str, at: usize) -> String {
 
 /// So many steps the counting takes, more than any behaviour of a model has without a circle: it ends last.
 const LAST: usize = 250;
-/// The registers: what is lacking where the search is, whether something has shown, how many states there were.
+/// The registers: what is lacking where the search is, whether something has shown, how many states there were, and how many
+/// together with those of the whole specification. Such a state has a `lacking` below minus this last number.
 const AT: usize = 999;
 const SHOWN: usize = 1000;
 const STATES: usize = 2000;
+const BOTH: usize = 3000;
 
 fn sieve_of(module: &str, model: &str, configuration: &str, tried: &[Tried<'_>]) -> String {
     let modules = chain(module);
@@ -227,10 +234,11 @@ EXTENDS {module}
 
 SieveTried == {{{numbers}}}
 ASSUME TLCSet({AT}, -1)
-ASSUME \\A n \\in SieveTried : TLCSet({SHOWN} + n, FALSE) /\\ TLCSet({STATES} + n, 0)
+ASSUME \\A n \\in SieveTried : TLCSet({SHOWN} + n, FALSE) /\\ TLCSet({STATES} + n, 0) /\\ TLCSet({BOTH} + n, 0)
 SieveShown == TLCGet({SHOWN} + lacking)
 SieveShows(name) == TLCSet({SHOWN} + lacking, TRUE) /\\ PrintT(\"SHOWS \" \\o ToString(lacking) \\o \" \" \\o name) /\\ FALSE
 SieveCounts == lacking < 0
+SieveIsBoth == lacking <= -{BOTH}
 SieveCount ==
     IF ~({constraint}) THEN TRUE
     ELSE /\\ TLCSet({STATES} + lacking, TLCGet({STATES} + lacking) + 1)
@@ -238,24 +246,31 @@ SieveCount ==
 {steps}
 SieveOpen == IF SieveCounts THEN TRUE ELSE ~SieveShown
 SieveState ==
-    IF SieveCounts THEN TRUE ELSE IF SieveShown THEN TRUE
+    IF SieveIsBoth THEN TLCSet(-lacking, TLCGet(-lacking) + 1) ELSE IF SieveCounts THEN TRUE ELSE IF SieveShown THEN TRUE
     ELSE IF
         /\\ SieveCount{judged}
     THEN TRUE ELSE TRUE
 SieveStep ==
-    IF SieveCounts THEN TRUE ELSE IF SieveShown THEN FALSE
+    IF lacking' < 0 THEN TRUE ELSE IF SieveShown THEN FALSE
     ELSE
         /\\ TRUE{stepped}
 
 SieveIsAt ==
     IF TLCGet({AT}) = lacking THEN TRUE ELSE TLCSet({AT}, lacking) /\\ PrintT(\"AT \" \\o ToString(lacking))
 SieveInit == lacking \\in SieveTried \\cup {{-1}} /\\ {init}
+SieveMeets ==
+    /\\ ~SieveShown
+    /\\ \\E n \\in IF lacking = {WHOLE} THEN SieveTried ELSE {{lacking}} :
+        ~TLCGet({SHOWN} + n) /\\ lacking' = -{BOTH} - n /\\ UNCHANGED {variables}
 SieveNext ==
-    IF SieveCounts
+    IF SieveIsBoth THEN FALSE
+    ELSE IF SieveCounts
     THEN /\\ lacking > -{LAST} /\\ lacking' = lacking - 1 /\\ UNCHANGED {variables}
          /\\ lacking = 1 - {LAST} =>
-            \\A n \\in SieveTried : PrintT(\"STATES \" \\o ToString(n) \\o \" \" \\o ToString(TLCGet({STATES} + n)))
-    ELSE ~SieveShown /\\ SieveIsAt /\\ lacking' = lacking /\\ {next}
+            \\A n \\in SieveTried : PrintT(\"STATES \" \\o ToString(n) \\o \" \" \\o ToString(TLCGet({STATES} + n))
+                                           \\o \" \" \\o ToString(TLCGet({BOTH} + n)))
+    ELSE \\/ SieveMeets
+         \\/ ~SieveShown /\\ SieveIsAt /\\ lacking' = lacking /\\ {next}
 =============================================================================
 "
     )
