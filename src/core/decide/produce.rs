@@ -182,8 +182,10 @@ fn judge_sequence(
         return if starts { Ok(Verdict::Append) } else { Err(Refusal::OutOfOrderSequence) };
     };
     if let Some(same) = remembered.iter().find(|batch| batch.sequences == sequences) {
-        let again = mutated(Mutant::DuplicateAppended);
-        return Ok(if again { Verdict::Append } else { Verdict::Duplicate(same.clone()) });
+        return Ok(match mutated(Mutant::DuplicateAppended) {
+            true => Verdict::Append,
+            false => Verdict::Duplicate(same.clone()),
+        });
     }
     if sequences.first == newest.sequences.last.next() || mutated(Mutant::SequenceGapAccepted) {
         return Ok(Verdict::Append);

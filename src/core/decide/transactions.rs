@@ -214,13 +214,7 @@ pub(super) fn end_transaction(
         return Ok(Err(Refusal::NotCoordinator));
     }
     let Some(row) = rows.get::<TransactionRow>(id)? else { return Ok(Err(Refusal::ProducerIdMapping)) };
-    let (answer, holds) = (retried_end(row, end), row.holder == producer.identity);
-    if let Some(answer) = answer {
-        // In version 1 a repetition says as much of older connections as what it repeats (E10).
-        if *protocol == Protocol::V1 && holds {
-            let found = find_coordinated(rows, producer, CoordinatorKind::Transaction)?;
-            return Ok(found.map(|_| ()).and(answer));
-        }
+    if let Some(answer) = retried_end(row, end) {
         return Ok(answer);
     }
     let row = match find_holder(rows, id, producer.identity)? {

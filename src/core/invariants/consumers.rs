@@ -21,7 +21,7 @@ pub(super) fn the_target_never_overtakes(step: &Step<'_>) -> Verdict {
     })
 }
 
-/// A member that is away comes back under another id, or joins again.
+/// A member that is away comes back as one that has not reached any target yet.
 pub(super) fn members_never_go_back(step: &Step<'_>) -> Verdict {
     step.every::<ConsumerRow>(|change| {
         change.never_goes_back(|row| row.held.epoch)

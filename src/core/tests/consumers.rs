@@ -45,8 +45,10 @@ enum Step {
         who: usize,
         late: bool,
     },
+    /// Perhaps it comes back under its member id.
     Leave {
         who: usize,
+        for_good: bool,
     },
     /// Its process is replaced by one that knows nothing.
     Forget {
@@ -70,7 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (who.clone(), 0..6usize).prop_map(|(who, back)| Step::Late { who, back }),
         1 => (who.clone(), 0..4u8).prop_map(|(who, to)| Step::Subscribe { who, to }),
         3 => (who.clone(), rarely()).prop_map(|(who, late)| Step::Commit { who, late }),
-        1 => who.clone().prop_map(|who| Step::Leave { who }),
+        1 => (who.clone(), any::<bool>()).prop_map(|(who, for_good)| Step::Leave { who, for_good }),
         1 => who.prop_map(|who| Step::Forget { who }),
         1 => prop_oneof![Just(Step::CreateTopic), Just(Step::GrowTopic), Just(Step::DeleteTopic)],
         2 => (1u64..20).prop_map(|seconds| Step::Pass { seconds }),
@@ -255,11 +257,14 @@ impl Group {
         }
     }
 
-    fn leave(&mut self, who: usize) {
+    fn leave(&mut self, who: usize, for_good: bool) {
         let epoch = if who == 0 { GroupEpoch::AWAY } else { GroupEpoch::LEAVE };
         let beat = ConsumerHeartbeat { topics: None, pattern: None, owned: None, ..self.beat_of(who, epoch) };
         let _ = self.ask(&beat);
-        self.forget(who);
+        match for_good {
+            true => self.forget(who),
+            false => self.clients[who].fenced(),
+        }
     }
 
     fn forget(&mut self, who: usize) {
@@ -343,7 +348,7 @@ impl Group {
             }
             Step::Subscribe { who, to } => self.clients[who].subscribes = to,
             Step::Commit { who, late } => self.commit(who, late),
-            Step::Leave { who } => self.leave(who),
+            Step::Leave { who, for_good } => self.leave(who, for_good),
             Step::Forget { who } => self.forget(who),
             Step::CreateTopic | Step::GrowTopic | Step::DeleteTopic => self.change_topics(step),
             Step::Pass { seconds } => self.pass(seconds),
@@ -534,13 +539,16 @@ fn a_restart_under_a_stable_group_changes_nothing_for_members_that_come_back_in_
 fn a_static_member_that_comes_back_in_time_is_noticed_by_nobody() {
     let mut group = settled();
     let (epoch, assigned) = (group.epoch, group.clients[0].owned.clone());
-    group.leave(0);
-    group.pass(3);
-    (1..MEMBERS).for_each(|who| group.beat(who, false));
-    group.beat(0, false);
-    assert_eq!((group.epoch, &group.clients[0].told), (epoch, &assigned));
-    let others = (1..MEMBERS).all(|who| group.clients[who].told == group.clients[who].owned);
-    assert!(others && !assigned.is_empty());
+    for for_good in [true, false] {
+        group.leave(0, for_good);
+        group.pass(3);
+        (1..MEMBERS).for_each(|who| group.beat(who, false));
+        group.beat(0, false);
+        assert_eq!((group.epoch, &group.clients[0].told), (epoch, &assigned));
+        let others = (1..MEMBERS).all(|who| group.clients[who].told == group.clients[who].owned);
+        assert!(others && !assigned.is_empty());
+        group.settle();
+    }
 }
 
 #[test]
@@ -551,7 +559,7 @@ fn a_heartbeat_that_was_held_up_does_not_bring_back_who_is_away() {
     let held = group.row(&group.id(0)).unwrap().held.clone();
     assert!(held.previous > GroupEpoch::JOIN, "{held:?}");
     let late = ConsumerHeartbeat { owned: Some(BTreeSet::new()), ..group.beat_of(0, held.previous) };
-    group.leave(0);
+    group.leave(0, true);
     assert_eq!(group.ask(&late), Err(Refusal::FencedMemberEpoch));
     // So its place is free for its next life.
     let beat = group.beat_of(0, GroupEpoch::JOIN);

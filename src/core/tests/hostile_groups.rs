@@ -168,7 +168,7 @@ impl Site {
     }
 
     /// Does `work`, which must leave everything as it was.
-    fn nothing_happens<T>(&mut self, what: &str, work: impl FnOnce(&mut Site) -> T) -> T {
+    pub(super) fn nothing_happens<T>(&mut self, what: &str, work: impl FnOnce(&mut Site) -> T) -> T {
         let (rows, logged) = (self.world.rows.0.clone(), self.world.log.len());
         let done = work(self);
         assert!(self.world.log.len() == logged && self.world.rows.0 == rows, "{what} has changed something");
@@ -177,7 +177,7 @@ impl Site {
 }
 
 /// Refused for this reason, in words that say what to do.
-fn is_full(limit: GroupLimit) -> Option<Result<Joined, Refusal>> {
+pub(super) fn is_full(limit: GroupLimit) -> Option<Result<Joined, Refusal>> {
     let words = Refusal::GroupFull(limit).to_string();
     let advice = ["use ", "configure ", "subscribe ", "let ", "try again", "choose "];
     assert!(advice.iter().any(|advice| words.contains(advice)), "{words}");

@@ -84,6 +84,9 @@ fn so_many_transactions_are_open_in_a_partition_and_no_more() {
     assert!(world.produce(V2, Some("other 0"), first, 0, 1, 1).is_ok(), "who is there may go on");
     world.end(V2, "other 0", first, Abort).unwrap();
     assert!(world.produce(V2, Some("one more"), holder, 0, 0, 1).is_ok(), "there is room again");
+    let known = world.transaction("other 0").holder;
+    let refused = world.produce(V2, Some("other 0"), known, 0, 0, 1).map(|_| ());
+    assert_eq!(refused, Err(Refusal::TransactionTooLarge), "and none for who was there before");
     assert_eq!(world.partition_row(0).first_open, Some(Offset(1)), "the second is the oldest now");
 }
 

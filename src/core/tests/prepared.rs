@@ -142,12 +142,14 @@ fn a_topics_budget_ends_what_holds_back_its_last_stable_offset() {
 }
 
 #[test]
-fn a_budget_longer_than_the_timeout_changes_nothing() {
-    let mut world = World::new(1);
-    world.configure(LSO_BUDGET, "999999999");
-    let p = world.init(Some("x"), None).unwrap();
-    assert_eq!(world.enrol("x", p, &[0]), vec![Ok(())]);
-    world.pass(TIMEOUT);
-    world.expire("x");
-    assert_eq!(world.outcome("x", 1).unwrap().reason, EndReason::Expired);
+fn a_budget_as_long_as_the_timeout_or_longer_changes_nothing() {
+    for budget in [TIMEOUT.as_millis().to_string(), "999999999".to_owned()] {
+        let mut world = World::new(1);
+        world.configure(LSO_BUDGET, &budget);
+        let p = world.init(Some("x"), None).unwrap();
+        assert_eq!(world.enrol("x", p, &[0]), vec![Ok(())]);
+        world.pass(TIMEOUT);
+        world.expire("x");
+        assert_eq!(world.outcome("x", 1).unwrap().reason, EndReason::Expired, "{budget}");
+    }
 }

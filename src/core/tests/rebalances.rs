@@ -32,7 +32,12 @@ impl Site {
     }
 
     /// A member of the consumer protocol beats.
-    fn beat(&mut self, member: &str, epoch: i32, lie: impl FnOnce(&mut ConsumerHeartbeat)) -> ConsumerTold {
+    pub(super) fn beat(
+        &mut self,
+        member: &str,
+        epoch: i32,
+        lie: impl FnOnce(&mut ConsumerHeartbeat),
+    ) -> ConsumerTold {
         let joins = epoch == 0;
         let mut beat = ConsumerHeartbeat { epoch: GroupEpoch(epoch), ..beat_of(member) };
         if !joins {

@@ -91,15 +91,9 @@ impl Group<'_, '_> {
     /// J2: it says what it is, and shares a protocol with everybody else.
     fn check_protocols(&self, join: &JoinGroup) -> Result<(), Stop> {
         let everybody = self.everybody()?;
-        let protocol_type = match self.joining()? {
-            Some(joining) if self.members()?.is_none() && !joining.joined.is_empty() => {
-                joining.protocol_type.clone()
-            }
-            _ => self.protocol_type()?,
-        };
         let others = everybody.iter().map(|(_, other)| *other);
         let shared = known_to_all(others.chain([&join.joiner]));
-        let same_type = everybody.is_empty() || protocol_type == join.protocol_type;
+        let same_type = everybody.is_empty() || self.protocol_type()? == join.protocol_type;
         if join.protocol_type.is_empty() || shared.is_empty() || !same_type {
             return Err(Refusal::InconsistentProtocol.into());
         }

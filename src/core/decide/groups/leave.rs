@@ -51,9 +51,6 @@ pub(in crate::core::decide) fn expire_member(
     if waits {
         return group.heard_of(&key.member);
     }
-    if group.member(&key.member)?.is_none() && !group.is_pending(&key.member)? {
-        return group.end_session(&key.member);
-    }
     group.remove(std::slice::from_ref(&key.member), RebalanceCause::SessionExpired)
 }
 

@@ -125,8 +125,13 @@ impl<'d, 'v> Group<'d, 'v> {
         Ok(self.row()?.map_or(Generation(0), |row| row.generation))
     }
 
+    /// The members' protocol type; while a generation is formed, that of those who have joined it (J2).
     fn protocol_type(&self) -> Result<String, Need> {
-        Ok(self.row()?.map_or_else(String::new, |row| row.protocol_type.clone()))
+        Ok(match (self.joining()?, self.row()?) {
+            (Some(joining), _) => joining.protocol_type.clone(),
+            (None, Some(row)) => row.protocol_type.clone(),
+            (None, None) => String::new(),
+        })
     }
 
     /// A member, as it was when it last joined.

@@ -131,9 +131,6 @@ impl Uniform {
         loop {
             let loads = || topic.subscribers.iter().map(|number| (self.load(*number), *number));
             let Some((least, to)) = loads().min() else { return moved };
-            if loads().all(|(load, _)| load < least + 2) {
-                return moved;
-            }
             let last_of = |number: usize| {
                 let first = PartitionId::new(topic.topic, PartitionIndex(0));
                 let last = PartitionId::new(topic.topic, PartitionIndex(i32::MAX));
@@ -217,6 +214,40 @@ mod tests {
                 let given = assign(assignor, &topics(&partitions), &readers);
                 prop_assert!(is_whole(&partitions, &readers, &given), "{assignor:?}: {given:?}");
             }
+        }
+
+        /// T4: consecutive partitions, as many for each, and one more for the first ones where it does not come out even.
+        #[test]
+        fn range_gives_everybody_a_stretch_of_the_same_length((partitions, subscribed) in subscriptions()) {
+            let readers = readers(&subscribed, nothing(subscribed.len()));
+            let given = assign(Assignor::Range, &topics(&partitions), &readers);
+            for (number, count) in partitions.iter().enumerate() {
+                let of_topic = readers.iter().zip(&given).filter(|(reader, _)| reader.topics.contains(&topic(number)));
+                let stretches: Vec<Vec<i32>> = of_topic
+                    .map(|(_, given)| given.iter().filter(|p| p.topic == topic(number)).map(|p| p.index.0).collect())
+                    .collect();
+                let lengths: Vec<usize> = stretches.iter().map(Vec::len).collect();
+                let (longest, shortest) = (lengths.iter().max().copied(), lengths.iter().min().copied());
+                prop_assert!(longest <= shortest.map(|shortest| shortest + 1), "{stretches:?}");
+                prop_assert!(lengths.is_sorted_by(|before, after| before >= after), "{stretches:?}");
+                let all: Vec<i32> = stretches.concat();
+                let expected = if stretches.is_empty() { 0 } else { *count };
+                prop_assert_eq!(all, (0..expected.cast_signed()).collect::<Vec<i32>>());
+            }
+        }
+
+        /// Of topics and partitions that are no more, and of what two had, too.
+        #[test]
+        fn uniform_is_whole_and_even_whatever_was_said_to_be_there_before(
+            (partitions, subscribed) in subscriptions(),
+            had in proptest::collection::vec(proptest::collection::btree_set((0usize..6, 0i32..12), 0..12), 7),
+        ) {
+            let had = had.iter().map(|some| {
+                some.iter().map(|(one, index)| PartitionId::new(topic(*one), PartitionIndex(*index))).collect()
+            });
+            let readers = readers(&subscribed, had.collect());
+            let given = assign(Assignor::Uniform, &topics(&partitions), &readers);
+            prop_assert!(is_whole(&partitions, &readers, &given) && is_balanced(&readers, &given), "{given:?}");
         }
 
         #[test]

@@ -258,8 +258,8 @@ impl ConsumerGroup<'_, '_> {
 
     /// Whether the member would come nearer to its target by joining again.
     fn has_step(&self, member: &MemberId, row: &ConsumerRow) -> Result<bool, Need> {
-        let behind = self.row()?.is_some_and(|group| group.epoch > row.held.epoch);
-        if behind || !row.held.revoking.is_empty() {
+        // Who has something to revoke has not reached the target (K1).
+        if self.row()?.is_some_and(|group| group.epoch > row.held.epoch) {
             return Ok(true);
         }
         let wanted: BTreeSet<PartitionId> = row.target.difference(&row.held.assigned).copied().collect();

@@ -22,7 +22,7 @@ pub(super) enum Arrival {
     Newcomer,
     /// A member that joins again: it has given up what it held.
     Again,
-    /// A static member, in the place of its former life, which is away.
+    /// A static member, in the place of its former life, which is away; it may have the same member id.
     Successor { former: MemberId },
     /// A member that goes on.
     Known,
@@ -137,10 +137,10 @@ impl ConsumerGroup<'_, '_> {
             && let Some(bearer) = self.bearer(instance)?
         {
             let former = self.member(&bearer)?;
+            let is_away = former.is_some_and(|row| row.held.epoch == GroupEpoch::AWAY);
             // A static member of the classic protocol leaves without a word (U9).
-            let may_be_replaced =
-                former.is_some_and(|row| row.held.epoch == GroupEpoch::AWAY || row.said.is_classic());
-            if may_be_replaced && bearer != beat.member {
+            let leaves_silently = former.is_some_and(|row| row.said.is_classic());
+            if is_away || leaves_silently {
                 return Ok(Arrival::Successor { former: bearer });
             }
             if bearer != beat.member {

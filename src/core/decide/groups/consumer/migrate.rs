@@ -129,9 +129,9 @@ impl ConsumerGroup<'_, '_> {
     fn last_of_its_protocol(&self, join: &JoinGroup) -> Result<Option<MemberId>, Need> {
         let (Some(instance), true) = (&join.joiner.instance, join.member.is_empty()) else { return Ok(None) };
         let Some(bearer) = self.bearer(instance)? else { return Ok(None) };
-        let others: Vec<_> = self.everybody()?.into_iter().filter(|(id, _)| **id != bearer).collect();
-        let last = self.member(&bearer)?.is_some_and(|row| !row.said.is_classic())
-            && others.iter().all(|(_, row)| row.said.is_classic());
+        // Somebody is of the consumer protocol (U4): the bearer, if nobody else is.
+        let others = self.everybody()?.into_iter().filter(|(id, _)| **id != bearer);
+        let last = others.map(|(_, row)| row).all(|row| row.said.is_classic());
         let fits = join.consumes.is_some() && self.shares_protocol(join)?;
         Ok(Some(bearer).filter(|_| last && fits))
     }

@@ -96,8 +96,7 @@ impl ConsumerGroup<'_, '_> {
         let of_subscription = |said: &Subscription| -> BTreeSet<TopicId> {
             let by_name = said.topics.iter().filter_map(|name| names.get(name.as_str()).copied());
             let matched = said.pattern.as_ref().and_then(|pattern| patterns.get(pattern));
-            let all = by_name.chain(matched.into_iter().flatten().copied());
-            all.filter(|id| topics.contains_key(id)).collect()
+            by_name.chain(matched.into_iter().flatten().copied()).collect()
         };
         // Most members subscribe to the same.
         let mut subscriptions: BTreeMap<Named<'_>, BTreeSet<TopicId>> = BTreeMap::new();
