@@ -21,6 +21,16 @@ pub(super) fn the_target_never_overtakes(step: &Step<'_>) -> Verdict {
     })
 }
 
+/// So a member of the classic protocol that is to revoke something is asked to join again for being behind (U7).
+pub(super) fn who_revokes_is_behind(step: &Step<'_>) -> Verdict {
+    step.every::<ConsumerRow>(|change| {
+        let group = step.after::<ConsumerGroupRow>(&change.key.group).flatten();
+        change.is_left(|row| {
+            row.held.revoking.is_empty() || group.is_none_or(|group| row.held.epoch < group.epoch)
+        })
+    })
+}
+
 /// A member that is away comes back as one that has not reached any target yet.
 pub(super) fn members_never_go_back(step: &Step<'_>) -> Verdict {
     step.every::<ConsumerRow>(|change| {

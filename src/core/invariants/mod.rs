@@ -138,6 +138,7 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
     invariant("GroupEpochMonotone", "a group's epochs never go back", consumers::epochs_never_go_back),
     invariant("GroupEpochMonotone", "the target never overtakes the group, nor a member the target", consumers::the_target_never_overtakes),
     invariant("GroupEpochMonotone", "a member's epoch never goes back", consumers::members_never_go_back),
+    invariant("GroupEpochMonotone", "who is to revoke something has not reached the group's epoch (K1)", consumers::who_revokes_is_behind),
     invariant("GroupEpochMonotone", "a group that changes its protocol goes on from where it was", consumers::epochs_go_on_from_generations),
     invariant("OneOwner", "a group is of one protocol", consumers::groups_are_of_one_protocol),
     invariant("OneOwner", "no partition is held by two members (K2)", consumers::partitions_have_one_owner),

@@ -78,6 +78,12 @@ pub(super) const PLANTS: &[Plant] = &[
     ("a member's epoch never goes back", |step, broken| {
         step.changes(&consumer_key("a"), consumer(5, &[], &[]), consumer(pick(broken, 4, 6), &[], &[]));
     }),
+    ("who is to revoke something has not reached the group's epoch (K1)", |step, broken| {
+        step.found(&group(), consumer_group(5, 5));
+        let mut revokes = consumer(pick(broken, 5, 4), &[], &[]);
+        revokes.held.revoking = [partition(0)].into();
+        step.leaves(&consumer_key("a"), revokes);
+    }),
     ("a group that changes its protocol goes on from where it was", |step, broken| {
         step.removes(&group(), classic(5, GroupState::Stable));
         step.leaves(&group(), consumer_group(pick(broken, 4, 5), 4));
