@@ -1,7 +1,7 @@
 //! Who may commit a group's offsets, at once and with a transaction (`spec/groups.md`, G1, G9, M2, M3): every kind of claim in
 //! every state of a group, of either protocol.
 
-use super::hostile_groups::{DELAY, Site, beat_of};
+use super::hostile_groups::{DELAY, Site, beat_of, consumes};
 use super::world::World;
 use crate::core::*;
 use crate::types::*;
@@ -162,10 +162,6 @@ fn who_commits_in_a_group_of_the_consumer_protocol() {
     assert_eq!(answers(&mut site, &claim("consumers", GroupEpoch::AWAY.0, "s", None)), stale);
 
     // One of the classic protocol knows generations.
-    let consumes = |join: &mut JoinGroup| {
-        let topics = ["t".to_owned()].into();
-        join.consumes = Some(ConsumerMetadata { topics, owned: Vec::new() });
-    };
     let Some(Ok(joined)) = site.join("consumers", "", consumes) else { panic!("it joins at once") };
     let older = claim("consumers", joined.generation.0 - 1, joined.member.as_str(), None);
     assert_eq!(answers(&mut site, &older), both(Refusal::IllegalGeneration));

@@ -43,6 +43,11 @@ pub(super) fn join_of(request: u64, group: &str, member: &str) -> JoinGroup {
     }
 }
 
+/// Its subscription says that it reads "t" and owns nothing.
+pub(super) fn consumes(join: &mut JoinGroup) {
+    join.consumes = Some(ConsumerMetadata { topics: ["t".to_owned()].into(), owned: Vec::new() });
+}
+
 pub(super) fn protocol(name: &str, bytes: usize) -> MemberProtocol {
     MemberProtocol { name: name.to_owned(), metadata: vec![7; bytes].into() }
 }

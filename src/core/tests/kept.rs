@@ -1,7 +1,7 @@
 //! What is kept of groups: what is shown of them, how long they and their offsets stay, and which of them change their protocol
 //! (`spec/groups.md`, G5, section 16; `spec/transactions.md`, X6).
 
-use super::hostile_groups::{DELAY, Site, beat_of, join_of, protocol};
+use super::hostile_groups::{DELAY, Site, beat_of, consumes, join_of, protocol};
 use super::world::World;
 use crate::core::*;
 use crate::types::*;
@@ -41,13 +41,6 @@ fn commit(world: &mut World, group: &str, index: i32) {
     }];
     let member = GroupMember::nobody(GroupId::new(group));
     assert_eq!(world.ask(Command::CommitOffsets { member, offsets }), Reply::Each(vec![Ok(())]));
-}
-
-/// What the command states.
-fn stated(world: &mut World, command: Command) -> Vec<Event> {
-    let logged = world.log.len();
-    world.ask(command);
-    world.log[logged..].iter().map(|(_, event)| event.clone()).collect()
 }
 
 #[test]
@@ -115,10 +108,10 @@ fn offsets_are_forgotten_where_there_are_any() {
         partitions: indexes.iter().map(|index| world.partition(*index)).collect(),
     };
     let nothing = forget(&[0, 2], &world);
-    assert_eq!(stated(&mut world, nothing), []);
+    assert_eq!(world.stated(nothing).1, []);
     let all = forget(&[0, 1, 2], &world);
     let offsets = vec![GroupOffsetKey { group: GroupId::new("g"), partition: world.partition(1) }];
-    assert_eq!(stated(&mut world, all), [Event::OffsetsForgotten { offsets }]);
+    assert_eq!(world.stated(all).1, [Event::OffsetsForgotten { offsets }]);
 }
 
 #[test]
@@ -130,17 +123,17 @@ fn a_group_stays_for_its_retention_after_its_last_member_has_gone() {
     site.beat("a", 0, |_| {});
     site.world.pass(RETENTION);
     for group in ["g", "consumers", "none"] {
-        assert_eq!(stated(&mut site.world, expire(group)), [], "{group} has members, or is not there");
+        assert_eq!(site.world.stated(expire(group)).1, [], "{group} has members, or is not there");
     }
     leave(&mut site.world, &claim);
     site.beat("a", GroupEpoch::LEAVE.0, |_| {});
     site.world.pass(RETENTION - INSTANT);
     for group in ["g", "consumers"] {
-        assert_eq!(stated(&mut site.world, expire(group)), [], "{group}: not yet");
+        assert_eq!(site.world.stated(expire(group)).1, [], "{group}: not yet");
     }
     site.world.pass(INSTANT);
     for group in ["g", "consumers"] {
-        assert_eq!(stated(&mut site.world, expire(group)), deleted(group));
+        assert_eq!(site.world.stated(expire(group)).1, deleted(group));
     }
 }
 
@@ -150,7 +143,7 @@ fn offsets_stay_for_their_retention_after_their_last_use() {
         let partitions = vec![world.partition(index), world.partition(2)];
         let group = GroupId::new(group);
         let expire = Command::ExpireOffsets { group: group.clone(), partitions, retention: RETENTION };
-        let events = stated(world, expire);
+        let events = world.stated(expire).1;
         let offsets = vec![GroupOffsetKey { group, partition: world.partition(index) }];
         assert!(events.is_empty() || events == [Event::OffsetsForgotten { offsets }], "{events:?}");
         !events.is_empty()
@@ -282,10 +275,6 @@ fn mixed(is_static: bool) -> (Site, String) {
     let Some(Ok(joined)) = site.join("consumers", "", consumes) else { panic!("it joins at once") };
     let member = joined.member.as_str().to_owned();
     (site, member)
-}
-
-fn consumes(join: &mut JoinGroup) {
-    join.consumes = Some(ConsumerMetadata { topics: ["t".to_owned()].into(), owned: Vec::new() });
 }
 
 /// It takes the place of "s".

@@ -10,13 +10,6 @@ use uuid::Uuid;
 use Outcome::{Abort, Commit};
 use Protocol::{V1, V2};
 
-/// What the command states.
-fn stated(world: &mut World, command: Command) -> (Reply, Vec<Event>) {
-    let logged = world.log.len();
-    let reply = world.ask(command);
-    (reply, world.log[logged..].iter().map(|(_, event)| event.clone()).collect())
-}
-
 const DONE: Reply = Reply::Done(Ok(()));
 
 fn refused(refusal: Refusal) -> Reply {
@@ -32,21 +25,21 @@ fn new_topic(name: &str, partitions: u32) -> NewTopic {
 fn topics_change_when_they_are_asked_to_and_not_when_it_is_only_a_question() {
     let mut world = World::new(2);
     let topic = world.topic;
-    assert_eq!(stated(&mut world, Command::FormCluster { id: Uuid::from_u128(5) }), (DONE, vec![]), "once");
+    assert_eq!(world.stated(Command::FormCluster { id: Uuid::from_u128(5) }), (DONE, vec![]), "once");
     for (validate_only, events) in [(true, 0), (false, 1)] {
         let create = |name| Command::CreateTopic { topic: new_topic(name, 1), validate_only };
-        let (reply, stated_by_it) = stated(&mut world, create("t"));
+        let (reply, stated_by_it) = world.stated(create("t"));
         assert_eq!((reply, stated_by_it), (refused(Refusal::TopicExists), vec![]));
-        let (reply, stated_by_it) = stated(&mut world, create("u"));
+        let (reply, stated_by_it) = world.stated(create("u"));
         assert_eq!((reply, stated_by_it.len()), (DONE, events));
         let (reply, stated_by_it) =
-            stated(&mut world, Command::AddPartitions { topic, partitions: 3, validate_only });
+            world.stated(Command::AddPartitions { topic, partitions: 3, validate_only });
         assert_eq!((reply, stated_by_it.len()), (DONE, events));
         let change = ConfigChange::Some([("retention.ms".to_owned(), Some("7".to_owned()))].into());
         let configure = Command::ConfigureTopic { topic, change, validate_only };
-        let (reply, stated_by_it) = stated(&mut world, configure.clone());
+        let (reply, stated_by_it) = world.stated(configure.clone());
         assert_eq!((reply, stated_by_it.len()), (DONE, events));
-        let (reply, stated_by_it) = stated(&mut world, configure);
+        let (reply, stated_by_it) = world.stated(configure);
         assert_eq!((reply, stated_by_it.len()), (DONE, 0), "nothing else than it is");
     }
 }
@@ -77,12 +70,12 @@ fn the_log_start_moves_forward_only() {
     world.produce(V2, None, p, 0, 0, 4).unwrap();
     let partition = world.partition(0);
     let delete = |offset| Command::DeleteRecords { partition, to: cut(offset) };
-    assert_eq!(stated(&mut world, delete(5)), (refused(Refusal::OffsetOutOfRange), vec![]));
-    assert_eq!(stated(&mut world, delete(2)).1.len(), 1);
+    assert_eq!(world.stated(delete(5)), (refused(Refusal::OffsetOutOfRange), vec![]));
+    assert_eq!(world.stated(delete(2)).1.len(), 1);
     for offset in [1, 2] {
-        assert_eq!(stated(&mut world, delete(offset)), (DONE, vec![]), "it is at 2 already");
+        assert_eq!(world.stated(delete(offset)), (DONE, vec![]), "it is at 2 already");
     }
-    assert_eq!(stated(&mut world, delete(4)).1.len(), 1, "everything");
+    assert_eq!(world.stated(delete(4)).1.len(), 1, "everything");
 }
 
 #[test]
@@ -103,14 +96,14 @@ fn records_expire_that_are_due_by_a_clock_that_goes_as_it_should() {
     };
     let most = i64::try_from(RETENTION_CLOCK_STEP_MAX.as_millis()).unwrap();
     world.now.wall = Timestamp(found.wall.0 + most + 1);
-    assert_eq!(stated(&mut world, expire(2)), (DONE, vec![]), "the wall clock has been set");
+    assert_eq!(world.stated(expire(2)), (DONE, vec![]), "the wall clock has been set");
     world.now.wall = Timestamp(found.wall.0 + most);
-    assert_eq!(stated(&mut world, expire(5)), (refused(Refusal::OffsetOutOfRange), vec![]));
-    assert_eq!(stated(&mut world, expire(2)).1.len(), 1);
+    assert_eq!(world.stated(expire(5)), (refused(Refusal::OffsetOutOfRange), vec![]));
+    assert_eq!(world.stated(expire(2)).1.len(), 1);
     for offset in [1, 2] {
-        assert_eq!(stated(&mut world, expire(offset)), (DONE, vec![]), "they have gone");
+        assert_eq!(world.stated(expire(offset)), (DONE, vec![]), "they have gone");
     }
-    assert_eq!(stated(&mut world, expire(4)).1.len(), 1);
+    assert_eq!(world.stated(expire(4)).1.len(), 1);
 }
 
 #[test]
@@ -126,7 +119,7 @@ fn rows_are_swept_of_what_is_gone_and_of_what_lies_below_the_log_start() {
     let sweep = |producers, aborted, compacted| Command::Sweep(Sweep { producers, aborted, compacted });
     let alive = vec![aborted(partition, 2), aborted(partition, 3)];
     let nothing = sweep(vec![of(partition)], alive.clone(), alive);
-    assert_eq!(stated(&mut world, nothing).1, [], "there is no aborted range that compaction has emptied");
+    assert_eq!(world.stated(nothing).1, [], "there is no aborted range that compaction has emptied");
     for (producers, ranges) in [
         (vec![of(gone)], vec![]),
         (vec![], vec![aborted(partition, 1)]),
@@ -134,13 +127,13 @@ fn rows_are_swept_of_what_is_gone_and_of_what_lies_below_the_log_start() {
     ] {
         let proposed = sweep(producers.clone(), ranges.clone(), vec![]);
         let swept = Event::RowsSwept { producers, aborted: ranges };
-        assert_eq!(stated(&mut world, proposed).1, [swept]);
+        assert_eq!(world.stated(proposed).1, [swept]);
     }
     let emptied = aborted(partition, 3);
     world.rows.0.insert(AbortedRow::key(&emptied), RowValue::Aborted(AbortedRow { first: Offset(2) }));
     let proposed = sweep(vec![], vec![], vec![emptied.clone()]);
     let swept = Event::RowsSwept { producers: vec![], aborted: vec![emptied] };
-    assert_eq!(stated(&mut world, proposed).1, [swept]);
+    assert_eq!(world.stated(proposed).1, [swept]);
 }
 
 #[test]
@@ -148,16 +141,16 @@ fn keys_are_forgotten_when_there_are_any_to_forget() {
     let mut world = World::new(1);
     let transaction = KeyTransaction { producer: ProducerId(1), number: TxnNumber(1) };
     let forget = || Command::ForgetKeys(ForgetKeys { keys: vec![], freed: vec![transaction] });
-    assert_eq!(stated(&mut world, forget()).1, [], "there is no such word");
+    assert_eq!(world.stated(forget()).1, [], "there is no such word");
     let until = world.now.served.plus(Duration::from_millis(1));
     world.rows.0.insert(FreedKeysRow::key(&transaction), RowValue::FreedKeys(FreedKeysRow { until }));
-    assert_eq!(stated(&mut world, forget()).1, [], "something may still refer to it");
+    assert_eq!(world.stated(forget()).1, [], "something may still refer to it");
     world.pass(Duration::from_millis(1));
     let forgotten = Event::KeysForgotten { keys: vec![], freed: vec![transaction] };
-    assert_eq!(stated(&mut world, forget()).1, [forgotten]);
+    assert_eq!(world.stated(forget()).1, [forgotten]);
     let key = TopicKey { topic: world.topic, key: key_of("k") };
     let unknown = Command::ForgetKeys(ForgetKeys { keys: vec![key], freed: vec![] });
-    assert_eq!(stated(&mut world, unknown).1, []);
+    assert_eq!(world.stated(unknown).1, []);
 }
 
 fn offset(partition: PartitionId) -> OffsetToCommit {
@@ -177,9 +170,9 @@ fn where_no_offset_is_accepted_nothing_is_stated() {
     let nobody = |group: &str| GroupMember::nobody(GroupId::new(group));
     let unknown = Reply::Each(vec![Err(Refusal::UnknownPartition)]);
     let commit = |group: &str, offsets| Command::CommitOffsets { member: nobody(group), offsets };
-    assert_eq!(stated(&mut world, commit("g", vec![nowhere.clone()])), (unknown.clone(), vec![]));
+    assert_eq!(world.stated(commit("g", vec![nowhere.clone()])), (unknown.clone(), vec![]));
     let holder = world.init(Some("x"), None).unwrap();
-    assert_eq!(stated(&mut world, stage(nobody("g"), holder, vec![nowhere])), (unknown, vec![]));
+    assert_eq!(world.stated(stage(nobody("g"), holder, vec![nowhere])), (unknown, vec![]));
     // A group's name may be so long.
     let here = offset(world.partition(0));
     let long = "g".repeat(GROUP_ID_BYTES_MAX);
@@ -266,7 +259,7 @@ fn a_transaction_is_over_so_many_partitions_and_no_more() {
     // What is enrolled may be enrolled again, which states nothing.
     let partitions = vec![world.partition(0), world.partition(100)];
     let enrol = Command::Enrol(Enrol { producer: World::producer("x", x, 1), partitions });
-    assert_eq!(stated(&mut world, enrol), (Reply::Each(vec![Ok(()); 2]), vec![]));
+    assert_eq!(world.stated(enrol), (Reply::Each(vec![Ok(()); 2]), vec![]));
     let one_less: Vec<i32> = all[1..most].to_vec();
     let y = world.init(Some("y"), None).unwrap();
     assert!(world.enrol("y", y, &one_less).iter().all(Result::is_ok));
@@ -351,7 +344,7 @@ fn an_operator_names_the_holder_of_what_is_open() {
     };
     let older = Identity { epoch: ProducerEpoch(x.epoch.0 + 1), ..x };
     let wrong = abort(older, &world);
-    assert_eq!(stated(&mut world, wrong), (Reply::Each(vec![Err(Refusal::TransactionState)]), vec![]));
+    assert_eq!(world.stated(wrong), (Reply::Each(vec![Err(Refusal::TransactionState)]), vec![]));
     let right = abort(x, &world);
     assert_eq!(world.ask(right), Reply::Each(vec![Ok(())]));
 }

@@ -124,6 +124,13 @@ impl World {
         self.ask_waiting(command).expect("an answer at once")
     }
 
+    /// Asks what is answered at once: the answer, and the events that the command states.
+    pub fn stated(&mut self, command: Command) -> (Reply, Vec<Event>) {
+        let logged = self.log.len();
+        let reply = self.ask(command);
+        (reply, self.log[logged..].iter().map(|(_, event)| event.clone()).collect())
+    }
+
     /// Asks what may have to wait for its answer.
     #[expect(clippy::needless_pass_by_value, reason = "commands are made where they are asked")]
     pub fn ask_waiting(&mut self, command: Command) -> Option<Reply> {
