@@ -1,7 +1,7 @@
 //! Heartbeats of the consumer protocol, rule by rule (`spec/groups.md`, sections 12 to 14): who one comes from, how much
 //! members may say, what a member is told, and when it is gone.
 
-use super::hostile_groups::{REBALANCE, SESSION, Site, beat_of, join_of, protocol};
+use super::hostile_groups::{REBALANCE, SESSION, Site, beat_of, consumes, join_of, protocol};
 use super::world::World;
 use crate::core::limits::*;
 use crate::core::*;
@@ -196,7 +196,7 @@ fn what_members_of_the_classic_protocol_say_must_fit_into_a_classic_group() {
     let mut world = alone();
     let join = |world: &mut World, request: u64, bytes: usize| {
         let mut join = join_of(request, GROUP, "");
-        join.consumes = Some(ConsumerMetadata { topics: ["t".to_owned()].into(), owned: Vec::new() });
+        consumes(&mut join);
         join.joiner.protocols = vec![protocol("range", bytes)];
         match world.ask(Command::JoinGroup(Box::new(join))) {
             Reply::Joined(joined) => joined.map(|joined| joined.member.as_str().to_owned()),
@@ -364,11 +364,11 @@ fn who_leaves_and_who_is_away_must_be_who_it_says() {
 fn an_instance_id_is_taken_over_from_who_is_away_and_from_who_leaves_without_a_word() {
     let mut site = Site::new();
     site.beat("a", 0, |_| {});
-    let consumes = |join: &mut JoinGroup| {
-        join.consumes = Some(ConsumerMetadata { topics: ["t".to_owned()].into(), owned: Vec::new() });
+    let is_static = |join: &mut JoinGroup| {
+        consumes(join);
         join.joiner.instance = Some(InstanceId::new("s"));
     };
-    let Some(Ok(joined)) = site.join(GROUP, "", consumes) else { panic!("it joins at once") };
+    let Some(Ok(joined)) = site.join(GROUP, "", is_static) else { panic!("it joins at once") };
     let world = &mut site.world;
     let of = |beat: &mut ConsumerHeartbeat| beat.instance = Some(InstanceId::new("s"));
     // Its member id is one of the other protocol.

@@ -112,13 +112,9 @@ fn who_commits_in_a_group_of_the_classic_protocol() {
     expected.own = [Err(Refusal::RebalanceInProgress), Ok(())];
     hold(&mut site, "CompletingRebalance", ("g", 2, &member), &expected);
 
-    let gone = |member: &GroupMember| Command::LeaveGroup {
-        group: member.group.clone(),
-        members: vec![LeavingMember { member: member.member.clone(), instance: None }],
-    };
     let mut site = Site::new();
     let left = site.honest("g");
-    assert_eq!(site.world.ask(gone(&left)), Reply::Each(vec![Ok(())]));
+    site.leave("g", left.member.as_str());
     let in_empty = Answers {
         nobody: OK,
         own: UNKNOWN,

@@ -178,8 +178,7 @@ fn members_are_of_one_type_and_share_a_protocol() {
     // Who leaves everybody else behind is refused, and an empty group is of whatever type comes.
     assert_eq!(site.join("g", &leader, speaks(&["other"])), inconsistent);
     for member in members(&site) {
-        let members = vec![LeavingMember { member: MemberId::new(&member), instance: None }];
-        site.world.ask(Command::LeaveGroup { group: GroupId::new("g"), members });
+        site.leave("g", &member);
     }
     assert_eq!(site.join("g", "", of_type("connect")), None);
     assert_eq!(site.join("g", "", |_| {}), inconsistent, "connect it is now");
@@ -480,8 +479,7 @@ fn whoever_waits_for_a_generation_is_alive() {
 fn a_rebalance_that_a_restart_has_lost_is_begun_by_the_first_who_comes() {
     let mut site = Site::new();
     let (ids, _) = stable(&mut site, 3, |_, _| {});
-    let members = vec![LeavingMember { member: MemberId::new(&ids[0]), instance: None }];
-    site.world.ask(Command::LeaveGroup { group: GroupId::new("g"), members });
+    site.leave("g", &ids[0]);
     site.world.restart();
     site.world.rebalances.clear();
     assert_eq!(site.join("g", &ids[1], |_| {}), None);
@@ -564,11 +562,7 @@ fn nobody_comes_and_static_members_are_waited_for() {
     let row = site.world.rows.get::<MembersRow>(&GroupId::new("g")).unwrap().clone();
     let (fixed, dynamic): (Vec<&String>, Vec<&String>) =
         ids.iter().partition(|id| row.members[&MemberId::new(id)].instance.is_some());
-    let leave = |site: &mut Site, id: &str| {
-        let members = vec![LeavingMember { member: MemberId::new(id), instance: None }];
-        site.world.ask(Command::LeaveGroup { group: GroupId::new("g"), members })
-    };
-    leave(&mut site, dynamic[0]);
+    site.leave("g", dynamic[0]);
     let logged = site.world.log.len();
     let left =
         |site: &Site| site.world.log[logged..].iter().map(|(_, event)| event.clone()).collect::<Vec<_>>();

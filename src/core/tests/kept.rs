@@ -26,12 +26,6 @@ fn classic(world: &mut World, group: &str) -> GroupDescription {
     }
 }
 
-fn leave(world: &mut World, claim: &GroupMember) {
-    let members = vec![LeavingMember { member: claim.member.clone(), instance: None }];
-    let left = world.ask(Command::LeaveGroup { group: claim.group.clone(), members });
-    assert_eq!(left, Reply::Each(vec![Ok(())]));
-}
-
 fn commit(world: &mut World, group: &str, index: i32) {
     let offsets = vec![OffsetToCommit {
         partition: world.partition(index),
@@ -125,7 +119,7 @@ fn a_group_stays_for_its_retention_after_its_last_member_has_gone() {
     for group in ["g", "consumers", "none"] {
         assert_eq!(site.world.stated(expire(group)).1, [], "{group} has members, or is not there");
     }
-    leave(&mut site.world, &claim);
+    site.leave("g", claim.member.as_str());
     site.beat("a", GroupEpoch::LEAVE.0, |_| {});
     site.world.pass(RETENTION - INSTANT);
     for group in ["g", "consumers"] {
@@ -169,7 +163,7 @@ fn offsets_stay_for_their_retention_after_their_last_use() {
         assert!(!forgotten(&mut site.world, group, index), "{group}");
     }
     // Then since the last one has gone, or since they were committed after that.
-    leave(&mut site.world, &claim);
+    site.leave("g", claim.member.as_str());
     site.beat("a", GroupEpoch::LEAVE.0, |_| {});
     site.world.pass(RETENTION - DELAY);
     commit(&mut site.world, "g", 1);
@@ -231,7 +225,7 @@ fn a_classic_group_is_taken_over_when_it_is_empty_or_stable_and_of_consumers() {
             Err(Refusal::UnknownMember),
             "{kind}: nobody goes on in a group of the other protocol"
         );
-        leave(&mut site.world, &claim);
+        site.leave("g", claim.member.as_str());
         let told = newcomer(&mut site.world, |_| {});
         assert!(matches!(told, Ok(ConsumerTold::Epoch { .. })), "{kind} that have gone: {told:?}");
     }

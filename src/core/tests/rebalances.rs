@@ -1,10 +1,9 @@
 //! Why groups rebalance, as people are told (`spec/groups.md`, section 20). That each rebalance is told of once the worlds of
 //! all histories check; here, that it is told of as what it is.
 
-use super::hostile_groups::{DELAY, REBALANCE, SESSION, Site, beat_of, protocol};
+use super::hostile_groups::{DELAY, REBALANCE, SESSION, Site, beat_of, consumes, protocol};
 use crate::core::*;
 use crate::types::*;
-use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -25,7 +24,7 @@ impl Site {
         assert!(matches!(self.heard()[..], [Reply::Synced(Ok(_))]), "{leader} leads {generation}");
     }
 
-    fn leave(&mut self, group: &str, member: &str) {
+    pub(super) fn leave(&mut self, group: &str, member: &str) {
         let members = vec![LeavingMember { member: MemberId::new(member), instance: None }];
         let left = self.world.ask(Command::LeaveGroup { group: GroupId::new(group), members });
         assert_eq!(left, Reply::Each(vec![Ok(())]));
@@ -170,10 +169,6 @@ fn why_groups_of_the_consumer_protocol_rebalance() {
     assert_eq!(site.causes(), ["member_left"]);
 
     // A member of the classic protocol says that it has what it has not; another one is left alone.
-    let consumes = |join: &mut JoinGroup| {
-        let topics = BTreeSet::from(["t".to_owned()]);
-        join.consumes = Some(ConsumerMetadata { topics, owned: Vec::new() });
-    };
     site.requests = 99;
     assert!(matches!(site.join("consumers", "", consumes), Some(Ok(_))));
     let owns = |join: &mut JoinGroup| {
