@@ -94,7 +94,7 @@ AssignTarget(g, share) ==
                 IF @[m] = None THEN None ELSE [@[m] EXCEPT !.target = {p \in Parts : share[p] = m}]]]
 
 (* K1 to K3. owned is what the member says that it owns, None if it does not say. *)
-HasRevoked(owned, revoking) == revoking = {} \/ (owned # None /\ (IF owned = None THEN {} ELSE owned) \cap revoking = {})
+HasRevoked(owned, revoking) == revoking = {} \/ (owned # None /\ owned \cap revoking = {})
 Free(g, m) == Parts \ UNION {Holds(g, n) : n \in Members \ {m}}
 Reconcile(g, m, owned) ==
     LET held == g.row[m].held
@@ -132,15 +132,12 @@ NewMember == [phase |-> "out", n |-> 0, req |-> None, epoch |-> Joining, told |-
 Beat(cl, m) == [type |-> "beat", m |-> m, n |-> cl.n + 1, epoch |-> cl.epoch, owned |-> cl.owned]
 GivesUp(cl) == [cl EXCEPT !.req = None, !.epoch = Joining, !.told = {}, !.owned = {}]
 
-(* A later life of a static member begins when the former has gone, and then that one is no more. *)
+(* A later life of a static member begins when the former has gone. *)
 MayBegin(m) ==
     m \in Bearers => \A n \in Bearers \ {m} : clients[n].phase # "in"
 Begin(m) ==
     /\ clients[m].phase = "out" /\ MayBegin(m)
-    /\ clients' = [n \in Members |->
-            IF n = m THEN [clients[n] EXCEPT !.phase = "in"]
-            ELSE IF n \in Bearers /\ m \in Bearers /\ clients[n].phase # "out"
-            THEN [GivesUp(clients[n]) EXCEPT !.phase = "dead"] ELSE clients[n]]
+    /\ clients' = [clients EXCEPT ![m].phase = "in"]
     /\ UNCHANGED <<group, msgs, seen, strayed>>
 
 Counts(cl) == IF AtOnce THEN cl ELSE [cl EXCEPT !.n = @ + 1]

@@ -186,33 +186,33 @@ WithIdentity(cl, a) ==
 Retriable == {"CONCURRENT_TRANSACTIONS"}
 Told(m) == IF m.commit THEN "committed" ELSE "aborted"
 
+AwaitedBy(cl, m) == cl.req = m \/ m \in cl.unacked
+
 (* The client after the reply `a` to its request m *)
 Answered(cl, m, a) ==
-    CASE a.error \in Retriable -> cl
-      [] m.type = "Produce" ->
-            IF m \notin cl.unacked THEN cl
-            ELSE [cl EXCEPT !.unacked = @ \ {m},
-                            !.broken = @ \/ a.error \notin {"NONE", "DUPLICATE_SEQUENCE_NUMBER"}]
-      [] m.type # "Produce" /\ cl.req # m -> cl
-      [] m.type = "InitProducerId" /\ cl.req = m ->
+    IF a.error \in Retriable \/ ~AwaitedBy(cl, m) THEN cl
+    ELSE
+    CASE m.type = "Produce" ->
+            [cl EXCEPT !.unacked = @ \ {m}, !.broken = @ \/ a.error \notin {"NONE", "DUPLICATE_SEQUENCE_NUMBER"}]
+      [] m.type = "InitProducerId" ->
             IF a.error = "NONE"
             THEN LET after == WithIdentity(AfterTransaction(cl), a)
                  IN  IF "prepared" \in DOMAIN a
                      THEN [after EXCEPT !.phase = "prepared", !.heir = TRUE, !.k = Max({1, @})]
                      ELSE [after EXCEPT !.phase = "ready"]
             ELSE [cl EXCEPT !.req = None, !.phase = "dead"]
-      [] m.type = "AddPartitionsToTxn" /\ cl.req = m ->
+      [] m.type = "AddPartitionsToTxn" ->
             IF a.error = "NONE" THEN [cl EXCEPT !.req = None, !.added = @ \cup {m.p}]
             ELSE [cl EXCEPT !.req = None, !.broken = TRUE]
-      [] m.type = "AddOffsetsToTxn" /\ cl.req = m ->
+      [] m.type = "AddOffsetsToTxn" ->
             IF a.error = "NONE" THEN [cl EXCEPT !.req = None, !.grouped = TRUE]
             ELSE [cl EXCEPT !.req = None, !.broken = TRUE]
-      [] m.type = "TxnOffsetCommit" /\ cl.req = m ->
+      [] m.type = "TxnOffsetCommit" ->
             [cl EXCEPT !.req = None, !.broken = @ \/ a.error # "NONE"]
-      [] m.type = "PrepareTxn" /\ cl.req = m ->
+      [] m.type = "PrepareTxn" ->
             IF a.error = "NONE" THEN [cl EXCEPT !.req = None, !.phase = "prepared"]
             ELSE [cl EXCEPT !.req = None, !.broken = TRUE]
-      [] m.type = "EndTxn" /\ cl.req = m ->
+      [] m.type = "EndTxn" ->
             IF a.error = "NONE"
             THEN [WithIdentity(AfterTransaction(cl), a) EXCEPT !.told[m.k] = Told(m)]
             ELSE [cl EXCEPT !.req = None, !.told[m.k] = "unknown",          \* it may ask to recover (KIP-588)
@@ -286,7 +286,7 @@ MayDecide == up /\ (Durability => Len(blocks) < BlocksMax)
 Counted(what) == spent' = [spent EXCEPT ![what] = @ + 1]
 
 (* Neither a change nor a reply that anybody waits for: receiving m again would be a stuttering step. *)
-Awaited(m) == clients[m.c].req = m \/ m \in clients[m.c].unacked
+Awaited(m) == AwaitedBy(clients[m.c], m)
 NoteLost(m, d) == Lossy /\ (d.core # core \/ IsOrdered(m.type))
 
 Receive(m) ==

@@ -1,60 +1,68 @@
-//! The guards of the specification, found in its text, and the specification without one of them. A guard is a conjunct of an
-//! action that says when the action is possible, a condition under which a decision refuses, or a conjunct of a predicate
-//! that such conditions use. What only bounds a model (`...Max`, `spent`) is none.
+//! The guards of the specification, and the specification without one of them. A guard is
+//! - a conjunct of an action that says nothing of the next state, or of anything else that is true or false: TRUE is left of it;
+//! - the condition of an IF, or of an arm of a CASE, which can be one that never holds, or always: FALSE or TRUE is left of it.
+//!
+//! What only bounds a model (`...Max`, `spent`) is none, nor is that something is refused always. A specification without a guard
+//! is printed from what was parsed, without comments, and on long lines.
 
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use tla_syntax::token::Op;
+use tla_syntax::{Bound, Def, ExceptPath, Expr, Module, Unit, parse_module};
 
-/// A guard, and where it stands in its module's text.
+/// A guard, and which one of its module it is.
 #[derive(Clone, Debug)]
 pub struct Guard {
     /// The operator whose guard it is.
     pub definition: String,
-    /// Its text, on one line.
+    /// Its text on one line, and how it is taken out if there are two ways: unlike that of any other guard of the operator.
     pub text: String,
-    /// Where it stands in its module.
-    pub place: Range<usize>,
-    /// What is left in its place when it is taken out.
-    pub without: &'static str,
+    /// Which of the module's guards it is, from 0.
+    pub place: usize,
 }
 
 impl Guard {
     /// The module without this guard.
     pub fn taken_out_of(&self, module: &str) -> String {
-        format!("{}{}{}", &module[..self.place.start], self.without, &module[self.place.end..])
+        with_choices(module, &|place, without, _| (place == self.place).then(|| without.clone()))
     }
 }
 
 /// All guards of a module, in the order of its text.
 pub fn guards(module: &str) -> Vec<Guard> {
-    let mut found = Vec::new();
-    for (name, body) in definitions(module) {
-        let text = &module[body.clone()];
-        if NO_RULES.contains(&name.as_str()) {
-            continue;
-        }
-        let is_action = text.contains("UNCHANGED") || is_primed(text);
-        let conjuncts = if is_action || is_predicate(text) { conjuncts(text) } else { Vec::new() };
-        let conditions = if is_action { Vec::new() } else { refusing_conditions(text) };
-        let all = conjuncts.into_iter().map(|place| (place, "TRUE"));
-        for (place, without) in all.chain(conditions.into_iter().map(|place| (place, "FALSE"))) {
-            let guard = &text[place.clone()];
-            if !bounds_a_model(guard) {
-                found.push(Guard {
-                    definition: name.clone(),
-                    text: guard.split_whitespace().collect::<Vec<_>>().join(" "),
-                    place: body.start + place.start..body.start + place.end,
-                    without,
-                });
-            }
-        }
-    }
-    found.sort_by_key(|guard| guard.place.start);
+    let mut found: Vec<Guard> = Vec::new();
+    let mut times: BTreeMap<(String, String), usize> = BTreeMap::new();
+    each_guard(&mut parsed(module), &mut |definition, how, guard| {
+        let text = how.named(guard);
+        let times = times.entry((definition.to_owned(), text.clone())).or_default();
+        *times += 1;
+        let text = if *times == 1 { text } else { format!("{text} ({times})") };
+        let (definition, place) = (definition.to_owned(), found.len());
+        found.push(Guard { definition, text, place });
+    });
     found
 }
 
+/// The module with what is chosen in the place of guards: by their place, what is left if they are taken out, and themselves.
+pub fn with_choices(module: &str, choose: &dyn Fn(usize, &Expr, &Expr) -> Option<Expr>) -> String {
+    let mut module = parsed(module);
+    let mut place = 0;
+    each_guard(&mut module, &mut |_, how, guard| {
+        if let Some(chosen) = choose(place, &how.without(), guard) {
+            *guard = chosen;
+        }
+        place += 1;
+    });
+    definitions(&mut module).for_each(|definition| bracket(&mut definition.body));
+    module.to_string()
+}
+
+fn parsed(module: &str) -> Module {
+    parse_module(module).unwrap_or_else(|error| panic!("a module of tla/: {error}"))
+}
+
 /// What is asked and assumed, and what is noted down for that: no rule of the broker, its clients or its disk.
-const NO_RULES: [&str; 25] = [
+const NO_RULES: [&str; 35] = [
     "Spec",
     "LiveSpec",
     "Fairness",
@@ -80,197 +88,242 @@ const NO_RULES: [&str; 25] = [
     "Bearers",
     "GroupNext",
     "EngineStep",
+    "Init",
+    "OneBearer",
+    "GroupTypeOK",
+    "Uses",
+    "NotUndone",
+    "Ends",
+    "Least",
+    "NowFenced",
+    "Acknowledges",
+    "KeysAtomicWithTxn",
 ];
 
 /// What only keeps a model small, or says nothing.
 fn bounds_a_model(guard: &str) -> bool {
-    let trimmed = guard.trim();
-    let bounds = ["Max", "\\in Connections", "MayDecide", "MayRaise", "MaySend", "MayOpen", "AtOnce"];
-    bounds.iter().any(|bound| guard.contains(bound)) || ["TRUE", "FALSE", ""].contains(&trimmed)
+    let bounds = ["\\in Connections", "MayDecide", "MayRaise", "MaySend", "MayOpen", "AtOnce"];
+    bounds.iter().any(|bound| guard.contains(bound))
+        || guard.split(|c: char| !c.is_alphanumeric()).any(|word| word.len() > 3 && word.ends_with("Max"))
+        || ["TRUE", "FALSE"].contains(&guard)
 }
 
-/// The definitions at the left edge, with the range of what stands behind `==`. Comments count as blank.
-fn definitions(module: &str) -> Vec<(String, Range<usize>)> {
-    let mut found: Vec<(String, Range<usize>)> = Vec::new();
-    let mut at = 0;
-    for line in module.split_inclusive('\n') {
-        let starts = line.starts_with(|first: char| first.is_alphabetic());
-        let ends = starts || line.starts_with(['-', '=', '(']);
-        if let (true, Some((_, body))) = (ends, found.last_mut())
-            && body.end == usize::MAX
-        {
-            body.end = at;
-        }
-        if let (true, Some((head, _))) = (starts, line.split_once("==")) {
-            let name = head.split(['(', ' ']).next().unwrap_or_default().to_owned();
-            found.push((name, at + head.len() + 2..usize::MAX));
-        }
-        at += line.len();
+/// How a guard is taken out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Conjunct,
+    Never,
+    Always,
+}
+
+impl How {
+    fn without(self) -> Expr {
+        Expr::Bool(self != How::Never)
     }
-    found.iter_mut().filter(|(_, body)| body.end == usize::MAX).for_each(|(_, body)| body.end = at);
-    found
+
+    fn named(self, guard: &Expr) -> String {
+        match self {
+            How::Conjunct => guard.to_string(),
+            How::Never => format!("never {guard}"),
+            How::Always => format!("always {guard}"),
+        }
+    }
 }
 
-fn is_primed(text: &str) -> bool {
-    let mut before = ' ';
-    text.chars().any(|c| {
-        let primed = c == '\'' && (before.is_alphanumeric() || before == '_' || before == ']');
-        before = c;
-        primed
+/// Calls for each guard of the module, those inside of one before itself, with the operator whose guard it is.
+fn each_guard(module: &mut Module, found: &mut dyn FnMut(&str, How, &mut Expr)) {
+    let actions = actions(module);
+    let is_rule = |definition: &&mut Def| !NO_RULES.contains(&definition.name.as_str());
+    for Def { name, body, .. } in definitions(module).filter(is_rule) {
+        Walk { actions: &actions, found: &mut |how, guard| found(name, how, guard) }.expression(body);
+    }
+}
+
+fn definitions(module: &mut Module) -> impl Iterator<Item = &mut Def> {
+    module.units.iter_mut().filter_map(|unit| match unit {
+        Unit::Def(definition) => Some(definition),
+        _ => None,
     })
 }
 
-/// Nothing but conjunctions of conditions.
-fn is_predicate(text: &str) -> bool {
-    let makes_values = ["IF ", "EXCEPT", "|->", "CHOOSE", "Step(", "\\cup", "@@", "LET "];
-    text.contains("/\\") && !makes_values.iter().any(|maker| text.contains(maker))
-}
-
-/// How deep each byte of a text stands in brackets; comments are infinitely deep.
-fn depths(text: &str) -> Vec<usize> {
-    let mut depths = Vec::with_capacity(text.len());
-    let (mut depth, mut comment) = (0usize, None);
-    let bytes = text.as_bytes();
-    for (at, byte) in bytes.iter().enumerate() {
-        let next = bytes.get(at + 1);
-        match (comment, byte, next) {
-            (None, b'\\', Some(b'*')) => comment = Some(b'\n'),
-            (None, b'(', Some(b'*')) => comment = Some(b')'),
-            (None, b'(' | b'[' | b'{', _) => depth += 1,
-            (None, b'<', Some(b'<')) => depth += 1,
-            (None, b'>', Some(b'>')) => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depths.push(if comment.is_some() { usize::MAX } else { depth });
-        match (comment, byte) {
-            (None, b')' | b']' | b'}') => depth = depth.saturating_sub(1),
-            (Some(end), byte) if *byte == end && (end == b'\n' || (at > 0 && bytes[at - 1] == b'*')) => {
-                comment = None;
+/// The operators of a module that say something of the next state.
+fn actions(module: &Module) -> BTreeSet<String> {
+    let mut actions = BTreeSet::new();
+    loop {
+        let before = actions.len();
+        for unit in &module.units {
+            if let Unit::Def(definition) = unit
+                && is_action(&definition.body, &actions)
+            {
+                actions.insert(definition.name.clone());
             }
-            _ => {}
+        }
+        if actions.len() == before {
+            return actions;
         }
     }
-    depths
 }
 
-/// The conjuncts of a text that say nothing of the next state: those of lists, and those that stand in one line.
-fn conjuncts(text: &str) -> Vec<Range<usize>> {
-    let depths = depths(text);
-    let ands = text.match_indices("/\\").map(|(at, _)| at);
-    let ands: Vec<usize> = ands.filter(|at| depths[*at] != usize::MAX).collect();
-    let mut found = Vec::new();
-    if let Some(first) = ands.first().filter(|first| depths[**first] == 0) {
-        // `A /\ B` behind `==`: the first has no sign before it.
-        let before = &text[..*first];
-        if !before.trim().is_empty() && !before.contains('\n') {
-            found.push(0..*first);
+fn is_action(expression: &Expr, actions: &BTreeSet<String>) -> bool {
+    let printed = expression.to_string();
+    let outside_of_strings = printed.split('"').step_by(2);
+    let mut words =
+        outside_of_strings.flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    expression.mentions_next_state() || words.any(|word| actions.contains(word))
+}
+
+struct Walk<'a> {
+    actions: &'a BTreeSet<String>,
+    found: &'a mut dyn FnMut(How, &mut Expr),
+}
+
+impl Walk<'_> {
+    fn expression(&mut self, expression: &mut Expr) {
+        match expression {
+            Expr::Binary(Op::And, left, right) => {
+                self.conjuncts(left);
+                self.conjuncts(right);
+            }
+            Expr::If { cond, then, otherwise } => {
+                // That something is refused always shows at once; it is asked only which of two refusals it is.
+                let (refuses, refuses_else) = (is_refusal(then), is_refusal(otherwise));
+                self.condition(cond, refuses || !refuses_else, refuses_else || !refuses);
+                self.expression(then);
+                self.expression(otherwise);
+            }
+            Expr::Case { arms, other } => {
+                for (condition, value) in arms {
+                    self.condition(condition, true, false);
+                    self.expression(value);
+                }
+                other.iter_mut().for_each(|other| self.expression(other));
+            }
+            Expr::SetFilter { bound, pred } => {
+                bound.domain.iter_mut().for_each(|domain| self.expression(domain));
+                self.conjuncts(pred);
+            }
+            other => each_part(other, &mut |part| self.expression(part)),
         }
     }
-    for at in &ands {
-        found.push(at + 2..end_of_conjunct(text, &depths, *at));
-    }
-    // `A => B /\ C` is `A => (B /\ C)`: the conjunct is B.
-    for place in &mut found {
-        let (conjunct, rest) = (&text[place.clone()], &text[place.end..]);
-        let more = !conjunct.ends_with('\n') && rest.trim_start_matches(' ').starts_with("/\\");
-        let arrow = conjunct.find(" => ").filter(|at| depths[place.start + at] == depths[place.start]);
-        if let (true, Some(arrow)) = (more, arrow) {
-            place.start += arrow + " => ".len();
+
+    /// Of a conjunction: each conjunct that is not about the next state.
+    fn conjuncts(&mut self, expression: &mut Expr) {
+        if let Expr::Binary(Op::And, left, right) = expression {
+            self.conjuncts(left);
+            return self.conjuncts(right);
+        }
+        let is_guard = !is_action(expression, self.actions) && !bounds_a_model(&expression.to_string());
+        self.expression(expression);
+        if is_guard {
+            (self.found)(How::Conjunct, expression);
         }
     }
-    found.retain_mut(|place| {
-        trim(text, place);
-        is_condition(&text[place.clone()])
-    });
-    found
-}
 
-/// A conjunct ends where the next one begins, or where the text is indented no more than the sign before it.
-fn end_of_conjunct(text: &str, depths: &[usize], at: usize) -> usize {
-    let column = at - text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    let mut line_end = at + 2;
-    let mut end = text.len();
-    for line in text[at + 2..].split_inclusive('\n') {
-        let begins = line_end;
-        line_end += line.len();
-        let indent = line.len() - line.trim_start().len();
-        if begins > at + 2 && (line.trim().is_empty() || indent <= column) {
-            end = begins;
-            break;
+    fn condition(&mut self, condition: &mut Expr, never: bool, always: bool) {
+        let bounds = bounds_a_model(&condition.to_string());
+        self.expression(condition);
+        for (how, asked) in [(How::Never, never), (How::Always, always)] {
+            if asked && !bounds {
+                (self.found)(how, condition);
+            }
         }
     }
-    let signs = ["/\\", "\\/", " IN ", " THEN ", " ELSE ", ")", "]", "}"];
-    let next = signs.iter().filter_map(|sign| {
-        let mut places = text[at + 2..end].match_indices(sign).map(|(place, _)| at + 2 + place);
-        places.find(|place| depths[*place] == depths[at])
-    });
-    next.min().map_or(end, |next| next.min(end))
 }
 
-fn trim(text: &str, place: &mut Range<usize>) {
-    let mut inside = &text[place.clone()];
-    if let Some((before, _)) = inside.split_once("\\*") {
-        inside = before;
-        place.end = place.start + before.len();
+/// Calls for each expression that this one is made of, but for those of behaviours rather than of steps.
+fn each_part(expression: &mut Expr, each: &mut dyn FnMut(&mut Expr)) {
+    fn domains<'a>(bounds: impl IntoIterator<Item = &'a mut Bound>, each: &mut dyn FnMut(&mut Expr)) {
+        bounds.into_iter().filter_map(|bound| bound.domain.as_mut()).for_each(each);
     }
-    place.start += inside.len() - inside.trim_start().len();
-    place.end = place.start + inside.trim().len();
-}
-
-/// Whether it is whole, and about this state alone.
-fn is_condition(text: &str) -> bool {
-    let begins_more = ["LET ", "\\E ", "\\A ", "IF ", "CASE "];
-    let opened = text.matches(['(', '[', '{']).count();
-    let closed = text.matches([')', ']', '}']).count();
-    !text.is_empty()
-        && !is_primed(text)
-        && !text.contains("UNCHANGED")
-        && opened == closed
-        && (!begins_more.iter().any(|begin| text.starts_with(begin))
-            || (text.contains(':') && text.contains('=')))
-        && (!text.starts_with('(') || (text.ends_with(')') && !text.contains('\n')))
-        && !calls_an_action(text)
-}
-
-/// Operators that are actions themselves, used as conjuncts.
-fn calls_an_action(text: &str) -> bool {
-    const ACTIONS: [&str; 12] = [
-        "Ask(",
-        "DecideInto(",
-        "NoteSeen(",
-        "NoteNewest(",
-        "Delivered(",
-        "Counted(",
-        "Leaves(",
-        "Crash",
-        "Decided(",
-        "Hear(",
-        "Noted(",
-        "Refused(",
-    ];
-    ACTIONS.iter().any(|action| text.starts_with(action))
-}
-
-/// `IF c THEN Refuse(...)`, and `IF c THEN "AN_ERROR"`: the condition.
-fn refusing_conditions(text: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices("IF ") {
-        let rest = &text[at + 3..];
-        let Some(then) = rest.find("THEN ") else { continue };
-        let branch = rest[then + 5..].trim_start();
-        let refuses = branch.starts_with("Refuse(") || is_error(branch);
-        if refuses && !rest[..then].contains("IF ") {
-            let mut place = at + 3..at + 3 + then;
-            trim(text, &mut place);
-            found.push(place);
+    match expression {
+        Expr::Num(_) | Expr::Decimal(_) | Expr::Str(_) | Expr::Bool(_) | Expr::Ident(_) | Expr::At => {}
+        Expr::ActionBox { .. } | Expr::ActionAngle { .. } | Expr::Fairness { .. } => {}
+        Expr::Prime(inner)
+        | Expr::Unary(_, inner)
+        | Expr::Field(inner, _)
+        | Expr::Lambda { body: inner, .. } => {
+            each(inner);
+        }
+        Expr::Binary(_, left, right) | Expr::FnSet { domain: left, range: right } => {
+            each(left);
+            each(right);
+        }
+        Expr::Apply(head, arguments) | Expr::FnApply(head, arguments) => {
+            each(head);
+            arguments.iter_mut().for_each(each);
+        }
+        Expr::Qualified { args: all, .. } | Expr::Tuple(all) | Expr::SetEnum(all) => {
+            all.iter_mut().for_each(each);
+        }
+        Expr::Record(fields) | Expr::RecordSet(fields) => {
+            fields.iter_mut().for_each(|(_, value)| each(value));
+        }
+        Expr::SetMap { expr: body, bounds }
+        | Expr::FnDef { bounds, body }
+        | Expr::Quant { bounds, body, .. } => {
+            domains(bounds, each);
+            each(body);
+        }
+        Expr::SetFilter { bound, pred: body } | Expr::Choose { bound, body } => {
+            domains([&mut **bound], each);
+            each(body);
+        }
+        Expr::Except { base, updates } => {
+            each(base);
+            for (path, value) in updates {
+                for step in path {
+                    if let ExceptPath::Index(index) = step {
+                        each(index);
+                    }
+                }
+                each(value);
+            }
+        }
+        Expr::Let { defs, instances, body } => {
+            defs.iter_mut().for_each(|definition| each(&mut definition.body));
+            let given = instances.iter_mut().flat_map(|instance| &mut instance.subs);
+            given.for_each(|(_, value)| each(value));
+            each(body);
+        }
+        Expr::If { cond, then, otherwise } => {
+            each(cond);
+            each(then);
+            each(otherwise);
+        }
+        Expr::Case { arms, other } => {
+            for (condition, value) in arms {
+                each(condition);
+                each(value);
+            }
+            other.iter_mut().for_each(|other| each(other));
         }
     }
-    found
 }
 
-fn is_error(text: &str) -> bool {
-    let name = text.strip_prefix('"').and_then(|rest| rest.split('"').next());
-    name.is_some_and(|name| name.len() > 4 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+/// Printed, `(a /\ b) \/ c` has no brackets, and TLC asks for them: it has them as `(IF TRUE THEN a /\ b ELSE FALSE) \/ c`.
+fn bracket(expression: &mut Expr) {
+    const UNLIKE: [&[Op]; 2] = [&[Op::And, Op::Or], &[Op::SetMinus, Op::Cup, Op::Cap]];
+    each_part(expression, &mut bracket);
+    let Expr::Binary(op, left, right) = expression else { return };
+    for side in [left, right] {
+        if let Expr::Binary(inner, ..) = &**side
+            && inner != op
+            && UNLIKE.iter().any(|ops| ops.contains(op) && ops.contains(inner))
+        {
+            let then = Box::new(std::mem::replace(&mut **side, Expr::At));
+            let [cond, otherwise] = [true, false].map(|bool| Box::new(Expr::Bool(bool)));
+            **side = Expr::If { cond, then, otherwise };
+        }
+    }
+}
+
+/// `Refuse(...)`, `Refused(...)`, or the name of an error.
+fn is_refusal(expression: &Expr) -> bool {
+    match expression {
+        Expr::Apply(head, _) => matches!(head.to_string().as_str(), "Refuse" | "Refused"),
+        Expr::Str(name) => name.len() > 4 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'),
+        _ => false,
+    }
 }
 
 // ---------------------------------------------------------------------------------------- the table

@@ -6,13 +6,14 @@
 //! down once more under the number of each guard (`SieveMeets`), and so is each state of the specification that lacks it: if
 //! these come to more than the whole one has, the two are not the same. Such a state is looked at no further, so it costs little.
 
-use crate::guard::Guard;
+use crate::guard::{self, Guard};
 use crate::{read, root};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use tla_syntax::{Expr, parse_expression};
 
 /// A guard to take out, by the number that `lacking` has then: from 1.
 #[derive(Clone, Copy)]
@@ -137,13 +138,15 @@ fn text_of(module: &str) -> Option<String> {
         .find_map(|folder| fs::read_to_string(root().join(format!("{folder}/{module}.tla"))).ok())
 }
 
-/// The modules from this one down to the lowest, by their first `EXTENDS`.
+/// The modules from this one down to the lowest, which all of the others extend.
 fn chain(module: &str) -> Vec<(String, String)> {
-    let mut chain = Vec::new();
-    let mut next = Some(module.to_owned());
-    while let Some((name, text)) = next.take().and_then(|name| Some((name.clone(), text_of(&name)?))) {
-        let extended = text.lines().find_map(|line| line.strip_prefix("EXTENDS "));
-        next = extended.and_then(|names| names.split(',').next()).map(|name| name.trim().to_owned());
+    let mut chain: Vec<(String, String)> = Vec::new();
+    let mut next = vec![module.to_owned()];
+    while let Some(name) = next.pop() {
+        let Some(text) = text_of(&name) else { continue };
+        let extended = text.lines().find_map(|line| line.strip_prefix("EXTENDS ")).unwrap_or_default();
+        next.extend(extended.split(',').map(|name| name.trim().to_owned()));
+        chain.retain(|(other, _)| *other != name);
         chain.push((name, text));
     }
     chain
@@ -157,8 +160,7 @@ fn modules_without(module: &str, tried: &[Tried<'_>]) -> BTreeMap<String, String
         modules.entry(tried.module.to_owned()).or_insert_with(text);
     }
     for (name, text) in &mut modules {
-        let of_this: Vec<&Tried<'_>> = tried.iter().filter(|tried| tried.module == name).collect();
-        *text = with_choices(text, &of_this);
+        *text = with_each_choice(text, tried.iter().filter(|tried| tried.module == name));
     }
     let (lowest, text) = chain(module).pop().unwrap_or_else(|| panic!("there is no module {module}"));
     let text = modules.remove(&lowest).unwrap_or(text);
@@ -167,37 +169,19 @@ fn modules_without(module: &str, tried: &[Tried<'_>]) -> BTreeMap<String, String
     modules
 }
 
+/// The text with each of these guards, or with what is left of it if the specification lacks its number.
+fn with_each_choice<'a>(text: &str, tried: impl Iterator<Item = &'a Tried<'a>>) -> String {
+    let numbers: BTreeMap<usize, usize> = tried.map(|tried| (tried.guard.place, tried.number)).collect();
+    guard::with_choices(text, &|place, without, guard| {
+        let lacks = parse_expression(&format!("Lacks({})", numbers.get(&place)?)).expect("a call");
+        let (then, otherwise) = (Box::new(without.clone()), Box::new(guard.clone()));
+        Some(Expr::If { cond: Box::new(lacks), then, otherwise })
+    })
+}
+
 fn end_of_extends(text: &str) -> usize {
     let begin = text.find("\nEXTENDS ").map_or(0, |at| at + 1);
     begin + text[begin..].find('\n').unwrap_or_default()
-}
-
-/// The text with each guard, or with what is left of it if the specification lacks it. Columns mean something in TLA+: each
-/// line of a guard stays where it is.
-fn with_choices(text: &str, tried: &[&Tried<'_>]) -> String {
-    // At one place what ends there comes first, then what ends last.
-    let mut insertions: Vec<((usize, usize), String)> = Vec::new();
-    for Tried { number, guard, .. } in tried {
-        let (start, end) = (guard.place.start, guard.place.end);
-        let (left, column) = (guard.without, column(text, start));
-        insertions
-            .push(((start, usize::MAX - end), format!("(IF Lacks({number}) THEN {left} ELSE (\n{column}")));
-        insertions.push(((end, 0), "))".to_owned()));
-    }
-    insertions.sort();
-    let (mut with, mut at) = (String::new(), 0);
-    for ((place, _), inserted) in insertions {
-        with.push_str(&text[at..place]);
-        with.push_str(&inserted);
-        at = place;
-    }
-    with + &text[at..]
-}
-
-/// As many blanks as stand before this place in its line.
-fn column(text: &str, at: usize) -> String {
-    let line = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    " ".repeat(text[line..at].chars().count())
 }
 
 /// So many steps the counting takes, more than any behaviour of a model has without a circle: it ends last.

@@ -3,9 +3,11 @@
 use super::world::{Watch, World};
 use crate::core::*;
 use crate::types::*;
+use std::time::Duration;
+use uuid::Uuid;
 
 /// The scenarios, by their numbers.
-const SCENARIOS: [fn(&mut World); 3] = [
+const SCENARIOS: [fn(&mut World); 8] = [
     |world| {
         // A producer writes outside of transactions into the partition where its own transaction is open (A1).
         let identity = world.init(Some("x"), None).unwrap();
@@ -30,7 +32,63 @@ const SCENARIOS: [fn(&mut World); 3] = [
         let enrolled = world.ask(Command::EnrolGroup { producer, group: GroupId::new("g") });
         assert_eq!(enrolled, Reply::Done(Err(Refusal::TransactionState)));
     },
+    |world| {
+        // A producer of version 1 sends offsets in a transaction in which it has not enrolled the group (E7).
+        let identity = world.init(Some("x"), None).unwrap();
+        world.enrol("x", identity, &[0]).remove(0).unwrap();
+        let staged = world.stage_by(Protocol::V1, World::producer("x", identity, 1), 1);
+        assert_eq!(staged, Err(Refusal::NotEnrolled));
+    },
+    |world| {
+        // Who takes over what is prepared asks again, since the answer was lost, and is told the same (P6, P10).
+        let (identity, kept) = prepared_and_kept(world, None);
+        assert_eq!(world.init_two_phase("x", Some(identity), TwoPhase::Keep), kept);
+        assert!(matches!(world.transaction("x").state, TransactionState::Prepared(_)));
+    },
+    |world| {
+        // It is taken over at the last epoch: the markers fence the producer id that it was prepared under (P9, P10).
+        let identity = world.init(Some("x"), None).unwrap();
+        world.age("x", PRODUCER_EPOCH_LAST_USABLE.0);
+        let last = Identity { epoch: PRODUCER_EPOCH_LAST_USABLE, ..identity };
+        world.produce(Protocol::V2, Some("x"), last, 0, 0, 1).unwrap();
+        world.prepare("x", last, None).unwrap();
+        let Reply::Kept(Kept { holder, .. }) = world.init_two_phase("x", Some(last), TwoPhase::Keep) else {
+            panic!("it is kept")
+        };
+        assert_ne!(holder.id, identity.id);
+        world.end(Protocol::V2, "x", holder, Outcome::Commit).unwrap();
+    },
+    |world| {
+        // What was prepared before a restore, with a timeout of its own, times out as any other (B5, D3).
+        prepared_and_kept(world, Some(Duration::from_secs(1)));
+        restored(world);
+        world.pass(Duration::from_secs(2));
+        world.expire("x");
+        assert_eq!(world.outcome("x", 1).map(|row| row.outcome), Some(Outcome::Abort));
+    },
+    |world| {
+        // After a restore nobody is taken at his word of batches that a partition does not know (B2).
+        let identity = world.init(Some("x"), None).unwrap();
+        world.enrol("x", identity, &[0]).remove(0).unwrap();
+        restored(world);
+        let unknown = world.produce(Protocol::V1, Some("x"), identity, 0, 5, 1);
+        assert_eq!(unknown, Err(Refusal::OutOfOrderSequence));
+    },
 ];
+
+/// A transaction of `x` that was prepared, by whom, and what was said when it was taken over.
+fn prepared_and_kept(world: &mut World, timeout: Option<Duration>) -> (Identity, Reply) {
+    let identity = world.init(Some("x"), None).unwrap();
+    world.produce(Protocol::V2, Some("x"), identity, 0, 0, 1).unwrap();
+    world.prepare("x", identity, timeout).unwrap();
+    let kept = world.init_two_phase("x", Some(identity), TwoPhase::Keep);
+    (identity, kept)
+}
+
+fn restored(world: &mut World) {
+    let command = Command::RestoreLog { restore: Uuid::from_u128(1) };
+    assert_eq!(world.ask(command), Reply::Done(Ok(())));
+}
 
 /// The scenario of this number, from 1, watched: how many there were, one or none.
 pub(crate) fn watch_one(number: u64, watch: Watch) -> usize {

@@ -322,15 +322,23 @@ impl World {
         offset: i64,
         connection: u64,
     ) -> Result<(), Refusal> {
+        self.stage_by(Protocol::V2, World::producer(id, identity, connection), offset)
+    }
+
+    pub fn stage_by(
+        &mut self,
+        protocol: Protocol,
+        producer: TransactionalProducer,
+        offset: i64,
+    ) -> Result<(), Refusal> {
         let offsets = vec![OffsetToCommit {
             partition: self.partition(0),
             offset: Offset(offset),
             leader_epoch: LeaderEpoch(-1),
             metadata: String::new(),
         }];
-        let producer = World::producer(id, identity, connection);
         let member = GroupMember::nobody(GroupId::new("g"));
-        let stage = StageOffsets { producer, protocol: Protocol::V2, member, offsets };
+        let stage = StageOffsets { producer, protocol, member, offsets };
         match self.ask(Command::StageOffsets(stage)) {
             Reply::Each(mut answers) => answers.remove(0),
             other => panic!("{other:?}"),

@@ -198,7 +198,7 @@ fn module(name: &str) -> String {
 }
 
 /// The modules with guards that traces are held against.
-const GUARDED: [&str; 3] = ["IdempotentLog", "TxnCoordinator", "Eos"];
+const GUARDED: [&str; 4] = ["IdempotentLog", "GroupOffsets", "TxnCoordinator", "Eos"];
 
 const SOURCES: [(&str, Source); 4] = [
     ("Transactions", Source::Transactions),
