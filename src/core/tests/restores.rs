@@ -33,7 +33,7 @@ impl Backup {
     }
 }
 
-fn restored(world: &mut World, restore: u128) {
+pub(super) fn restored(world: &mut World, restore: u128) {
     let command = Command::RestoreLog { restore: Uuid::from_u128(restore) };
     assert_eq!(world.ask(command), Reply::Done(Ok(())));
 }

@@ -1,10 +1,10 @@
 //! What hardly comes about in histories drawn at random, as short histories of their own, for traces.
 
+use super::restores::restored;
 use super::world::{Watch, World};
 use crate::core::*;
 use crate::types::*;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// The scenarios, by their numbers.
 const SCENARIOS: [fn(&mut World); 8] = [
@@ -61,7 +61,7 @@ const SCENARIOS: [fn(&mut World); 8] = [
     |world| {
         // What was prepared before a restore, with a timeout of its own, times out as any other (B5, D3).
         prepared_and_kept(world, Some(Duration::from_secs(1)));
-        restored(world);
+        restored(world, 1);
         world.pass(Duration::from_secs(2));
         world.expire("x");
         assert_eq!(world.outcome("x", 1).map(|row| row.outcome), Some(Outcome::Abort));
@@ -70,7 +70,7 @@ const SCENARIOS: [fn(&mut World); 8] = [
         // After a restore nobody is taken at his word of batches that a partition does not know (B2).
         let identity = world.init(Some("x"), None).unwrap();
         world.enrol("x", identity, &[0]).remove(0).unwrap();
-        restored(world);
+        restored(world, 1);
         let unknown = world.produce(Protocol::V1, Some("x"), identity, 0, 5, 1);
         assert_eq!(unknown, Err(Refusal::OutOfOrderSequence));
     },
@@ -83,11 +83,6 @@ fn prepared_and_kept(world: &mut World, timeout: Option<Duration>) -> (Identity,
     world.prepare("x", identity, timeout).unwrap();
     let kept = world.init_two_phase("x", Some(identity), TwoPhase::Keep);
     (identity, kept)
-}
-
-fn restored(world: &mut World) {
-    let command = Command::RestoreLog { restore: Uuid::from_u128(1) };
-    assert_eq!(world.ask(command), Reply::Done(Ok(())));
 }
 
 /// The scenario of this number, from 1, watched: how many there were, one or none.
