@@ -78,11 +78,19 @@ impl<'v> Draft<'v> {
         }
     }
 
+    /// The same rows as if nothing had been decided.
+    #[must_use]
+    pub fn unchanged(&self) -> Draft<'v> {
+        Draft::new(self.view, self.at)
+    }
+
     /// Makes room for what so many batches or markers change, mostly.
     pub fn expect_appends(&mut self, appends: usize) {
         /// Of the partition, of what is open there, of the producer.
         const ROWS_PER_APPEND: usize = 3;
         self.changes.reserve(ROWS_PER_APPEND * appends);
+        self.events.reserve(appends);
+        self.batches.reserve(appends);
     }
 
     /// A row, as this decision sees it.

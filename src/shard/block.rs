@@ -8,7 +8,7 @@ use crate::core::{Drafted, Event, Now, PartitionRow, Reply, Row, RowKey};
 use crate::log::{At, Block, BlockBuilder, PlaceInBlock};
 use crate::store::{Layer, LayerBuilder};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, HashSet, LeaderEpoch};
+use crate::types::{BlockNumber, LeaderEpoch};
 use crate::wire::batch::BatchError;
 use bytes::Bytes;
 use std::ops::Range;
@@ -44,7 +44,8 @@ pub(super) struct OpenBlock {
     pub(super) number: BlockNumber,
     pub(super) now: Now,
     builder: BlockBuilder,
-    changed: HashSet<RowKey>,
+    /// The rows that it changes, but for volatile ones.
+    changed: Vec<RowKey>,
     /// Events with batches, and where in the block these lie.
     batches: Vec<(Event, PlaceInBlock)>,
     /// Where a decision's events are put into bytes.
@@ -66,7 +67,7 @@ impl OpenBlock {
             number,
             now,
             builder,
-            changed: HashSet::default(),
+            changed: Vec::new(),
             batches: Vec::new(),
             scratch: Vec::new(),
             replies: Vec::new(),
@@ -80,7 +81,11 @@ impl OpenBlock {
         batches: &[Bytes],
         leader_epoch: LeaderEpoch,
     ) -> Result<(), PushError> {
+        /// Of an event, mostly.
+        const USUAL_BYTES: usize = 96;
         self.scratch.clear();
+        self.scratch.reserve(USUAL_BYTES * drafted.events.len());
+        self.batches.reserve(drafted.events.len());
         let frames = frames(drafted, batches, leader_epoch, &mut self.scratch)?;
         let needed: u64 =
             frames.iter().map(|f| BlockBuilder::frame_length(f.bytes.len(), f.batch.len())).sum();
@@ -104,8 +109,12 @@ impl OpenBlock {
                 self.batches.push((frame.event.clone(), place));
             }
         }
-        self.changed.extend(drafted.changes.keys().filter(|key| !key.is_volatile()).cloned());
         Ok(())
+    }
+
+    /// Takes note of a row that its decisions change: of each once.
+    pub(super) fn changes(&mut self, row: RowKey) {
+        self.changed.push(row);
     }
 
     /// How long the finished block will be, in bytes.
@@ -121,22 +130,22 @@ impl OpenBlock {
         row: impl Fn(&RowKey) -> Option<&'t crate::core::RowValue>,
     ) -> SealedBlock {
         let mut layer = LayerBuilder::with_capacity(self.changed.len() + self.batches.len());
+        let mut partitions = Vec::new();
         for key in &self.changed {
             if mutated(Mutant::AbortedRangeNotShown) && matches!(key, RowKey::Aborted(_)) {
                 continue;
             }
-            layer.put(key, row(key));
+            let row = row(key);
+            layer.put(key, row);
+            if let RowKey::Partition(partition) = key {
+                partitions.push((*partition, row.and_then(PartitionRow::of).cloned()));
+            }
         }
         for (event, place) in &self.batches {
             if let Some((partition, last, entry)) = index_entry(event, place.at(at)) {
                 layer.put_index(partition, last, &entry);
             }
         }
-        let partitions = self.changed.iter().filter_map(|key| match key {
-            RowKey::Partition(partition) => Some((*partition, row(key).and_then(PartitionRow::of).cloned())),
-            _ => None,
-        });
-        let partitions = partitions.collect();
         self.builder.known_durable(durable);
         SealedBlock {
             layer: layer.finish(self.number),

@@ -340,7 +340,7 @@ impl<P: Ports> Engine<P> {
         let traced = trace.and_then(|trace| trace.decided(&self.table, &ask.command, &decided, block));
         let Decided { reply, mut drafted } = decided;
         let answered = std::mem::take(&mut drafted.answered);
-        self.take_rows(drafted, block.unwrap_or(BlockNumber::ZERO));
+        self.take_rows(drafted, block);
         self.addressed(ask, reply, answered, traced)
     }
 
@@ -366,12 +366,15 @@ impl<P: Ports> Engine<P> {
         replies
     }
 
-    fn take_rows(&mut self, drafted: Drafted, block: BlockNumber) {
+    fn take_rows(&mut self, drafted: Drafted, block: Option<BlockNumber>) {
         for (key, row) in drafted.changes {
             if let RowKey::Deadline(timer) = &key {
                 self.set_deadline(timer, row.as_ref().and_then(DeadlineRow::of).map(|row| row.deadline));
             }
-            self.table.decided(key, row, block);
+            let newly_changed = self.table.decided(key, row, block.unwrap_or(BlockNumber::ZERO));
+            if let (Some(key), Some(open), Some(_)) = (newly_changed, &mut self.open, block) {
+                open.changes(key);
+            }
         }
     }
 

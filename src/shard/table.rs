@@ -105,11 +105,29 @@ impl Table {
         }
     }
 
-    /// Block `block` has decided what a row is.
-    pub(super) fn decided(&mut self, key: RowKey, row: Option<RowValue>, block: BlockNumber) {
+    /// Block `block` has decided what a row is. Gives the key, if the row is kept in the store and the block had not changed it
+    /// before.
+    pub(super) fn decided(
+        &mut self,
+        key: RowKey,
+        row: Option<RowValue>,
+        block: BlockNumber,
+    ) -> Option<RowKey> {
         // What a volatile row says needs no durability, so nothing waits for it.
         let block = if key.is_volatile() { BlockNumber::ZERO } else { block };
-        self.put(key, Entry::Known { row, block, used: Cell::new(true) });
+        let entry = Entry::Known { row, block, used: Cell::new(true) };
+        let is_first = match self.entries.get_mut(&key) {
+            Some(slot) => {
+                let before = std::mem::replace(slot, Slot::new(&key, entry));
+                self.count = self.count - before.counts + slot.counts;
+                !matches!(before.entry, Entry::Known { block: before, .. } if before == block)
+            }
+            None => {
+                self.put(key.clone(), entry);
+                true
+            }
+        };
+        (is_first && !key.is_volatile()).then_some(key)
     }
 
     /// How many rows there are, those that are being read included.

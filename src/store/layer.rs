@@ -156,9 +156,14 @@ impl Layer {
         self.changes.is_empty()
     }
 
+    /// Whether it changes a row of this kind.
+    pub(super) fn has(&self, kind: u8) -> bool {
+        self.kinds.has(kind)
+    }
+
     /// What has become of the row with this key, if it has changed.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        if !key.first().is_some_and(|kind| self.kinds.has(*kind)) {
+        if !key.first().is_some_and(|kind| self.has(*kind)) {
             return None;
         }
         let at = self.changes.binary_search_by(|change| change.key_in(&self.bytes).cmp(key)).ok()?;
@@ -172,11 +177,14 @@ impl Layer {
 
     /// Those with keys from `from` up to, but not including, `to`.
     pub(super) fn range(&self, from: &[u8], to: &[u8]) -> Changes<'_> {
-        let at = self.changes.partition_point(|change| change.key_in(&self.bytes) < from);
-        let left = self.changes.get(at..).unwrap_or_default();
-        // Mostly there are none: then the first one behind `from` says so.
-        let is_in = |change: &Change| change.key_in(&self.bytes) < to;
-        let length = if left.first().is_some_and(is_in) { left.partition_point(is_in) } else { 0 };
+        let left = match (from.first(), to.first()) {
+            (Some(kind), Some(same)) if kind == same && !self.has(*kind) => &[],
+            _ => {
+                let at = self.changes.partition_point(|change| change.key_in(&self.bytes) < from);
+                self.changes.get(at..).unwrap_or_default()
+            }
+        };
+        let length = length_of(left, |change| change.key_in(&self.bytes) < to);
         Changes { left: left.get(..length).unwrap_or_default().iter(), bytes: &self.bytes }
     }
 
@@ -207,6 +215,17 @@ impl Layer {
         let kinds = self.kinds.or(newer.kinds);
         Layer { changes, bytes: bytes.into(), kinds, first: self.first, last: newer.last }
     }
+}
+
+/// How many are in a range, at their beginning. Mostly these are none or a few: so the end is looked for in steps that double.
+fn length_of<T>(all: &[T], is_in: impl Fn(&T) -> bool) -> usize {
+    let (mut within, mut step) = (0, 1);
+    while all.get(within + step - 1).is_some_and(&is_in) {
+        within += step;
+        step *= 2;
+    }
+    let rest = all.get(within..all.len().min(within + step - 1)).unwrap_or_default();
+    within + rest.partition_point(is_in)
 }
 
 /// Puts changes into the order of their keys, which `compare` compares; of several of one key the last is kept.

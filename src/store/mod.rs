@@ -18,6 +18,7 @@ mod layer;
 #[cfg(test)]
 mod model;
 mod pages;
+mod remembered;
 mod search;
 pub(crate) mod segments;
 mod snapshot;

@@ -102,6 +102,8 @@ pub(super) struct Queue {
     identity: Option<(ProducerId, ProducerEpoch)>,
     next_sequence: Sequence,
     pub(super) batches: VecDeque<Batch>,
+    /// How large the batch was that left last.
+    pub(super) last_bytes: usize,
     in_flight: usize,
     /// After a failure: when to go on, at the earliest, once nothing is in flight.
     paused_until: Option<Instant>,
@@ -125,6 +127,7 @@ impl Queue {
             identity: None,
             next_sequence: Sequence::FIRST,
             batches: VecDeque::new(),
+            last_bytes: 0,
             in_flight: 0,
             paused_until: None,
             renewed_from: None,
@@ -149,6 +152,7 @@ impl Queue {
     pub(super) fn remove(&mut self, number: BatchNumber) -> Option<Batch> {
         let at = self.batches.iter().position(|batch| batch.number == number)?;
         let batch = self.batches.remove(at)?;
+        self.last_bytes = batch.bytes;
         if batch.in_flight.is_some() {
             self.in_flight = self.in_flight.saturating_sub(1);
         }

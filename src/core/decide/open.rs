@@ -50,7 +50,7 @@ pub(super) fn require_left(
     for partition in partitions {
         let key = ProducerKey { partition: *partition, producer };
         let Some((_, first)) = rows.get::<ProducerRow>(&key)?.and_then(|row| row.open) else { continue };
-        let in_row = |row: &OpenTransactionsRow| row.by_first_offset.contains_key(&first);
+        let in_row = |row: &OpenTransactionsRow| row.get(first).is_some();
         if !rows.get::<OpenTransactionsRow>(partition)?.is_some_and(in_row) {
             queued.push(key);
         }

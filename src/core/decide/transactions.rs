@@ -305,11 +305,6 @@ pub(super) fn close(
     let producer = row.runs_under().id;
     let open = row.state.into_open().unwrap_or_default();
     let partitions = all_enrolled(rows, id, &open)?;
-    let pending =
-        open.offsets.into_iter().map(|offset| PendingOffsetRow::key(&PendingOffsetKey { offset, producer }));
-    let holder = [KeyHolderRow::key(id)];
-    rows.require(partitions.iter().flat_map(|p| rows_of_open(*p, producer)).chain(pending).chain(holder))?;
-    require_left(rows, &partitions, producer)?;
     rows.expect_appends(partitions.len());
     let (marker_epoch, holder) = match protocol {
         Protocol::V2 if mutated(Mutant::EpochNotRaised) => (row.holder.epoch, row.holder),
@@ -319,28 +314,63 @@ pub(super) fn close(
     // Whoever took a prepared transaction over may have a new id: then the old one's last epoch fences it for good.
     let marker_epoch = if producer == row.holder.id { marker_epoch } else { ProducerEpoch::FENCED_FOR_GOOD };
     let marker_epoch = if mutated(Mutant::MarkerEpochNotRaised) { row.holder.epoch } else { marker_epoch };
-    let transactional_id = id.clone();
-    rows.state(Event::TransactionEnded { transactional_id, number, outcome, reason, holder })?;
+    let ended = Event::TransactionEnded { transactional_id: id.clone(), number, outcome, reason, holder };
+    let marker = Marker { producer: Identity { id: producer, epoch: marker_epoch }, number, outcome };
+    // Mostly all rows are at hand, and to look for each of them beforehand would be much of the work. If one is not, all that are
+    // not are asked for at once.
+    if let Err(need) = state_end(rows, now, ended, &partitions, marker) {
+        require_end(&rows.unchanged(), id, &partitions, open.offsets, producer)?;
+        return Err(need);
+    }
+    Ok(holder)
+}
+
+/// What the markers of a transaction say.
+#[derive(Clone, Copy)]
+struct Marker {
+    producer: Identity,
+    number: TxnNumber,
+    outcome: Outcome,
+}
+
+/// States that a transaction has ended, and its marker in each of its partitions.
+fn state_end(
+    rows: &mut Draft<'_>,
+    now: Now,
+    ended: Event,
+    partitions: &BTreeSet<PartitionId>,
+    Marker { producer, number, outcome }: Marker,
+) -> Result<(), Need> {
+    rows.state(ended)?;
     let markers = 1 + usize::from(mutated(Mutant::MarkerTwice)) - usize::from(mutated(Mutant::MarkerSkipped));
-    for partition in partitions.into_iter().flat_map(|partition| std::iter::repeat_n(partition, markers)) {
+    for partition in partitions.iter().flat_map(|partition| std::iter::repeat_n(*partition, markers)) {
         // A partition without a row is a deleted one: partitions and transactions are decided by one shard.
         let Some((offset, before)) =
             rows.get::<PartitionRow>(&partition)?.map(|row| (row.next_offset, row.totals))
         else {
             continue;
         };
-        let marker = MarkerWritten {
-            partition,
-            offset,
-            before,
-            producer: Identity { id: producer, epoch: marker_epoch },
-            number,
-            outcome: if mutated(Mutant::MarkerOfOtherOutcome) { Outcome::Commit } else { outcome },
-            timestamp: now.wall,
-        };
+        let outcome = if mutated(Mutant::MarkerOfOtherOutcome) { Outcome::Commit } else { outcome };
+        let timestamp = now.wall;
+        let marker = MarkerWritten { partition, offset, before, producer, number, outcome, timestamp };
         rows.state(Event::MarkerWritten(marker))?;
     }
-    Ok(holder)
+    Ok(())
+}
+
+/// Asks for the rows that change with the end of a transaction.
+fn require_end(
+    rows: &Draft<'_>,
+    id: &TransactionalId,
+    partitions: &BTreeSet<PartitionId>,
+    offsets: BTreeSet<GroupOffsetKey>,
+    producer: ProducerId,
+) -> Result<(), Need> {
+    let pending =
+        offsets.into_iter().map(|offset| PendingOffsetRow::key(&PendingOffsetKey { offset, producer }));
+    let holder = [KeyHolderRow::key(id)];
+    rows.require(partitions.iter().flat_map(|p| rows_of_open(*p, producer)).chain(pending).chain(holder))?;
+    require_left(rows, partitions, producer)
 }
 
 /// The identity after `holder`, and the epoch that fences `holder`. When the epochs of an id are used up, or may have been

@@ -18,7 +18,7 @@ pub(super) fn transaction_opened(
     let open = rows.get::<OpenTransactionsRow>(&partition)?.map_or(0, |row| row.by_first_offset.len());
     if open < open_transactions_per_row_max() {
         rows.update(&partition, OpenTransactionsRow::default, |row| {
-            row.by_first_offset.insert(first, OpenTransaction { producer, number });
+            row.insert(first, OpenTransaction { producer, number });
         })?;
     } else {
         join_queue(rows, partition, first, producer, number)?;
@@ -35,15 +35,13 @@ pub(super) fn transaction_closed(
     first: Offset,
     producer: ProducerId,
 ) -> Result<(), Need> {
-    let in_row = |row: &OpenTransactionsRow| row.by_first_offset.contains_key(&first);
+    let in_row = |row: &OpenTransactionsRow| row.get(first).is_some();
     if rows.get::<OpenTransactionsRow>(&partition)?.is_some_and(in_row) {
-        rows.change(&partition, |row: &mut OpenTransactionsRow| {
-            row.by_first_offset.remove(&first);
-        })?;
+        rows.change(&partition, |row: &mut OpenTransactionsRow| row.remove(first))?;
     } else {
         leave_queue(rows, partition, producer)?;
     }
-    let oldest = |row: &OpenTransactionsRow| row.by_first_offset.first_key_value().map(|(first, _)| *first);
+    let oldest = |row: &OpenTransactionsRow| row.oldest().map(|(first, _)| first);
     let in_row = rows.get::<OpenTransactionsRow>(&partition)?.and_then(oldest);
     let queued = rows.get::<OpenQueueRow>(&partition)?.map(|queue| queue.first);
     let queued = queued.filter(|_| !mutated(Mutant::QueueOverlooked));

@@ -10,7 +10,7 @@ type Open = (TxnNumber, Offset);
 /// Whether a transaction is among the open ones of a partition, if it is known.
 fn is_listed(step: &Step<'_>, key: &ProducerKey, (number, first): Open) -> Option<bool> {
     let row = step.after::<OpenTransactionsRow>(&key.partition)?;
-    let listed = row.and_then(|row| row.by_first_offset.get(&first));
+    let listed = row.and_then(|row| row.get(first));
     if listed.is_some_and(|open| open.producer == key.producer && open.number == number) {
         return Some(true);
     }
@@ -62,8 +62,7 @@ fn listed(step: &Step<'_>) -> Vec<(ProducerKey, Open)> {
     let mut listed = Vec::new();
     for change in step.changes::<OpenTransactionsRow>() {
         let Some(after) = change.after else { continue };
-        let is_old =
-            |first: &Offset| change.before.is_some_and(|row| row.by_first_offset.contains_key(first));
+        let is_old = |first: &Offset| change.before.is_some_and(|row| row.get(*first).is_some());
         listed.extend(entries(*change.key, after).filter(|(_, (_, first))| !is_old(first)));
     }
     for change in step.changes::<QueuedRow>() {
@@ -78,8 +77,7 @@ fn unlisted(step: &Step<'_>) -> Vec<(ProducerKey, Open)> {
     let mut unlisted = Vec::new();
     for change in step.changes::<OpenTransactionsRow>() {
         let Some(before) = change.before else { continue };
-        let is_left =
-            |first: &Offset| change.after.is_some_and(|row| row.by_first_offset.contains_key(first));
+        let is_left = |first: &Offset| change.after.is_some_and(|row| row.get(*first).is_some());
         unlisted.extend(entries(*change.key, before).filter(|(_, (_, first))| !is_left(first)));
     }
     for change in step.changes::<QueuedRow>() {

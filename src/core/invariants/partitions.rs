@@ -86,7 +86,7 @@ fn compare_with_open(step: &Step<'_>, agree: fn(Offset, Offset) -> bool) -> Verd
         ) else {
             continue;
         };
-        let in_row = listed.and_then(|row| row.by_first_offset.first_key_value()).map(|(first, _)| *first);
+        let in_row = listed.and_then(OpenTransactionsRow::oldest).map(|(first, _)| first);
         let oldest = in_row.into_iter().chain(queue.map(|queue| queue.first)).min();
         let stable = oldest.map_or(row.next_offset, |oldest| oldest.max(row.log_start));
         holds(agree(row.last_stable_offset(), stable), (partition, row, listed, queue))?;

@@ -38,10 +38,10 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// A builder with room for about `capacity` bytes.
+    /// A builder with room for about `capacity` bytes of records.
     #[must_use]
     pub fn new(capacity: usize) -> BatchBuilder {
-        let mut bytes = Vec::with_capacity(capacity.max(HEADER_SIZE));
+        let mut bytes = Vec::with_capacity(HEADER_SIZE.saturating_add(capacity));
         bytes.resize(HEADER_SIZE, 0);
         BatchBuilder { bytes, count: 0, base_timestamp: Timestamp::NONE, max_timestamp: Timestamp::NONE }
     }
