@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use tokio::time::Interval;
 
 /// `semel bench txn`.
 #[derive(Debug, Args)]
@@ -27,6 +28,9 @@ pub struct TxnBench {
     /// Records of each transaction
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     records_per_txn: u32,
+    /// Begin so many transactions a second, all producers together; without it, each begins the next one at once
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
     /// Do not read what is committed: no commit-to-visible times
     #[arg(long)]
     no_reader: bool,
@@ -109,8 +113,9 @@ pub(super) async fn run(arguments: TxnBench) -> Result<(), CliError> {
 }
 
 fn conditions(arguments: &TxnBench, partitions: usize) -> String {
+    let rate = arguments.rate.map(|rate| format!(", {rate} transactions/s")).unwrap_or_default();
     format!(
-        "{} producers, {} records of {} bytes in {} of {partitions} partitions per transaction, linger {} ms",
+        "{} producers, {} records of {} bytes in {} of {partitions} partitions per transaction, linger {} ms{rate}",
         arguments.producers,
         arguments.records_per_txn,
         arguments.records.record_size,
@@ -128,11 +133,37 @@ struct Worker {
     records_per_txn: u32,
     payload: Bytes,
     size: usize,
+    pace: Option<Pace>,
     calls: Option<Calls>,
     /// From the call of commit to its return.
     commits: Latencies,
     /// From begin to the return of commit.
     wholes: Latencies,
+}
+
+/// When a producer begins its transactions.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// The first one.
+    after: Duration,
+    /// The others, each after the one before.
+    period: Duration,
+}
+
+impl Pace {
+    /// Of one of so many producers, which take turns.
+    fn of(number: u64, producers: u16, rate: u32) -> Pace {
+        let turn = Duration::from_secs(1) / rate;
+        Pace {
+            after: turn.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX)),
+            period: turn * producers.into(),
+        }
+    }
+
+    /// Ticks when one is due. Those that are late are due at once.
+    fn ticks(self) -> Interval {
+        tokio::time::interval_at(tokio::time::Instant::now() + self.after, self.period)
+    }
 }
 
 impl Worker {
@@ -156,6 +187,7 @@ impl Worker {
             records_per_txn: arguments.records_per_txn,
             payload: payload(number + 1),
             size: arguments.records.record_bytes(),
+            pace: arguments.rate.map(|rate| Pace::of(number, arguments.producers, rate)),
             calls: (!arguments.no_reader).then_some(calls),
             commits: Latencies::new(),
             wholes: Latencies::new(),
@@ -164,7 +196,13 @@ impl Worker {
 
     async fn run(mut self, window: Window) -> Result<Worker, CliError> {
         let mut index = 0;
+        let mut ticks = self.pace.map(Pace::ticks);
         while !window.is_over() {
+            if let Some(ticks) = &mut ticks
+                && tokio::time::timeout_at(window.end.into(), ticks.tick()).await.is_err()
+            {
+                break;
+            }
             self.transact(index, window).await?;
             index += 1;
         }

@@ -278,7 +278,7 @@ impl Outbox {
         if fresh {
             self.next_batch += 1;
             // Room for what is likely to come, not for what never may.
-            let capacity = queue.last_bytes.max(size);
+            let capacity = queue.last_bytes.min(self.limits.batch_bytes).max(size);
             queue.batches.push_back(Batch::new(BatchNumber(self.next_batch), now, capacity));
         }
         let Some(batch) = queue.batches.back_mut() else { return Err(Refusal::Full) };

@@ -63,7 +63,11 @@ fn joining(batch: &ProduceBatch) -> Option<ProducerKey> {
 /// The rows that a batch is judged by.
 fn rows_of(produce: &Produce, batch: &ProduceBatch) -> Vec<RowKey> {
     let partition = batch.partition;
-    let mut keys = vec![TopicRow::key(&partition.topic), PartitionRow::key(&partition)];
+    let mut keys = vec![
+        TopicRow::key(&partition.topic),
+        PartitionRow::key(&partition),
+        LeaderEpochsRow::key(&partition),
+    ];
     keys.extend(rows_of_keys(partition.topic, &batch.batch, produce.transactional_id.as_ref()));
     if let Some(producer) = &batch.batch.producer {
         keys.push(ProducerRow::key(&ProducerKey { partition, producer: producer.identity.id }));

@@ -368,8 +368,11 @@ fn require_end(
 ) -> Result<(), Need> {
     let pending =
         offsets.into_iter().map(|offset| PendingOffsetRow::key(&PendingOffsetKey { offset, producer }));
+    let of_partition = |partition: &PartitionId| {
+        rows_of_open(*partition, producer).into_iter().chain([LeaderEpochsRow::key(partition)])
+    };
     let holder = [KeyHolderRow::key(id)];
-    rows.require(partitions.iter().flat_map(|p| rows_of_open(*p, producer)).chain(pending).chain(holder))?;
+    rows.require(partitions.iter().flat_map(of_partition).chain(pending).chain(holder))?;
     require_left(rows, partitions, producer)
 }
 

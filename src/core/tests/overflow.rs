@@ -1,6 +1,7 @@
 //! Many open transactions in a partition, and many partitions in a transaction: what a change costs does not grow with them,
 //! and what lies beyond a row is as good as what is in it (`spec/rows.md`, "Rows that stay small").
 
+use super::restores::restored;
 use super::world::{Happened, Rows, World};
 use crate::core::limits::{
     OPEN_TRANSACTIONS_PER_PARTITION_MAX, PARTITIONS_PER_TRANSACTION_MAX, with_small_rows,
@@ -276,9 +277,12 @@ fn rounds_from(world: &mut World, known: &mut HashSet<RowKey>, command: Command)
 #[test]
 fn however_many_partitions_a_command_is_about_its_rows_are_fetched_in_a_few_rounds() {
     const PARTITIONS: i32 = 200;
-    for room in [0, 2, 64] {
+    for (room, is_restored) in [(0, false), (2, false), (64, false), (2, true), (64, true)] {
         with_small_rows(room, || {
             let mut world = World::new(u32::try_from(PARTITIONS).unwrap());
+            if is_restored {
+                restored(&mut world, 1);
+            }
             let produces = |world: &mut World, id: &str| {
                 let identity = world.init(Some(id), None).unwrap();
                 let batches = (0..PARTITIONS).map(|index| batch(world, index, identity, (0, true))).collect();
@@ -305,6 +309,13 @@ fn however_many_partitions_a_command_is_about_its_rows_are_fetched_in_a_few_roun
                 assert!(matches!(reply, Reply::Identity(Ok(_))));
                 assert!(rounds <= ROUNDS_MAX, "{rounds} rounds for an end, room for {room}");
             }
+            if !is_restored {
+                // Then each of its batches and markers is the first one after the restore.
+                restored(&mut world, 1);
+            }
+            let timer = Timer::Transaction(TransactionalId::new("id 3").unwrap());
+            let (of_deadline, _) = rounds(&mut world, Command::Expire { timer });
+            assert!(of_deadline <= ROUNDS_MAX, "{of_deadline} rounds for a deadline, room for {room}");
             let partitions = (0..PARTITIONS).map(|index| world.partition(index)).collect();
             let (producer, operator) = (holders[1], "User:ann".to_owned());
             let (rounds, reply) =
