@@ -3,6 +3,7 @@
 mod consumers;
 mod groups;
 mod keys;
+mod open;
 mod overflow;
 mod restored;
 mod weight;
@@ -10,6 +11,7 @@ mod weight;
 pub use consumers::*;
 pub use groups::*;
 pub use keys::*;
+pub use open::*;
 pub use overflow::*;
 pub use restored::*;
 
@@ -20,7 +22,7 @@ use crate::types::*;
 use crate::{codec, codec_enum};
 use std::borrow::{Borrow as _, BorrowMut as _};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -322,69 +324,6 @@ pub struct Identity {
     pub epoch: ProducerEpoch,
 }
 codec!(Identity { id, epoch });
-
-/// A transaction that has records in a partition and has not ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OpenTransaction {
-    /// Whose it is.
-    pub producer: ProducerId,
-    /// Which of its transactional id's transactions it is.
-    pub number: TxnNumber,
-}
-codec!(OpenTransaction { producer, number });
-
-/// The open transactions with records in a partition, by the offset of their first record here; those that find no room
-/// here are in the list of [`OpenQueueRow`]. At most
-/// [`OPEN_TRANSACTIONS_PER_ROW_MAX`](super::limits::OPEN_TRANSACTIONS_PER_ROW_MAX); more where an earlier version has put them.
-#[derive(Clone, PartialEq, Default)]
-pub struct OpenTransactionsRow {
-    /// First offset and transaction, in the order of the offsets: a row that is copied with every batch and every marker is one
-    /// piece of memory.
-    pub by_first_offset: Vec<(Offset, OpenTransaction)>,
-}
-codec!(OpenTransactionsRow { by_first_offset });
-
-impl Debug for OpenTransactionsRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by_first_offset: BTreeMap<_, _> = self.by_first_offset.iter().cloned().collect();
-        f.debug_struct("OpenTransactionsRow").field("by_first_offset", &by_first_offset).finish()
-    }
-}
-
-impl OpenTransactionsRow {
-    fn position(&self, first: Offset) -> Result<usize, usize> {
-        self.by_first_offset.binary_search_by_key(&first, |(first, _)| *first)
-    }
-
-    /// The transaction that begins at this offset.
-    #[must_use]
-    pub fn get(&self, first: Offset) -> Option<&OpenTransaction> {
-        self.by_first_offset.get(self.position(first).ok()?).map(|(_, open)| open)
-    }
-
-    /// Takes one in, in the place of one that began at the same offset.
-    pub fn insert(&mut self, first: Offset, open: OpenTransaction) {
-        match self.position(first) {
-            Ok(at) => {
-                self.by_first_offset.get_mut(at).into_iter().for_each(|(_, place)| *place = open.clone())
-            }
-            Err(at) => self.by_first_offset.insert(at, (first, open)),
-        }
-    }
-
-    /// Takes the one away that begins at this offset.
-    pub fn remove(&mut self, first: Offset) {
-        if let Ok(at) = self.position(first) {
-            self.by_first_offset.remove(at);
-        }
-    }
-
-    /// Where the oldest one begins, and whose it is.
-    #[must_use]
-    pub fn oldest(&self) -> Option<(Offset, ProducerId)> {
-        self.by_first_offset.first().map(|(first, open)| (*first, open.producer))
-    }
-}
 
 /// How many of a producer's batches a partition remembers: as many as Kafka's clients keep in flight.
 pub const REMEMBERED_BATCHES: usize = 5;

@@ -20,6 +20,7 @@ use crate::store::{Applied, Layer, ReadView};
 use crate::types::{BlockNumber, ConnectionId, GroupEpoch, HashMap, LeaderEpoch, RequestId, ServedTime};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// What the engine wants done.
@@ -56,6 +57,9 @@ pub(super) enum Written {
 
 /// The connection that the shard's own commands come from: no client has it, and nothing waits behind it.
 const OWN_CONNECTION: ConnectionId = ConnectionId(u64::MAX);
+
+/// When a deadline comes again that could not be seen to: a defect must not keep readers waiting for ever, nor the shard busy.
+const GIVEN_UP_PAUSE: Duration = Duration::from_secs(5);
 
 /// A block on its way to the disk.
 struct Writing {
@@ -292,6 +296,10 @@ impl<P: Ports> Engine<P> {
         if ask.rounds > self.limits.rounds {
             // Whoever asked sees that no reply comes; the log says why.
             tracing::error!(command = ?ask.command, ?rows, "a command needs rows without end; this is a defect");
+            if let Command::Expire { timer } = &ask.command {
+                // Nobody asks for it again: it stays due. Rows that were loaded are mostly still there then.
+                self.set_deadline(timer, Some(self.ports.now().served.plus(GIVEN_UP_PAUSE)));
+            }
             return self.waiting.done(ask.connection);
         }
         self.waiting.wait(ask, &rows);

@@ -27,7 +27,7 @@ use proptest::test_runner::TestRunner;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -590,6 +590,31 @@ fn a_deadline_waits_for_the_open_block_and_then_comes() {
     assert_eq!(history.engine.next_deadline(), Some(deadline));
     history.take(&Step::Pass { seconds: 0 });
     assert_ne!(history.engine.next_deadline(), Some(deadline));
+}
+
+#[test]
+fn a_deadline_that_was_given_up_comes_again() {
+    let mut history = History::new(None);
+    history.take(&Step::Init { who: 0, over: false });
+    history.settle();
+    history.take(&Step::Produce { who: 0, partition: 0, records: 1 });
+    history.settle();
+    history.take(&Step::Crash { written: true, rows: true });
+    let view = history.outside.borrow().shown.clone().unwrap();
+    let (timer, deadline) = view.deadlines().next().unwrap().unwrap();
+    history.outside.borrow_mut().now.served = deadline;
+    let (connection, life, command) = (ConnectionId(u64::MAX), Weak::new(), Command::Expire { timer });
+    let (reply, answer) = oneshot::channel();
+    // One round more, and it is taken for a defect.
+    let rounds = shard_limits().rounds;
+    history.engine.ask(Ask { connection, life, command, batches: vec![], reply, rounds });
+    assert!(answer.blocking_recv().is_err());
+    let again = history.engine.next_deadline().unwrap();
+    assert!(again > deadline);
+    history.pass(again.since(deadline));
+    history.settle();
+    let view = history.outside.borrow().shown.clone().unwrap();
+    assert!(view.transactions().all(|row| row.unwrap().1.state.open().is_none()));
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
