@@ -34,8 +34,9 @@ const KILLS: usize = 2;
 const TRANSACTIONS: usize = 15;
 const LOAD_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Lines that are looked at in one run of the test.
-const LINES_MAX: usize = 20_000;
+/// Lines that are looked at in one run of the test: mostly all, some 10,000. The load goes on while clients find the broker again,
+/// so there may be several times as many, and what comes after the last kill must be among them.
+const LINES_MAX: usize = 80_000;
 
 #[test]
 fn librdkafka_s_transactions_through_crashes_are_those_of_the_specification() {
@@ -70,7 +71,8 @@ fn librdkafka_s_transactions_through_crashes_are_those_of_the_specification() {
     broker.stop();
     let taken = check(&trace, LINES_MAX);
     for action in ["AppendBatch", "EnrolPartitions", "EndTransaction", "InitProducerId", "Recover"] {
-        assert!(taken.actions.get(action).is_some_and(|count| *count > KILLS), "{action} is in the trace");
+        let often = taken.actions.get(action).is_some_and(|count| *count > KILLS);
+        assert!(often, "{action} is in the trace, more often than there were kills: {taken}");
     }
 }
 
