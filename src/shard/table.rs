@@ -5,7 +5,7 @@ use crate::core::mutant::{Mutant, mutated};
 use crate::core::{Look, RowKey, RowValue, View};
 use crate::types::{BlockNumber, HashMap};
 use std::cell::Cell;
-use std::collections::{VecDeque, hash_map};
+use std::collections::VecDeque;
 
 /// What is known of a row.
 #[derive(Debug)]
@@ -70,17 +70,18 @@ impl Table {
         Table { entries: HashMap::default(), queue: VecDeque::new(), count: 0, capacity }
     }
 
-    /// Puts what is known of a row in the place of what was.
-    fn put(&mut self, key: RowKey, entry: Entry) {
-        let slot = Slot::new(&key, entry);
+    /// Puts what is known of a row in the place of what was, which it gives.
+    fn put(&mut self, key: &RowKey, entry: Entry) -> Option<Entry> {
+        let slot = Slot::new(key, entry);
         self.count += slot.counts;
-        match self.entries.entry(key) {
-            hash_map::Entry::Occupied(mut occupied) => self.count -= occupied.insert(slot).counts,
-            hash_map::Entry::Vacant(vacant) => {
-                self.queue.push_back(vacant.key().clone());
-                vacant.insert(slot);
-            }
+        if let Some(place) = self.entries.get_mut(key) {
+            let before = std::mem::replace(place, slot);
+            self.count -= before.counts;
+            return Some(before.entry);
         }
+        self.queue.push_back(key.clone());
+        self.entries.insert(key.clone(), slot);
+        None
     }
 
     /// Of `keys`, those that nobody is loading yet: the caller is to load them.
@@ -89,7 +90,7 @@ impl Table {
             .filter(|key| {
                 let is_new = !self.entries.contains_key(key);
                 if is_new {
-                    self.put(key.clone(), Entry::Loading);
+                    self.put(key, Entry::Loading);
                 }
                 is_new
             })
@@ -101,7 +102,7 @@ impl Table {
         if let Some(slot) = self.entries.get(key)
             && (matches!(slot.entry, Entry::Loading) || mutated(Mutant::StaleLoadedRow))
         {
-            self.put(key.clone(), Entry::Known { row, block: BlockNumber::ZERO, used: Cell::new(true) });
+            self.put(key, Entry::Known { row, block: BlockNumber::ZERO, used: Cell::new(true) });
         }
     }
 
@@ -115,18 +116,8 @@ impl Table {
     ) -> Option<RowKey> {
         // What a volatile row says needs no durability, so nothing waits for it.
         let block = if key.is_volatile() { BlockNumber::ZERO } else { block };
-        let entry = Entry::Known { row, block, used: Cell::new(true) };
-        let is_first = match self.entries.get_mut(&key) {
-            Some(slot) => {
-                let before = std::mem::replace(slot, Slot::new(&key, entry));
-                self.count = self.count - before.counts + slot.counts;
-                !matches!(before.entry, Entry::Known { block: before, .. } if before == block)
-            }
-            None => {
-                self.put(key.clone(), entry);
-                true
-            }
-        };
+        let before = self.put(&key, Entry::Known { row, block, used: Cell::new(true) });
+        let is_first = !matches!(before, Some(Entry::Known { block: before, .. }) if before == block);
         (is_first && !key.is_volatile()).then_some(key)
     }
 

@@ -570,13 +570,18 @@ impl History {
     }
 }
 
-#[test]
-fn a_deadline_waits_for_the_open_block_and_then_comes() {
+fn with_an_open_transaction() -> History {
     let mut history = History::new(None);
     history.take(&Step::Init { who: 0, over: false });
     history.settle();
     history.take(&Step::Produce { who: 0, partition: 0, records: 1 });
     history.settle();
+    history
+}
+
+#[test]
+fn a_deadline_waits_for_the_open_block_and_then_comes() {
+    let mut history = with_an_open_transaction();
     let deadline = history.engine.next_deadline().expect("an open transaction has a deadline");
     // One block is being written, and the next one is open.
     for step in [Step::CommitOffset, Step::Read, Step::Load, Step::Flush, Step::CommitOffset] {
@@ -594,11 +599,7 @@ fn a_deadline_waits_for_the_open_block_and_then_comes() {
 
 #[test]
 fn a_deadline_that_was_given_up_comes_again() {
-    let mut history = History::new(None);
-    history.take(&Step::Init { who: 0, over: false });
-    history.settle();
-    history.take(&Step::Produce { who: 0, partition: 0, records: 1 });
-    history.settle();
+    let mut history = with_an_open_transaction();
     history.take(&Step::Crash { written: true, rows: true });
     let view = history.outside.borrow().shown.clone().unwrap();
     let (timer, deadline) = view.deadlines().next().unwrap().unwrap();
