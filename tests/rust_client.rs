@@ -14,15 +14,18 @@ mod common;
 use common::broker::Broker;
 use common::tools::inner_cargo;
 use semel::client::{
-    Admin, BackoffLimits, Client, ClientConfig, ClientError, CommitError, Compression, ConsumedRecord,
-    Consumer, ConsumerConfig, GroupFilter, GroupMember, IDEMPOTENCY_KEY_HEADER, Isolation, NewTopic,
-    OffsetQuery, OffsetToCommit, OutcomeQuery, Outcomes, ProduceError, Producer, ProducerConfig,
+    Admin, BackoffLimits, Client, ClientConfig, ClientError, CommitError, Committed, Compression,
+    ConsumedRecord, Consumer, ConsumerConfig, GroupFilter, GroupMember, IDEMPOTENCY_KEY_HEADER, Isolation,
+    NewTopic, OffsetQuery, OffsetToCommit, OutcomeQuery, Outcomes, ProduceError, Producer, ProducerConfig,
     ProducerRecord, RecordHeader, ResolveError, Resolved, Standing, Start, TlsFiles, TopicPartition,
     TransactionConfig, TransactionError, TransactionFilter, TransactionProtocol, TransactionalProducer,
 };
 use semel::types::{GroupId, Offset, PartitionIndex, TopicName, TransactionalId};
 use semel::wire::ErrorCode;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 const TOPIC: &str = "t";
@@ -36,6 +39,7 @@ over_both! {
     a_new_holder_fences_the_old_one
     a_commit_without_an_answer_is_said_to_be_unknown
     what_became_of_such_a_commit_can_be_asked
+    a_commit_that_is_dropped_is_done_or_not
     an_operator_sees_who_holds_back_readers_and_ends_it
     a_prepared_transaction_waits_for_a_decision_through_kills
     a_new_process_decides_what_the_old_one_had_prepared
@@ -279,6 +283,61 @@ async fn what_became_of_such_a_commit_can_be_asked(scheme: &str) {
     next.send(record(0, "next")).await.unwrap();
     next.commit().await.unwrap();
     assert_eq!(texts(&client, Isolation::ReadCommitted).await, ["lost", "next"]);
+}
+
+/// The outcome of a commit, or none: it is dropped when it has waited so many times.
+async fn dropped_after(
+    waits: u32,
+    commit: impl Future<Output = Result<Committed, CommitError>>,
+) -> Option<Committed> {
+    let (mut left, mut commit) = (waits, pin!(commit));
+    let polled = poll_fn(|context| match commit.as_mut().poll(context) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    });
+    polled.await.map(Result::unwrap)
+}
+
+async fn a_commit_that_is_dropped_is_done_or_not(scheme: &str) {
+    const TRANSACTIONS: u32 = 60;
+    let (_broker, client) = start(scheme).await;
+    let mut producer = transactional(&client, "one").await;
+    let (mut expected, mut dropped) = (Vec::new(), 0);
+    for number in 0..TRANSACTIONS {
+        let mut transaction = producer.begin().await.unwrap();
+        for index in 0..PARTITIONS {
+            transaction.send(record(index, number)).await.unwrap();
+            // Some have records that are stored before the commit.
+            if number % 3 == 0 && index == 0 {
+                transaction.flush().await.unwrap();
+            }
+        }
+        let is_committed = match dropped_after(number % 6, transaction.commit()).await {
+            Some(_) => true,
+            None => {
+                dropped += 1;
+                match producer.resolve().await {
+                    Ok(resolved) => resolved == Resolved::Committed,
+                    // It had not been asked for: so it is as if the transaction had been dropped.
+                    Err(ResolveError::NothingToResolve) => false,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        if is_committed {
+            expected.extend((0..PARTITIONS).map(|_| number.to_string()));
+        }
+    }
+    producer.begin().await.unwrap().abort().await.unwrap();
+    assert!(dropped > 0, "no commit had to wait");
+    let mut seen = texts(&client, Isolation::ReadCommitted).await;
+    seen.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
 }
 
 async fn an_operator_sees_who_holds_back_readers_and_ends_it(scheme: &str) {

@@ -114,13 +114,14 @@ pub(super) mod expect {
         }
     }
 
+    /// What became of each batch, and with which identity the producer goes on if its transaction is committed.
+    type Produced = (Vec<Result<Appended, NotAppended>>, Option<Identity>);
+
     /// One answer for each of `asked` batches.
-    pub(crate) fn produced(
-        reply: Reply,
-        asked: usize,
-    ) -> Result<Vec<Result<Appended, NotAppended>>, Failure> {
+    pub(crate) fn produced(reply: Reply, asked: usize) -> Result<Produced, Failure> {
         match reply {
-            Reply::Produced(answers) if answers.len() == asked => Ok(answers),
+            Reply::Produced(answers) if answers.len() == asked => Ok((answers, None)),
+            Reply::ProducedAndCommitted(answers, holder) if answers.len() == asked => Ok((answers, holder)),
             other => Err(mismatch(&other)),
         }
     }

@@ -8,8 +8,8 @@ use super::service::reply_to;
 use super::session::Context;
 use super::{errors, topic_config, transactions};
 use crate::core::{
-    Appended, BatchFacts, BatchProducer, Command, Identity, KeyConflict, NotAppended, Produce, ProduceBatch,
-    Protocol, RecordKey,
+    Appended, BatchFacts, BatchProducer, Command, Identity, KeyConflict, NotAppended, Produce,
+    ProduceAndCommit, ProduceBatch, Protocol, RecordKey, TransactionalProducer,
 };
 use crate::net::Reply;
 use crate::shard::{Answer, off_thread};
@@ -38,6 +38,7 @@ pub(super) async fn accept(cx: Context, body: Bytes) -> Result<Reply, Failure> {
     cx.check_listed(request.topic_data.iter().map(|topic| 1 + topic.partition_data.len()).sum())?;
     let acks = request.acks;
     let transactional_id = request.transactional_id.clone();
+    let commits = request.commits && acks != acks::NONE;
     let mut judged = if !matches!(acks, acks::NONE | acks::LEADER | acks::ALL) {
         Judged::refused(request.topic_data, ErrorCode::InvalidRequiredAcks)
     } else if cx.node.shard.space_is_short() {
@@ -49,10 +50,10 @@ pub(super) async fn accept(cx: Context, body: Bytes) -> Result<Reply, Failure> {
     let served = transactions::protocol(&cx, ENROLS);
     judged.check_transactional(transactional_id.as_deref(), served.err());
     let protocol = served.unwrap_or(Protocol::V1);
-    let asked = Asked {
-        answers: ask(&cx, transactional_id.as_deref(), protocol, std::mem::take(&mut judged.batches)).await?,
-        topics: judged.topics,
-    };
+    let commits = commits && judged.is_whole();
+    let batches = std::mem::take(&mut judged.batches);
+    let answers = ask(&cx, transactional_id.as_deref(), protocol, batches, commits).await?;
+    let asked = Asked { answers, topics: judged.topics };
     Ok(match acks {
         acks::NONE => Reply::Later(Box::pin(async move { Ok(asked.unacknowledged(&cx).await?) })),
         _ => cx.clone().later(asked.acknowledged(cx)),
@@ -188,6 +189,12 @@ impl Judged {
         }
     }
 
+    /// Whether nothing of it is refused.
+    fn is_whole(&self) -> bool {
+        let mut verdicts = self.topics.iter().flat_map(|topic| &topic.partitions);
+        verdicts.all(|(_, verdict)| matches!(verdict, Verdict::Store))
+    }
+
     fn refuse_all(&mut self, code: ErrorCode) {
         self.batches.clear();
         for (_, verdict) in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
@@ -241,13 +248,16 @@ fn facts(checked: &mut CheckedBatch) -> BatchFacts {
     }
 }
 
-/// Queues the batches: as one command, or as several in order where they are too large for one.
+/// Queues the batches: as one command, or as several in order where they are too large for one. `commits` asks for the end of
+/// their transaction with them, which is not had where they are several: the client sees that it has to ask for it.
 async fn ask(
     cx: &Context,
     transactional_id: Option<&str>,
     protocol: Protocol,
     batches: Vec<(ProduceBatch, Bytes)>,
+    commits: bool,
 ) -> Result<Vec<(Answer, usize)>, Failure> {
+    let committer = committer(cx, transactional_id, &batches).filter(|_| commits);
     let transactional_id = transactional_id.and_then(TransactionalId::new);
     let mut answers = Vec::with_capacity(1);
     let mut batches = batches.into_iter().peekable();
@@ -266,9 +276,25 @@ async fn ask(
         }
         let count = facts.len();
         let produce = Produce { transactional_id: transactional_id.clone(), protocol, batches: facts };
-        answers.push((cx.ask_with(Command::Produce(produce), payloads).await?, count));
+        let are_all = answers.is_empty() && batches.peek().is_none();
+        let command = match committer.clone().filter(|_| are_all) {
+            Some(producer) => Command::ProduceAndCommit(ProduceAndCommit { last: produce, producer }),
+            None => Command::Produce(produce),
+        };
+        answers.push((cx.ask_with(command, payloads).await?, count));
     }
     Ok(answers)
+}
+
+/// Who commits a transaction with these batches: whose they are, if they are in one.
+fn committer(
+    cx: &Context,
+    transactional_id: Option<&str>,
+    batches: &[(ProduceBatch, Bytes)],
+) -> Option<TransactionalProducer> {
+    let (first, _) = batches.first()?;
+    let Identity { id, epoch } = first.batch.producer.filter(|producer| producer.transactional)?.identity;
+    transactions::producer(cx, transactional_id?, id.0, epoch.0).ok()
 }
 
 /// A request that the shard has.
@@ -280,9 +306,12 @@ struct Asked {
 
 impl Asked {
     async fn acknowledged(self, cx: Context) -> Result<ProduceResponse, Failure> {
-        let mut stored = Vec::new();
+        let (mut stored, mut committed) = (Vec::new(), ProduceCommitted::default());
         for (answer, count) in self.answers {
-            let answered = expect::produced(reply_to(answer).await?, count)?;
+            let (answered, holder) = expect::produced(reply_to(answer).await?, count)?;
+            if let Some(Identity { id, epoch }) = holder {
+                committed = ProduceCommitted { producer_id: id.0, producer_epoch: epoch.0 };
+            }
             // Nearly always there is one command, and nothing to append to.
             if stored.is_empty() { stored = answered } else { stored.extend(answered) }
         }
@@ -301,7 +330,7 @@ impl Asked {
             }
             responses.push(ProduceTopicResponse { name, topic_id: id, partition_responses });
         }
-        Ok(ProduceResponse { responses, ..Default::default() })
+        Ok(ProduceResponse { responses, committed, ..Default::default() })
     }
 
     /// With `acks=0` nothing is said; but as in Kafka the connection is closed if something went wrong, since its client

@@ -63,7 +63,7 @@ impl Session {
             Ok(read) => read,
             // A client that is newer than this broker learns what it speaks from this answer (KIP-511).
             Err(HeaderError::UnsupportedVersion { api: ApiKey::ApiVersions, correlation_id, .. }) => {
-                return Ok(Reply::Now(frame_body(&api_versions::unsupported(), 0, correlation_id)?.0));
+                return Ok(Reply::Now(frame_body(&api_versions::unsupported(), 0, correlation_id, 0)?.0));
             }
             Err(error) => return Err(error.into()),
         };
@@ -221,7 +221,16 @@ impl Context {
 
     /// The frame of the request's response, without its length.
     pub(super) fn encode<R: Response>(&self, response: &R) -> Result<Vec<Bytes>, Failure> {
-        let (chunks, errors) = frame_body(response, self.version, self.correlation_id)?;
+        self.encode_large(response, 0)
+    }
+
+    /// The same of a response about so many bytes of which are copied into the frame.
+    pub(super) fn encode_large<R: Response>(
+        &self,
+        response: &R,
+        copied: usize,
+    ) -> Result<Vec<Bytes>, Failure> {
+        let (chunks, errors) = frame_body(response, self.version, self.correlation_id, copied)?;
         self.node.metrics.answered(self.api, self.begun.elapsed(), &errors);
         Ok(chunks)
     }
@@ -260,9 +269,10 @@ fn frame_body<R: Response>(
     response: &R,
     version: i16,
     correlation_id: i32,
+    copied: usize,
 ) -> Result<(Vec<Bytes>, ErrorCounts), Failure> {
     const LENGTH_BYTES: usize = size_of::<i32>();
-    let (mut chunks, errors) = encode_response(response, version, correlation_id)?;
+    let (mut chunks, errors) = encode_response(response, version, correlation_id, copied)?;
     if let Some(first) = chunks.first_mut() {
         let _length = first.split_to(LENGTH_BYTES.min(first.len()));
     }

@@ -44,6 +44,7 @@ impl Client {
             acks: -1,
             timeout_ms: millis(self.config().request_timeout),
             topic_data: vec![topic],
+            commits: false,
         };
         let answer = self.any_broker().await?.call(&request).await?;
         let answers = answer.responses.iter().flat_map(|topic| &topic.partition_responses);

@@ -3,14 +3,14 @@
 //!
 //! Where the broker's coordinator has finalized `transaction.version=2` (KIP-890) producing enrols a partition and every
 //! end raises the epoch; otherwise the first protocol (KIP-98) is used. EndTxn is sent only after every produce request
-//! has been answered.
+//! has been answered; where the broker is semel, the last of these asks for the commit itself (`spec/protocol.md`).
 
+mod end;
 mod prepared;
 mod resolve;
 
 pub use resolve::{ResolveError, Resolved};
 
-use super::backoff::Backoff;
 use super::cluster::Client;
 use super::coordinator::Coordinated;
 use super::error::ClientError;
@@ -19,17 +19,15 @@ use super::metadata::TopicPartition;
 use super::offsets::{GroupMember, OffsetToCommit};
 use super::producer::engine::Engine;
 use super::producer::{Delivery, Mode, ProduceError, ProducerConfig, ProducerRecord};
-use super::versions::{ANY_VERSION, KEEPS_PREPARED, TransactionProtocol, up_to};
+use super::versions::{KEEPS_PREPARED, TransactionProtocol, up_to};
 use crate::types::{ProducerEpoch, ProducerId, TransactionalId};
+use crate::wire::ErrorCode;
 use crate::wire::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, EndTxnRequest,
-    EndTxnResponse, InitProducerIdRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AddPartitionsToTxnTopic, InitProducerIdRequest,
 };
-use crate::wire::{ErrorCode, VersionRange};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// The first version of EndTxn that raises the epoch.
 const END_RAISES_EPOCH: i16 = 5;
@@ -45,6 +43,9 @@ pub struct TransactionConfig {
     pub timeout: Duration,
     /// The newest transaction protocol to use, if the broker has it.
     pub protocol_max: TransactionProtocol,
+    /// Whether the last records and the commit may go in one request, where the broker can do that. It takes one sync instead of
+    /// two, and half of the round trips.
+    pub commit_with_records: bool,
     /// How long `commit` tries to learn the outcome before it says [`CommitError::Unknown`].
     pub commit_timeout: Duration,
 }
@@ -56,6 +57,7 @@ impl Default for TransactionConfig {
             producer: ProducerConfig::default(),
             timeout: Duration::from_secs(60),
             protocol_max: TransactionProtocol::Implicit,
+            commit_with_records: true,
             commit_timeout: Duration::from_secs(60),
         }
     }
@@ -130,6 +132,9 @@ pub struct CommitUnknown {
     pub epoch: ProducerEpoch,
     /// The transaction protocol that it was in.
     pub protocol: TransactionProtocol,
+    /// Whether all of its records had been stored: then [`CommitUnknown::resolve`] commits it if it is still open, and aborts it
+    /// otherwise.
+    pub all_stored: bool,
     /// What happened to the last attempt.
     #[source]
     pub cause: ClientError,
@@ -175,8 +180,11 @@ enum Phase {
     Open(OpenTransaction),
     /// A transaction was given up and may still be open at the broker.
     AbortOwed,
-    /// EndTxn(commit) is or was on its way and has no answer.
-    Committing,
+    /// A commit is or was on its way and has no answer.
+    Committing {
+        /// Whether all records were stored before: then what is open can still be committed.
+        all_stored: bool,
+    },
     /// For good.
     Fenced,
 }
@@ -270,7 +278,9 @@ impl TransactionalProducer {
                 return Err(TransactionError::InDoubt(inner.transactional_id.clone()));
             }
             Phase::Open(_) | Phase::AbortOwed => inner.abort(&mut state).await?,
-            Phase::Committing => return Err(TransactionError::InDoubt(inner.transactional_id.clone())),
+            Phase::Committing { .. } => {
+                return Err(TransactionError::InDoubt(inner.transactional_id.clone()));
+            }
             Phase::Fenced => return Err(TransactionError::Fenced(inner.transactional_id.clone())),
         }
         state.phase = Phase::Open(OpenTransaction::default());
@@ -342,8 +352,10 @@ impl Drop for Transaction<'_> {
         // Nobody else has it: the transaction borrows the producer. An abort that is under way holds it until it is done.
         let Ok(mut state) = inner.state.try_lock() else { return };
         let Phase::Open(open) = &state.phase else { return };
-        if open.prepared {
-            state.phase = Phase::Committing;
+        // A commit that was dropped may have been asked for with the last records.
+        let asked = inner.engine.stop_committing().asked;
+        if open.prepared || asked {
+            state.phase = Phase::Committing { all_stored: open.prepared };
             return;
         }
         state.phase = Phase::AbortOwed;
@@ -368,24 +380,6 @@ enum Takeover {
     Ends,
     /// It stays, for the new holder to decide.
     Keeps,
-}
-
-/// What one attempt to end a transaction came to.
-enum EndAttempt {
-    Ended(EndTxnResponse),
-    /// Nothing happened; the same may work later.
-    Again(ClientError),
-    /// Nothing is known; the same may work later.
-    Lost(ClientError),
-    Refused(ClientError),
-}
-
-/// What all attempts to end a transaction came to.
-struct Ending {
-    /// What the last one did. Unless it has ended or was refused, there was no time for another.
-    last: EndAttempt,
-    /// Whether an attempt without an answer may have reached the coordinator.
-    lost: bool,
 }
 
 fn fenced(error: &ClientError) -> bool {
@@ -433,6 +427,12 @@ impl Inner {
     /// InitProducerId: with the identity held, which a newer holder's would fence (KIP-360), or as a new holder.
     async fn renew_identity(&self, state: &mut State) -> Result<(), TransactionError> {
         self.take_over(state, Takeover::Ends).await
+    }
+
+    /// Which identity comes next, a lost answer had said: taking over anew says it as well.
+    async fn take_over_anew(&self, state: &mut State) -> Result<(), TransactionError> {
+        (state.identity.id, state.identity.epoch) = (ProducerId::NONE, ProducerEpoch::NONE);
+        self.renew_identity(state).await
     }
 
     async fn take_over(&self, state: &mut State, takeover: Takeover) -> Result<(), TransactionError> {
@@ -564,184 +564,4 @@ impl Inner {
         let committed = self.client.commit_offsets_in(&committer, member, offsets).await;
         committed.map_err(|error| self.judge(&mut state, error))
     }
-
-    async fn commit(&self) -> Result<Committed, CommitError> {
-        // Failures of batches make the transaction's; it is looked at once all are settled.
-        let flushed = self.engine.flush().await;
-        let mut state = self.state.lock().await;
-        let failure = self.engine.failure().map(|failure| ProduceError::clone(&failure)).or(flushed.err());
-        if let Some(cause) = failure {
-            return Err(self.abort_because(&mut state, cause.into()).await);
-        }
-        let identity = Committed {
-            transactional_id: self.transactional_id.clone(),
-            producer_id: state.identity.id,
-            epoch: state.identity.epoch,
-        };
-        match &state.phase {
-            Phase::Open(open) if !open.started => {
-                state.phase = Phase::Idle;
-                return Ok(identity);
-            }
-            Phase::Open(_) => {}
-            Phase::Fenced => return Err(CommitError::Fenced(self.transactional_id.clone())),
-            _ => {
-                let cause = TransactionError::Produce(ProduceError::TransactionEnded);
-                return Err(CommitError::Aborted { cause: Arc::new(cause) });
-            }
-        }
-        // Said before it is true: if this future is dropped while the answer is out, nobody knows.
-        state.phase = Phase::Committing;
-        self.end_commit(&mut state, identity).await
-    }
-
-    async fn end_commit(&self, state: &mut State, identity: Committed) -> Result<Committed, CommitError> {
-        match self.end(state, true).await {
-            Ending { last: EndAttempt::Ended(answer), .. } => {
-                self.ended(state, &answer);
-                Ok(identity)
-            }
-            Ending {
-                last: EndAttempt::Refused(e) | EndAttempt::Again(e) | EndAttempt::Lost(e),
-                lost: true,
-            } => Err(unknown(identity, state.identity.protocol, e)),
-            Ending { last: EndAttempt::Refused(error), .. } => Err(self.commit_refused(state, error).await),
-            Ending { last: EndAttempt::Again(cause) | EndAttempt::Lost(cause), .. } => {
-                Err(self.abort_because(state, TransactionError::Client(cause)).await)
-            }
-        }
-    }
-
-    /// Asks for the end of a transaction, again and again while that makes sense and for as long as a commit may take.
-    async fn end(&self, state: &State, committed: bool) -> Ending {
-        let deadline = Instant::now() + self.config.commit_timeout;
-        let mut backoff = Backoff::unseeded(self.client.config().backoff);
-        let mut lost = false;
-        loop {
-            let last = self.try_end(state, committed, deadline).await;
-            lost |= matches!(last, EndAttempt::Lost(_));
-            if matches!(last, EndAttempt::Ended(_) | EndAttempt::Refused(_)) {
-                return Ending { last, lost };
-            }
-            let next = Instant::now() + backoff.pause();
-            if next >= deadline {
-                return Ending { last, lost };
-            }
-            tokio::time::sleep_until(next).await;
-        }
-    }
-
-    async fn commit_refused(&self, state: &mut State, error: ClientError) -> CommitError {
-        match self.judge(state, error) {
-            TransactionError::Fenced(id) => CommitError::Fenced(id),
-            cause => self.abort_because(state, cause).await,
-        }
-    }
-
-    async fn abort_because(&self, state: &mut State, cause: TransactionError) -> CommitError {
-        state.phase = Phase::AbortOwed;
-        // It cannot be committed any more, so nobody need wait for long until the broker has confirmed that: if it does
-        // not answer, the abort is owed, and made good when the next transaction begins.
-        match tokio::time::timeout(self.config.commit_timeout, self.abort(state)).await {
-            Ok(Err(TransactionError::Fenced(id))) => return CommitError::Fenced(id),
-            Ok(Err(error)) => tracing::warn!(%error, "a failed transaction could not be aborted yet"),
-            Err(_) => tracing::warn!("a failed transaction could not be aborted yet: no answer"),
-            Ok(Ok(())) => {}
-        }
-        CommitError::Aborted { cause: Arc::new(cause) }
-    }
-
-    async fn try_end(&self, state: &State, committed: bool, deadline: Instant) -> EndAttempt {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = self.client.config().request_timeout.min(left.max(Duration::from_millis(1)));
-        let connection = match self
-            .client
-            .coordinator(&self.coordinated, Purpose::Transactions, self.engine.owner())
-            .await
-        {
-            Ok(connection) => connection,
-            Err(error) if error.retriable() => return EndAttempt::Again(error),
-            Err(error) => return EndAttempt::Refused(error),
-        };
-        let request = EndTxnRequest {
-            transactional_id: self.transactional_id.as_str().to_owned(),
-            producer_id: state.identity.id.0,
-            producer_epoch: state.identity.epoch.0,
-            committed,
-        };
-        let wanted = match state.identity.protocol {
-            TransactionProtocol::Explicit => up_to(END_RAISES_EPOCH - 1),
-            TransactionProtocol::Implicit => VersionRange { min: END_RAISES_EPOCH, ..ANY_VERSION },
-        };
-        let answer = match connection.call_version(&request, wanted, timeout).await {
-            Ok(answer) => answer,
-            Err(error @ (ClientError::UnsupportedVersion { .. } | ClientError::Unwritable(_))) => {
-                return EndAttempt::Refused(error);
-            }
-            Err(error) => {
-                self.client.heed_coordinator_error(&self.coordinated, &error);
-                return EndAttempt::Lost(error);
-            }
-        };
-        match answer.error_code.ok() {
-            Ok(()) => EndAttempt::Ended(answer),
-            Err(code) => {
-                let error = self.refused(if committed { "the commit" } else { "the abort" }, code);
-                self.client.heed_coordinator_error(&self.coordinated, &error);
-                if code.retriable() { EndAttempt::Again(error) } else { EndAttempt::Refused(error) }
-            }
-        }
-    }
-
-    fn ended(&self, state: &mut State, answer: &EndTxnResponse) {
-        // Version 5 tells the identity of the next transaction.
-        if answer.producer_id >= 0 && answer.producer_epoch >= 0 {
-            let (id, epoch) = (ProducerId(answer.producer_id), ProducerEpoch(answer.producer_epoch));
-            self.adopt(state, id, epoch, state.identity.protocol);
-        }
-        state.phase = Phase::Idle;
-    }
-
-    /// Ends whatever is open without committing it, so that the next transaction can begin.
-    async fn abort(&self, state: &mut State) -> Result<(), TransactionError> {
-        let started = match &state.phase {
-            Phase::Idle => return Ok(()),
-            Phase::Open(open) => open.started,
-            Phase::AbortOwed => true,
-            Phase::Committing => return Err(TransactionError::InDoubt(self.transactional_id.clone())),
-            Phase::Fenced => return Err(TransactionError::Fenced(self.transactional_id.clone())),
-        };
-        state.phase = Phase::AbortOwed;
-        let failed = self.engine.failure().is_some();
-        self.engine.abandon().await;
-        if started {
-            self.end_abort(state, failed).await?;
-        }
-        self.engine.take_failure();
-        state.phase = Phase::Idle;
-        Ok(())
-    }
-
-    async fn end_abort(&self, state: &mut State, failed: bool) -> Result<(), TransactionError> {
-        // If an answer was lost, the same request is answered once more (O4), and tells the identity that is the next now;
-        // whoever took over in the name of the former one would be taken for a zombie (P7).
-        match self.end(state, false).await.last {
-            EndAttempt::Ended(answer) => {
-                self.ended(state, &answer);
-                // In the first protocol the epoch stays, and after a failure the sequences are not known to have no gap.
-                let gap = failed && state.identity.protocol == TransactionProtocol::Explicit;
-                if gap { self.renew_identity(state).await } else { Ok(()) }
-            }
-            EndAttempt::Refused(error) if fenced(&error) => Err(self.judge(state, error)),
-            // Nothing is open there any more, or it cannot be told: taking over again ends whatever there is.
-            EndAttempt::Refused(_) | EndAttempt::Again(_) | EndAttempt::Lost(_) => {
-                self.renew_identity(state).await
-            }
-        }
-    }
-}
-
-fn unknown(identity: Committed, protocol: TransactionProtocol, cause: ClientError) -> CommitError {
-    let Committed { transactional_id, producer_id, epoch } = identity;
-    CommitError::Unknown(CommitUnknown { transactional_id, producer_id, epoch, protocol, cause })
 }

@@ -50,6 +50,8 @@ pub enum Command {
     ExpireRecords(ExpireRecords),
     /// Store batches.
     Produce(Produce),
+    /// Store the last batches of a transaction, and commit it if all of them are stored.
+    ProduceAndCommit(ProduceAndCommit),
     /// Give out a producer id.
     InitProducerId(InitProducerId),
     /// Enrol partitions in a transaction (version 1).
@@ -227,6 +229,15 @@ pub struct Produce {
     pub protocol: Protocol,
     /// The batches, in the order of the request.
     pub batches: Vec<ProduceBatch>,
+}
+
+/// The last batches of a transaction, and its commit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProduceAndCommit {
+    /// The batches; of version 2, the only one in which an identity has but one transaction.
+    pub last: Produce,
+    /// Who commits.
+    pub producer: TransactionalProducer,
 }
 
 /// One batch to store.
@@ -412,6 +423,8 @@ pub enum Reply {
     Done(Result<(), Refusal>),
     /// Per batch, in the order of the request.
     Produced(Vec<Result<Appended, NotAppended>>),
+    /// The same, and with which identity the producer goes on if its transaction is committed.
+    ProducedAndCommitted(Vec<Result<Appended, NotAppended>>, Option<Identity>),
     /// The identity to go on with.
     Identity(Result<Identity, Refusal>),
     /// The identity to go on with, and the prepared transaction that has been kept.

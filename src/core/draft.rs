@@ -7,7 +7,7 @@ use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
 use crate::types::codec::Codec;
 use crate::types::{BlockNumber, GroupId, HashMap, PartitionId, RequestId, ServedTime};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::hash_map::Entry;
 
 /// What a view knows of a row.
@@ -32,9 +32,42 @@ pub struct Need(pub Vec<RowKey>);
 /// Rows that a small transaction's end changes, about: room for them from the start, so that they are put there once.
 const USUAL_CHANGES: usize = 28;
 
+/// Rows of so many kinds are remembered as they were last looked at. More than a decision has to do with again and again.
+const KINDS_REMEMBERED: usize = 16;
+
+/// The rows that a decision has looked at last, one of each kind: the same topic, transaction and partition are asked for
+/// again and again, and to look for each of them anew is much of the work. Only rows that the decision has not changed.
+#[derive(Default)]
+struct Remembered<'v>(RefCell<[Option<(RowKey, Look<'v>)>; KINDS_REMEMBERED]>);
+
+impl<'v> Remembered<'v> {
+    fn place(key: &RowKey) -> usize {
+        key.kind() % KINDS_REMEMBERED
+    }
+
+    fn get(&self, key: &RowKey) -> Option<Look<'v>> {
+        let rows = self.0.borrow();
+        let (_, look) = rows.get(Self::place(key))?.as_ref().filter(|(of, _)| of == key)?;
+        Some(*look)
+    }
+
+    fn put(&self, key: RowKey, look: Look<'v>) {
+        if let Some(place) = self.0.borrow_mut().get_mut(Self::place(&key)) {
+            *place = Some((key, look));
+        }
+    }
+
+    /// The row has been changed.
+    fn forget(&mut self, key: &RowKey) {
+        let place = self.0.get_mut().get_mut(Self::place(key));
+        place.into_iter().for_each(|place| drop(place.take_if(|(of, _)| of == key)));
+    }
+}
+
 /// A decision in the making. Dropped, it has changed nothing.
 pub struct Draft<'v> {
     view: &'v dyn View,
+    remembered: Remembered<'v>,
     changes: HashMap<RowKey, Option<RowValue>>,
     events: Vec<Event>,
     /// For each `BatchAppended`, in order: which of the command's batches it stores.
@@ -68,6 +101,7 @@ impl<'v> Draft<'v> {
     pub fn new(view: &'v dyn View, at: ServedTime) -> Draft<'v> {
         Draft {
             view,
+            remembered: Remembered::default(),
             changes: HashMap::with_capacity_and_hasher(USUAL_CHANGES, Default::default()),
             events: Vec::new(),
             batches: Vec::new(),
@@ -96,16 +130,17 @@ impl<'v> Draft<'v> {
     /// A row, as this decision sees it.
     pub fn get<R: Row>(&self, key: &R::Key) -> Result<Option<&R>, Need> {
         let key = R::key(key);
+        if let Some(Look::Known(row, _)) = self.remembered.get(&key) {
+            return Ok(row.and_then(R::of));
+        }
         if let Some(changed) = self.changes.get(&key) {
             return Ok(changed.as_ref().and_then(R::of));
         }
-        match self.view.look(&key) {
-            Look::Known(row, block) => {
-                self.observed.set(self.observed.get().max(block));
-                Ok(row.and_then(R::of))
-            }
-            Look::Unknown => Err(Need(vec![key])),
-        }
+        let look = self.view.look(&key);
+        let Look::Known(row, block) = look else { return Err(Need(vec![key])) };
+        self.observed.set(self.observed.get().max(block));
+        self.remembered.put(key, look);
+        Ok(row.and_then(R::of))
     }
 
     /// Asks for all of `keys` in one round.
@@ -164,12 +199,17 @@ impl<'v> Draft<'v> {
 
     /// Puts a row in place of what is there. For `evolve`, and for volatile rows.
     pub fn put<R: Row>(&mut self, key: &R::Key, row: R) {
-        self.changes.insert(R::key(key), Some(row.into()));
+        self.replace(R::key(key), Some(row.into()));
     }
 
     /// Takes a row away.
     pub fn remove<R: Row>(&mut self, key: &R::Key) {
-        self.changes.insert(R::key(key), None);
+        self.replace(R::key(key), None);
+    }
+
+    fn replace(&mut self, key: RowKey, row: Option<RowValue>) {
+        self.remembered.forget(&key);
+        self.changes.insert(key, row);
     }
 
     /// Changes a row in place, from `default` if it is not there.
@@ -195,7 +235,10 @@ impl<'v> Draft<'v> {
         change: impl FnOnce(&mut R),
     ) -> Result<(), Need> {
         let default = || default().map(Into::into);
-        let row = match self.changes.entry(R::key(key)) {
+        let key = R::key(key);
+        let remembered = self.remembered.get(&key);
+        self.remembered.forget(&key);
+        let row = match self.changes.entry(key) {
             Entry::Occupied(changed) => {
                 let row = changed.into_mut();
                 if row.is_none() {
@@ -204,9 +247,8 @@ impl<'v> Draft<'v> {
                 row
             }
             Entry::Vacant(unchanged) => {
-                let Look::Known(row, block) = self.view.look(unchanged.key()) else {
-                    return Err(Need(vec![unchanged.into_key()]));
-                };
+                let look = remembered.unwrap_or_else(|| self.view.look(unchanged.key()));
+                let Look::Known(row, block) = look else { return Err(Need(vec![unchanged.into_key()])) };
                 self.observed.set(self.observed.get().max(block));
                 let Some(row) = row.cloned().or_else(default) else { return Ok(()) };
                 unchanged.insert(Some(row))

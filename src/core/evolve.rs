@@ -13,6 +13,7 @@ use super::limits::OUTCOMES_PER_ID_MAX;
 use super::mutant::{Mutant, mutated};
 use super::rows::*;
 use crate::types::*;
+use smallvec::SmallVec;
 use std::time::Duration;
 
 /// Lets one event take effect on the rows, at served time `at`. On `Err`, the draft is to be dropped and tried again once
@@ -220,7 +221,14 @@ fn partitions_enrolled(
     enrolment: &Enrolment,
     partitions: &[PartitionId],
 ) -> Result<(), Need> {
-    enrolled(rows, at, enrolment, |_| {})?;
+    // One decision mostly enrols many, one after the other.
+    let is_in_it = |row: &TransactionRow| {
+        let is_open = matches!(row.state, TransactionState::Ongoing(_));
+        is_open && (row.number, row.last_used) == (enrolment.number, at)
+    };
+    if !rows.get::<TransactionRow>(&enrolment.transactional_id)?.is_some_and(is_in_it) {
+        enrolled(rows, at, enrolment, |_| {})?;
+    }
     open::partitions_enrolled(rows, &enrolment.transactional_id, partitions)
 }
 
@@ -505,7 +513,7 @@ impl ProducerRow {
         ProducerRow {
             epoch,
             stored_in_epoch: 0,
-            batches: Vec::new(),
+            batches: SmallVec::new(),
             open: None,
             last_used: at,
             last_timestamp: Timestamp::NONE,

@@ -31,8 +31,8 @@ pub use commands::{
 pub use commands::{
     Appended, BatchFacts, BatchProducer, Command, ConfigChange, EndByOperator, EndTxn, Enrol, ExpireProducer,
     ExpireRecords, ExpireTransactionalId, ForceAbort, ForgetKeys, InitProducerId, Kept, KeyConflict,
-    NewTopic, NotAppended, Now, OffsetToCommit, PrepareTxn, Produce, ProduceBatch, Protocol, Refusal, Reply,
-    StageOffsets, Sweep, TransactionalProducer, TwoPhase,
+    NewTopic, NotAppended, Now, OffsetToCommit, PrepareTxn, Produce, ProduceAndCommit, ProduceBatch,
+    Protocol, Refusal, Reply, StageOffsets, Sweep, TransactionalProducer, TwoPhase,
 };
 pub use commands::{
     Assignment, ConsumerMetadata, GroupDescription, GroupLimit, GroupMember, GroupStatus, JoinGroup, Joined,

@@ -48,6 +48,7 @@ mutants! {
     EpochsReusedAfterRestore: "after a restore an id's next epoch is one that may have been given out before (B4)",
     // Transactions.
     AppendWithoutEnrolment: "a version-1 append needs no enrolment (E4)",
+    CommittedInPart: "a commit with the last records happens though one of them is refused (O13)",
     PreparedEnrols: "a prepared transaction's producer goes on adding (E9)",
     NumberReused: "the next transaction has the number of the one before (E1)",
     NumberNotCompared: "an operator's decision ends whatever transaction is open by now (O11)",

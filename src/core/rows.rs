@@ -20,6 +20,7 @@ use super::mutant::{Mutant, mutated};
 use crate::types::codec::{Codec, CodecError};
 use crate::types::*;
 use crate::{codec, codec_enum};
+use smallvec::SmallVec;
 use std::borrow::{Borrow as _, BorrowMut as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -59,6 +60,16 @@ macro_rules! rows {
         /// Any row.
         #[derive(Clone, Debug, PartialEq)]
         pub enum RowValue { $($(#[$doc])* $variant(stored!($row $(, $stored)?))),* }
+
+        /// A kind of row, by its key.
+        enum Kind { $($variant),* }
+
+        impl RowKey {
+            /// Which kind of row it is the key of, as a number.
+            pub(super) fn kind(&self) -> usize {
+                match self { $(RowKey::$variant(_) => Kind::$variant as usize),* }
+            }
+        }
 
         impl RowValue {
             /// The byte form; which kind it is, the key says.
@@ -358,7 +369,7 @@ pub struct ProducerRow {
     /// How many records this epoch has stored here: what lies behind the remembered batches by less was stored.
     pub stored_in_epoch: u64,
     /// The newest batches of this epoch, oldest first; none if a marker has raised the epoch.
-    pub batches: Vec<RememberedBatch>,
+    pub batches: SmallVec<[RememberedBatch; 1]>,
     /// The open transaction's number and first offset here, if it has records here.
     pub open: Option<(TxnNumber, Offset)>,
     /// When the producer was last heard of here.

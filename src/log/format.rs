@@ -3,6 +3,7 @@
 
 use super::place::{PlaceInBlock, SegmentNumber};
 use crate::types::{BlockNumber, LeaderEpoch, ServedTime};
+use bytes::BufMut;
 use std::fmt;
 
 /// Everything that is written is padded to this many bytes, so that no write has to read what it does not replace.
@@ -209,15 +210,13 @@ impl FrameHeader {
     pub fn encode(&self) -> [u8; FRAME_HEADER_LENGTH as usize] {
         let mut bytes = [0; FRAME_HEADER_LENGTH as usize];
         let (checksum, rest) = bytes.split_at_mut(4);
-        let fields = [
-            &self.payload_length.to_le_bytes()[..],
-            &self.event_length.to_le_bytes(),
-            &self.ordinal.to_le_bytes(),
-            &self.block.0.to_le_bytes(),
-            &self.payload_checksum.to_le_bytes(),
-            &self.event_checksum.to_le_bytes(),
-        ];
-        rest.copy_from_slice(&fields.concat());
+        let mut fields = &mut *rest;
+        fields.put_u32_le(self.payload_length);
+        fields.put_u32_le(self.event_length);
+        fields.put_u32_le(self.ordinal);
+        fields.put_u64_le(self.block.0);
+        fields.put_u32_le(self.payload_checksum);
+        fields.put_u32_le(self.event_checksum);
         checksum.copy_from_slice(&crc32c::crc32c(rest).to_le_bytes());
         bytes
     }

@@ -119,18 +119,23 @@ impl Reader {
         lock(&self.recent).buffers.pop().unwrap_or_default()
     }
 
-    /// The payload at `place`, if it is in memory: what [`Reader::read`] would give, without touching the disk.
-    #[must_use]
-    pub fn recent(&self, place: Place) -> Option<Result<Bytes, ReadError>> {
-        let (at, block) = lock(&self.recent).find(place)?;
-        Some(self.payload_in_block(place, at, &block))
+    /// The payloads at the first of these places, up to one that is not in memory: what [`Reader::read`] would give, without
+    /// touching the disk.
+    pub fn recent(&self, places: &[Place]) -> Result<Vec<Bytes>, ReadError> {
+        let mut payloads = Vec::with_capacity(places.len());
+        let recent = lock(&self.recent);
+        for place in places {
+            let Some((at, block)) = recent.find(*place) else { break };
+            payloads.push(self.payload_in_block(*place, at, block)?);
+        }
+        Ok(payloads)
     }
 
     /// The payload at `place`, checked against the checksum that was made when it was written. It may share the memory
     /// of a whole block.
     pub fn read(&self, place: Place) -> Result<Bytes, ReadError> {
-        if let Some(recent) = self.recent(place) {
-            return recent;
+        if let Some(recent) = self.recent(&[place])?.pop() {
+            return Ok(recent);
         }
         for _ in 0..ATTEMPTS_MAX {
             let retirements = self.retirements.load(Ordering::SeqCst);
@@ -259,11 +264,11 @@ impl Recent {
         }
     }
 
-    fn find(&self, place: Place) -> Option<(At, Block)> {
+    fn find(&self, place: Place) -> Option<(At, &Block)> {
         let position = At { segment: place.segment, position: place.position };
         let (at, block) = self.blocks.range(..=position).next_back()?;
         let inside = at.segment == place.segment && place.position - at.position < block.length();
-        inside.then(|| (*at, block.clone()))
+        inside.then_some((*at, block))
     }
 
     fn forget(&mut self, segment: SegmentNumber) {

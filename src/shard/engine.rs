@@ -379,6 +379,10 @@ impl<P: Ports> Engine<P> {
             if let RowKey::Deadline(timer) = &key {
                 self.set_deadline(timer, row.as_ref().and_then(DeadlineRow::of).map(|row| row.deadline));
             }
+            // A transaction that has come and gone in one decision has left this row as it was.
+            if matches!(key, RowKey::OpenTransactions(_)) && self.table.row(&key) == row.as_ref() {
+                continue;
+            }
             let newly_changed = self.table.decided(key, row, block.unwrap_or(BlockNumber::ZERO));
             if let (Some(key), Some(open), Some(_)) = (newly_changed, &mut self.open, block) {
                 open.changes(key);

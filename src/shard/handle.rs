@@ -168,8 +168,7 @@ impl Shard {
 
     /// Reads record batches from the log, in the order of `places`; off the async threads where that takes the disk.
     pub async fn read(&self, mut places: Vec<Place>) -> Result<Vec<Bytes>, ReadError> {
-        let recent = places.iter().map_while(|place| self.reader.recent(*place));
-        let mut batches: Vec<Bytes> = recent.collect::<Result<_, _>>()?;
+        let mut batches = self.reader.recent(&places)?;
         let places = places.split_off(batches.len());
         if places.is_empty() {
             return Ok(batches);

@@ -259,7 +259,7 @@ impl ShardMetrics {
 
     /// Counts a decision. `table` has the rows as they were before it.
     pub(super) fn decided(&self, reply: Option<&Reply>, drafted: &Drafted, table: &Table) {
-        if let Some(Reply::Produced(answers)) = reply {
+        if let Some(Reply::Produced(answers) | Reply::ProducedAndCommitted(answers, _)) = reply {
             answers.iter().for_each(|answer| count(&self.produce.batches, result_of(answer)));
         }
         drafted.events.iter().for_each(|event| self.stated(event));

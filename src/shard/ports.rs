@@ -123,15 +123,29 @@ impl<H: Hands> Ports for Outward<H> {
     }
 }
 
-/// A block that at most so many commands went into is written by the loop itself: two changes of thread would take
-/// about as long as the sync, and with so few asking there is little that could be decided meanwhile.
-const WRITTEN_HERE_COMMANDS: usize = 4;
+/// Which blocks the loop writes itself.
+#[derive(Clone, Copy, Debug)]
+struct WrittenHere {
+    /// At most so many commands went into them: two changes of thread would take about as long as the sync, and with so few
+    /// asking there is little that could be decided meanwhile.
+    commands: usize,
+    /// They have at most so many bytes: a long write is better overlapped with the next decisions.
+    bytes: u32,
+}
 
-/// The same, in bytes: a long write is better overlapped with the next decisions.
-const WRITTEN_HERE_BYTES: u32 = 128 << 10;
+impl WrittenHere {
+    const USUAL: WrittenHere = WrittenHere { commands: 4, bytes: 128 << 10 };
+    /// With so few processors whoever asks has work for all of them while a block is being written.
+    const WITH_TWO_PROCESSORS: WrittenHere = WrittenHere { commands: 16, bytes: 512 << 10 };
+
+    fn with(processors: usize) -> WrittenHere {
+        if processors > 2 { WrittenHere::USUAL } else { WrittenHere::WITH_TWO_PROCESSORS }
+    }
+}
 
 /// The queues to the threads beside the loop.
 pub(super) struct Threads {
+    written_here: WrittenHere,
     blocks: threads::Sender<PlacedBlock>,
     layers: threads::Sender<Apply>,
     hurry: Arc<AtomicBool>,
@@ -163,14 +177,16 @@ impl Threads {
         spawn_beside("semel-load", signals, move || {
             load_rows(&loaded, &load_queue, &to_engine, &counted.rows)
         })?;
-        Ok((Threads { blocks, layers, hurry, loads }, Working { writing, applying }))
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let written_here = WrittenHere::with(processors);
+        Ok((Threads { written_here, blocks, layers, hurry, loads }, Working { writing, applying }))
     }
 }
 
 // A thread that is gone has failed and said so: the loop is about to end.
 impl Hands for Threads {
     fn leave_to_loop(&mut self, commands: usize, bytes: u32) -> bool {
-        commands <= WRITTEN_HERE_COMMANDS && bytes <= WRITTEN_HERE_BYTES
+        commands <= self.written_here.commands && bytes <= self.written_here.bytes
     }
     fn write(&mut self, block: PlacedBlock) {
         let _ = self.blocks.send(block);

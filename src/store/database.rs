@@ -4,7 +4,7 @@ use super::background;
 use super::compaction::CompactionRow;
 use super::index::IndexEntry;
 use super::keys::{KeyReader, encode_key, kind};
-use super::layer::{Layer, keep_last};
+use super::layer::{Layer, last_changes};
 use super::pages::{self, IndexChanges, Page};
 use super::segments::{SegmentUse, SegmentUses};
 use super::stamps::{Stamps, numbers};
@@ -312,12 +312,11 @@ impl Database {
     /// [`persist`]: Database::persist
     pub fn apply<'l>(
         &self,
-        layers: impl IntoIterator<Item = &'l Arc<Layer>>,
+        layers: impl IntoIterator<Item = &'l Arc<Layer>, IntoIter: DoubleEndedIterator>,
         applied: Applied,
     ) -> Result<(), StoreError> {
         // Of a row that several blocks have changed, only the last change counts, and a key comes once in a batch.
-        let mut changes: Vec<_> = layers.into_iter().flat_map(|layer| layer.changes()).collect();
-        keep_last(&mut changes, |(one, _), (other, _)| one.cmp(other));
+        let changes = last_changes(layers);
         let mut written = lock(&self.written);
         self.suspicion.watch(|| {
             let mut batch = self.tables.batch();

@@ -231,7 +231,7 @@ mod tests {
         let row = ProducerRow {
             epoch: ProducerEpoch(0),
             stored_in_epoch: 0,
-            batches: Vec::new(),
+            batches: smallvec::SmallVec::new(),
             open: None,
             last_used: ServedTime(0),
             last_timestamp: Timestamp(0),

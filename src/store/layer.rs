@@ -2,10 +2,11 @@
 //! memory. They are made, looked through and merged thousands of times a second, mostly a few hundred at a time.
 
 use super::index::IndexEntry;
-use super::keys::{append_index_key, append_key};
+use super::keys::{append_index_key, append_key, kind};
+use crate::core::mutant::{Mutant, mutated};
 use crate::core::{RowKey, RowValue};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, Offset, PartitionId};
+use crate::types::{BlockNumber, HashSet, Offset, PartitionId};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -125,7 +126,10 @@ impl LayerBuilder {
     #[must_use]
     pub fn finish(self, number: BlockNumber) -> Arc<Layer> {
         let LayerBuilder { mut changes, bytes } = self;
-        keep_last(&mut changes, |one, other| one.key_in(&bytes).cmp(other.key_in(&bytes)));
+        // The sort is stable: the newest comes first of those with its key, and the first is kept.
+        changes.reverse();
+        changes.sort_by(|one, other| one.key_in(&bytes).cmp(other.key_in(&bytes)));
+        changes.dedup_by(|later, first| later.key_in(&bytes) == first.key_in(&bytes));
         let kinds = Kinds::of(&changes, &bytes);
         Arc::new(Layer { changes, bytes: bytes.into(), kinds, first: number, last: number })
     }
@@ -228,19 +232,29 @@ fn length_of<T>(all: &[T], is_in: impl Fn(&T) -> bool) -> usize {
     within + rest.partition_point(is_in)
 }
 
-/// Puts changes into the order of their keys, which `compare` compares; of several of one key the last is kept.
-pub(super) fn keep_last<C>(changes: &mut Vec<C>, mut compare: impl FnMut(&C, &C) -> Ordering) {
-    // The sort is stable: the newest comes first of those with its key, and the first is kept.
-    changes.reverse();
-    changes.sort_by(&mut compare);
-    changes.dedup_by(|later, first| compare(later, first).is_eq());
+/// What has become of the rows that some layers, from the oldest to the newest, change, in the order of the keys. Most changes
+/// are of rows that change again and again: so those that count are found first, and only they are put in order. Index entries
+/// come once.
+pub(super) fn last_changes<'l>(
+    layers: impl IntoIterator<Item = &'l Arc<Layer>, IntoIter: DoubleEndedIterator>,
+) -> Vec<ChangedRow<'l>> {
+    let mut seen = HashSet::default();
+    let newest_first = layers.into_iter().rev().flat_map(|layer| layer.changes());
+    let is_newest = |(key, _): &ChangedRow<'l>| key.first() == Some(&kind::INDEX) || seen.insert(*key);
+    let mut changes: Vec<_> = newest_first.filter(is_newest).collect();
+    changes.sort_by_key(|(key, _)| *key);
+    debug_assert!(
+        mutated(Mutant::OffsetReused) || changes.is_sorted_by(|(one, _), (other, _)| one < other),
+        "an offset is the last one of one batch"
+    );
+    changes
 }
 
 /// A key, and what has become of its row: none where it goes.
 pub(super) type ChangedRow<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Changes of a layer, in the order of the keys.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Changes<'a> {
     left: std::slice::Iter<'a, Change>,
     bytes: &'a [u8],

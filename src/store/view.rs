@@ -261,28 +261,29 @@ impl ReadView {
         offset: Offset,
     ) -> impl Iterator<Item = Result<(Offset, IndexEntry), StoreError>> + '_ {
         let (from, to) = (encode_index_key(partition, offset), encode_index_key(partition, Offset(i64::MAX)));
-        let range = self.recent_index(&from, &to, offset).unwrap_or_else(|| self.range(&from, &to));
-        range.map(|entry| {
-            let (key, row) = entry?;
-            let last = KeyReader::new(&key).and_then(|mut key| key.partition().and_then(|_| key.number()));
-            let entry = IndexEntry::from_bytes(&row).map_err(|source| StoreError::damaged(&key, source))?;
-            Ok((Offset(last.ok_or_else(|| StoreError::damaged_key(&key))?), entry))
-        })
+        let recent = self.recent_index(&from, &to, offset);
+        let merged = recent.is_none().then(|| self.range(&from, &to));
+        let recent = recent.into_iter().flatten().flatten();
+        let recent = recent.filter_map(|(key, row)| row.map(|row| index_entry(key, row)));
+        let merged = merged.into_iter().flatten();
+        recent.chain(merged.map(|entry| entry.and_then(|(key, row)| index_entry(&key, &row))))
     }
 
-    /// The same, if it is all in layers. Whoever reads at the end of the log is served from the newest: fjall's ranges are slow
-    /// to begin. A partition's batches are in the order of the blocks, and layers have them as they were appended: so where one
-    /// has the batch that holds `offset`, older layers only have batches before it.
-    fn recent_index(&self, from: &[u8], to: &[u8], offset: Offset) -> Option<Range<'_>> {
+    /// The same, if it is all in layers, whose parts come from the oldest to the newest. Whoever reads at the end of the log is
+    /// served from the newest: fjall's ranges are slow to begin. A partition's batches are in the order of the blocks, and layers
+    /// have them as they were appended: so where one has the batch that holds `offset`, older layers only have batches before it,
+    /// and there is nothing to be merged.
+    fn recent_index(&self, from: &[u8], to: &[u8], offset: Offset) -> Option<Vec<Changes<'_>>> {
         let mut layers = Vec::new();
         for layer in self.layers.iter().rev() {
-            let mut changes = layer.range(from, to).peekable();
-            let Some((_, row)) = changes.peek() else { continue };
+            let changes = layer.range(from, to);
+            let Some((_, row)) = changes.clone().next() else { continue };
             // One that cannot be read is found out by who reads it.
             let entry = row.and_then(|row| IndexEntry::from_bytes(row).ok());
             layers.push(changes);
             if entry.is_some_and(|entry| entry.base_offset <= offset) {
-                return Some(Range { layers, stored: None, reading: &self.reading, next_stored: None });
+                layers.reverse();
+                return Some(layers);
             }
         }
         None
@@ -541,6 +542,13 @@ impl Stored {
             page.insert(Page::new(key, row)).begin_at(from)?;
         }
     }
+}
+
+/// An index entry, and the last offset that its key says.
+fn index_entry(key: &[u8], row: &[u8]) -> Result<(Offset, IndexEntry), StoreError> {
+    let last = KeyReader::new(key).and_then(|mut key| key.partition().and_then(|_| key.number()));
+    let entry = IndexEntry::from_bytes(row).map_err(|source| StoreError::damaged(key, source))?;
+    Ok((Offset(last.ok_or_else(|| StoreError::damaged_key(key))?), entry))
 }
 
 /// Layers and snapshot, merged: of several rows with one key, the newest counts.

@@ -5,6 +5,7 @@
 
 use super::*;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use uuid::Uuid;
@@ -310,20 +311,35 @@ impl<A: Codec, B: Codec> Codec for (A, B) {
 
 impl<T: Codec> Codec for Vec<T> {
     fn encode(&self, out: &mut Vec<u8>) {
-        encode_length(self.len(), out);
-        for item in self {
-            item.encode(out);
-        }
+        encode_all(self, out);
     }
     fn decode(input: &mut &[u8]) -> Result<Self, CodecError> {
-        let length = decode_length(input)?;
-        // Grown as items arrive: a forged length allocates nothing.
-        let mut items = Vec::new();
-        for _ in 0..length {
-            items.push(T::decode(input)?);
-        }
-        Ok(items)
+        decode_all(input, Vec::push)
     }
+}
+
+impl<T: Codec> Codec for SmallVec<[T; 1]> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_all(self, out);
+    }
+    fn decode(input: &mut &[u8]) -> Result<Self, CodecError> {
+        decode_all(input, SmallVec::push)
+    }
+}
+
+fn encode_all<T: Codec>(items: &[T], out: &mut Vec<u8>) {
+    encode_length(items.len(), out);
+    items.iter().for_each(|item| item.encode(out));
+}
+
+/// Grown as items arrive: a forged length allocates nothing.
+fn decode_all<T: Codec, C: Default>(input: &mut &[u8], push: impl Fn(&mut C, T)) -> Result<C, CodecError> {
+    let length = decode_length(input)?;
+    let mut items = C::default();
+    for _ in 0..length {
+        push(&mut items, T::decode(input)?);
+    }
+    Ok(items)
 }
 
 impl<T: Codec + Ord> Codec for BTreeSet<T> {

@@ -155,19 +155,21 @@ pub fn encode_request<R: Request>(
     client_id: Option<&str>,
 ) -> Result<Vec<Bytes>, EncodeError> {
     let client_id = client_id.map(str::to_owned);
-    let mut frame = Encoder::frame();
+    let mut frame = Encoder::frame(0);
     RequestHeader { api: R::API, version, correlation_id, client_id }.write(&mut frame)?;
     request.encode(version, &mut frame)?;
     frame.into_frame()
 }
 
-/// A response as a frame, its length prefix included; and the errors that it carries.
+/// A response as a frame, its length prefix included; and the errors that it carries. About `buffered` of its bytes are neither in
+/// large pieces that are shared nor few: there is room for them from the start.
 pub fn encode_response<R: Response>(
     response: &R,
     version: i16,
     correlation_id: i32,
+    buffered: usize,
 ) -> Result<(Vec<Bytes>, ErrorCounts), EncodeError> {
-    let mut frame = Encoder::frame();
+    let mut frame = Encoder::frame(buffered);
     correlation_id.write(&mut frame, PLAIN)?;
     if R::API.response_header_version(version) >= 1 {
         frame.unsigned_varint(0);

@@ -471,11 +471,18 @@ impl Checker<'_> {
             return None;
         }
         let before = step.row(step.before, &["txn", &text(&name[1])]);
-        let enrolled = if before["state"] == "Ongoing" || before["state"] == "Prepared" {
+        let mut enrolled = if before["state"] == "Ongoing" || before["state"] == "Prepared" {
             self.enrolled(&before)
         } else {
             Vec::new()
         };
+        // Those that it comes to in the step that ends it.
+        let appended = step.line["appended"].as_array().into_iter().flatten();
+        let own = appended.filter(|entry| {
+            let txn = &entry[1]["txn"];
+            entry[1]["kind"] == "data" && txn["tid"] == name[1] && txn["number"] == name[2]
+        });
+        enrolled.extend(own.map(|entry| value(&entry[0])));
         Some(record([
             ("tid", value(&name[1])),
             ("number", value(&name[2])),

@@ -6,7 +6,7 @@
 use crate::core::Outcome;
 use crate::log::Place;
 use crate::store::{AbortedOutlook, IndexEntry, IndexKind};
-use crate::types::{HashMap, Offset, ProducerId};
+use crate::types::{Offset, ProducerId};
 
 /// A batch that is part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,13 +170,16 @@ const BATCHES_AT_ONCE: usize = 64;
 /// How the transactions of these batches ended, where the marker is among them: a producer's next marker is that of its
 /// transaction. Small transactions mostly end soon, and then nobody need be asked for aborted ranges.
 fn fates(batches: &[(Offset, IndexEntry)]) -> Vec<Option<Outcome>> {
-    let mut next: HashMap<ProducerId, Outcome> = HashMap::default();
+    // The oldest marker behind the batch that is being looked at comes last. These are at most BATCHES_AT_ONCE.
+    let mut markers: Vec<(ProducerId, Outcome)> = Vec::new();
     let fate = |(_, entry): &(Offset, IndexEntry)| match entry.kind {
         IndexKind::Marker { producer, outcome } => {
-            next.insert(producer, outcome);
+            markers.push((producer, outcome));
             None
         }
-        IndexKind::Transactional { producer } => next.get(&producer).copied(),
+        IndexKind::Transactional { producer } => {
+            markers.iter().rev().find(|(of, _)| *of == producer).map(|(_, outcome)| *outcome)
+        }
         _ => None,
     };
     let mut fates: Vec<_> = batches.iter().rev().map(fate).collect();

@@ -284,6 +284,7 @@ pub(super) fn produce_request(
         acks,
         timeout_ms: 30_000,
         topic_data: vec![topic],
+        commits: false,
     }
 }
 

@@ -70,6 +70,71 @@ async fn a_waiting_committed_fetch_is_woken_by_the_commit_not_by_the_append() {
     assert_eq!(values(&response.responses[0].partitions[0]), ["v"]);
 }
 
+/// The request that has the last batch of a transaction, and asks for its commit.
+fn last_of(
+    to: (&str, TopicId, i32),
+    id: &str,
+    (producer, sequence): ((i64, i16), i32),
+    value: &str,
+) -> ProduceRequest {
+    let batch = batch(Some((producer, sequence, true)), &[value]);
+    ProduceRequest { commits: true, ..produce_request(to, Some(id), -1, Some(batch)) }
+}
+
+fn committed(response: &ProduceResponse) -> (i64, i16) {
+    (response.committed.producer_id, response.committed.producer_epoch)
+}
+
+#[tokio::test]
+async fn a_transaction_is_committed_with_its_last_records() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 2).await;
+    let to = ("t", id, 0);
+    let producer = client.init(Some("x")).await;
+    client.produce(12, to, Some("x"), batch(Some((producer, 0, true)), &["a"])).await;
+    let next = (producer.0, producer.1 + 1);
+    let answer = client.call(12, &last_of(to, "x", (producer, 1), "b")).await;
+    assert_eq!(answer.responses[0].partition_responses[0].base_offset, 1);
+    assert_eq!(committed(&answer), next);
+    assert_eq!(values(&client.fetch(12, to, 0, true).await), ["a", "b"]);
+    // In a later version, where topics have ids; and as the whole of a transaction.
+    let answer = client.call(13, &last_of(("", id, 1), "x", (next, 0), "c")).await;
+    assert_eq!(committed(&answer), (producer.0, producer.1 + 2));
+    // Repeated: the batch says that its epoch is over, the answer says why.
+    let again = client.call(12, &last_of(to, "x", (next, 0), "c")).await;
+    assert_eq!(again.responses[0].partition_responses[0].error_code, ErrorCode::InvalidProducerEpoch);
+    assert_eq!(committed(&again), (producer.0, producer.1 + 2));
+}
+
+#[tokio::test]
+async fn a_commit_is_not_had_with_records_that_are_refused_or_in_a_version_that_has_none() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 1).await;
+    let to = ("t", id, 0);
+    let producer = client.init(Some("x")).await;
+    let none = (-1, -1);
+    // Refused by the state machine, and before it is asked: in both cases the other partition's batch is stored.
+    let mut partly = last_of(to, "x", (producer, 0), "a");
+    let unknown =
+        ProducePartition { index: 7, records: Some(batch(Some((producer, 0, true)), &["b"]).into()) };
+    partly.topic_data[0].partition_data.push(unknown);
+    let answer = client.call(12, &partly).await;
+    let codes: Vec<_> = answer.responses[0].partition_responses.iter().map(|part| part.error_code).collect();
+    assert_eq!(codes, [ErrorCode::None, ErrorCode::UnknownTopicOrPartition]);
+    assert_eq!(committed(&answer), none);
+    let answer = client.call(12, &last_of(to, "x", (producer, 5), "c")).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(committed(&answer), none);
+    assert_eq!(values(&client.fetch(12, to, 0, true).await).len(), 0, "it is open");
+    // Without a transaction there is nothing to commit.
+    let plain = ProduceRequest { commits: true, ..produce_request(to, None, -1, Some(batch(None, &["d"]))) };
+    let answer = client.call(12, &plain).await;
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::None);
+    assert_eq!(committed(&answer), none);
+    assert_eq!(client.end(5, "x", producer, true).await.error_code, ErrorCode::None);
+    assert_eq!(values(&client.fetch(12, to, 0, true).await), ["a", "d"]);
+}
+
 #[tokio::test]
 async fn version_1_enrols_before_it_appends() {
     let harness = Harness::start();

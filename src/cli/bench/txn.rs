@@ -31,6 +31,9 @@ pub struct TxnBench {
     /// Begin so many transactions a second, all producers together; without it, each begins the next one at once
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
+    /// Commit with a request of its own, as every client of Kafka's has to, not with the last records
+    #[arg(long)]
+    commit_apart: bool,
     /// Do not read what is committed: no commit-to-visible times
     #[arg(long)]
     no_reader: bool,
@@ -114,8 +117,9 @@ pub(super) async fn run(arguments: TxnBench) -> Result<(), CliError> {
 
 fn conditions(arguments: &TxnBench, partitions: usize) -> String {
     let rate = arguments.rate.map(|rate| format!(", {rate} transactions/s")).unwrap_or_default();
+    let apart = if arguments.commit_apart { ", commits apart" } else { "" };
     format!(
-        "{} producers, {} records of {} bytes in {} of {partitions} partitions per transaction, linger {} ms{rate}",
+        "{} producers, {} records of {} bytes in {} of {partitions} partitions per transaction, linger {} ms{rate}{apart}",
         arguments.producers,
         arguments.records_per_txn,
         arguments.records.record_size,
@@ -177,8 +181,11 @@ impl Worker {
         let id = format!("{}-{number}", topic.name);
         let id = TransactionalId::new(&id)
             .ok_or_else(|| CliError::usage("an id that cannot be", "name a topic"))?;
-        let config =
-            TransactionConfig { producer: arguments.records.config(), ..TransactionConfig::default() };
+        let config = TransactionConfig {
+            producer: arguments.records.config(),
+            commit_with_records: !arguments.commit_apart,
+            ..TransactionConfig::default()
+        };
         Ok(Worker {
             producer: TransactionalProducer::init(&client, id, config).await?,
             number,

@@ -20,10 +20,10 @@ use crate::types::{
 };
 use crate::wire::batch::Record;
 use crate::wire::messages::{
-    InitProducerIdRequest, ProduceAcceptedKey, ProducePartition, ProduceRequest, ProduceResponse,
-    ProduceTopic, ProduceTopicResponse,
+    InitProducerIdRequest, ProduceAcceptedKey, ProduceCommitted, ProducePartition, ProduceRequest,
+    ProduceResponse, ProduceTopic, ProduceTopicResponse,
 };
-use crate::wire::{ApiKey, Records, VersionRange};
+use crate::wire::{ApiKey, ErrorCode, Records, VersionRange};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +50,7 @@ pub(in super::super) struct Shared {
     /// The transactional id, and the protocol of its coordinator.
     transactional: Mutex<Option<(String, TransactionProtocol)>>,
     outbox: Mutex<Outbox>,
+    committing: Mutex<Committing>,
     partitioner: Mutex<Partitioner>,
     /// Held while requests are put together and submitted: so they leave in the order of their batches.
     sending: Mutex<()>,
@@ -61,6 +62,19 @@ pub(in super::super) struct Shared {
     opening: Mutex<BTreeSet<ProduceLane>>,
     refreshing: AtomicBool,
     identifying: AtomicBool,
+}
+
+/// How far a commit has come that is asked for with the last records (semel's own, `spec/protocol.md`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Committing {
+    /// Whose transaction is to be committed; none while none is.
+    of: Option<(ProducerId, ProducerEpoch)>,
+    /// A request has asked for it: it may have happened, or may happen yet.
+    pub(in super::super) asked: bool,
+    /// One of these got no answer.
+    pub(in super::super) lost: bool,
+    /// It has happened: the identity of the next transaction.
+    pub(in super::super) done: Option<(ProducerId, ProducerEpoch)>,
 }
 
 impl Drop for Engine {
@@ -85,6 +99,7 @@ impl Engine {
             mode,
             transactional: Mutex::default(),
             outbox: Mutex::new(Outbox::new(config.limits(client)?, mode, instant(), seed)),
+            committing: Mutex::default(),
             partitioner: Mutex::new(Partitioner::new(config.batch_bytes, seed)),
             sending: Mutex::default(),
             lanes: Mutex::default(),
@@ -175,6 +190,21 @@ impl Engine {
             }
         }
         first_failure
+    }
+
+    /// The same, and has the transaction of this identity committed with the request that has the last of it, where the broker
+    /// can do that. How far it has come, also if this future is dropped, [`Engine::stop_committing`] says; to be called then.
+    pub(in super::super) async fn flush_committing(
+        &self,
+        of: (ProducerId, ProducerEpoch),
+    ) -> Result<(), ProduceError> {
+        *lock(&self.shared.committing) = Committing { of: Some(of), ..Committing::default() };
+        self.flush().await
+    }
+
+    /// No request asks for a commit from now on; how far it has come.
+    pub(in super::super) fn stop_committing(&self) -> Committing {
+        std::mem::take(&mut *lock(&self.shared.committing))
     }
 
     /// Gives up everything that is not in flight, and waits for what is.
@@ -311,7 +341,9 @@ impl Shared {
         };
         let Some(seat) = connection.try_seat() else { return self.lane_lost(lane, number) };
         let metadata = self.client.metadata();
-        let request = self.request(built, &metadata);
+        let mut request = self.request(built, &metadata);
+        let commits = self.ask_for_commit(&connection, number);
+        request.commits = commits.is_some();
         let version = match self.version(&connection, &request) {
             Ok(version) => version,
             Err(error) => {
@@ -324,14 +356,47 @@ impl Shared {
         let sink: AnswerSink = Box::new(move |answer| {
             let answer = answer.and_then(|frame| answered_on.decode::<ProduceRequest>(version, frame));
             match answer {
-                Ok(answer) => shared.answered(number, answer, &metadata),
+                Ok(answer) => {
+                    shared.commit_answered(commits, |committing| {
+                        committing.done = identity_of(&answer.committed)
+                    });
+                    shared.answered(number, answer, &metadata);
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a produce request got no answer");
+                    shared.commit_answered(commits, |committing| committing.lost = true);
                     shared.lane_lost(lane, number);
                 }
             }
         });
         connection.submit(&request, version, seat, sink);
+    }
+
+    /// Has a request ask for the commit of the transaction that it has the last of, if one is wanted, and if a broker has what
+    /// semel has beside Kafka; gives whose transaction it is.
+    fn ask_for_commit(
+        &self,
+        connection: &Connection,
+        request: RequestNumber,
+    ) -> Option<(ProducerId, ProducerEpoch)> {
+        let mut committing = lock(&self.committing);
+        let of = committing.of?;
+        let can = connection.versions().highest(ApiKey::DescribeOutcomes, ANY_VERSION).is_ok();
+        let asks = can && self.outbox().is_last(request);
+        committing.asked |= asks;
+        asks.then_some(of)
+    }
+
+    /// Takes note of what a request came to that asked for a commit, if that is still the one in question.
+    fn commit_answered(
+        &self,
+        asked: Option<(ProducerId, ProducerEpoch)>,
+        note: impl FnOnce(&mut Committing),
+    ) {
+        let mut committing = lock(&self.committing);
+        if asked.is_some() && committing.of == asked {
+            note(&mut committing);
+        }
     }
 
     fn request(&self, built: BuiltRequest, metadata: &Metadata) -> ProduceRequest {
@@ -355,6 +420,7 @@ impl Shared {
             acks: ACKS_ALL,
             timeout_ms: i32::try_from(timeout).unwrap_or(i32::MAX),
             topic_data: topics,
+            commits: false,
         }
     }
 
@@ -371,8 +437,14 @@ impl Shared {
     }
 
     fn answered(&self, number: RequestNumber, answer: ProduceResponse, metadata: &Metadata) {
-        let answers: Vec<_> =
+        let is_committed = identity_of(&answer.committed).is_some();
+        let mut answers: Vec<_> =
             answer.responses.into_iter().flat_map(|topic| partition_answers(topic, metadata)).collect();
+        if is_committed {
+            // A repetition: under an identity that has ended nothing is stored any more, but all of this was.
+            let refused = answers.iter_mut().filter(|answer| !answer.code.is_none());
+            refused.for_each(|answer| answer.code = ErrorCode::DuplicateSequenceNumber);
+        }
         let is_idle = {
             let mut outbox = self.outbox();
             outbox.answered(instant(), number, &answers);
@@ -487,6 +559,12 @@ impl Shared {
             shared.wake.notify_one();
         });
     }
+}
+
+/// With which identity a producer goes on whose transaction a request has committed.
+fn identity_of(committed: &ProduceCommitted) -> Option<(ProducerId, ProducerEpoch)> {
+    let ProduceCommitted { producer_id, producer_epoch } = *committed;
+    (producer_id >= 0).then_some((ProducerId(producer_id), ProducerEpoch(producer_epoch)))
 }
 
 fn partition_answers(

@@ -703,6 +703,16 @@ impl Outbox {
         !self.requests.is_empty()
     }
 
+    /// Whether this request has all that is not settled, and nothing has failed: once its batches are stored, everything is.
+    #[must_use]
+    pub fn is_last(&self, request: RequestNumber) -> bool {
+        let mut active = self.active.iter().filter_map(|index| self.queues.get(*index));
+        self.failure.is_none()
+            && self.requests.len() == 1
+            && self.requests.contains_key(&request)
+            && active.all(|queue| queue.waiting().is_empty())
+    }
+
     /// The lanes that are needed and not open. They are asked for again if they are still needed then.
     pub fn take_wanted_lanes(&mut self) -> BTreeSet<ProduceLane> {
         std::mem::take(&mut self.wanted_lanes)

@@ -382,3 +382,27 @@ fn epochs_that_are_used_up_are_followed_by_a_new_producer_id() {
     assert_eq!(world.stored[&partition(0)].epoch, Some((ProducerId(0), ProducerEpoch(0))));
     assert_eq!(world.stored[&partition(0)].records, [1]);
 }
+
+#[test]
+fn the_last_request_is_the_one_after_which_nothing_is_left_to_settle() {
+    let mut world = World::new(Mode::Transactional);
+    world.outbox.identify(ProducerId(1), ProducerEpoch(0));
+    (0..2).for_each(|number| world.outbox.lane_is_open(world.lane(number), true));
+    let next = |world: &mut World| world.outbox.next_request(world.now).unwrap().number;
+    let is_last = |world: &World, number| world.outbox.is_last(number);
+    // Partitions 0 and 2 share a lane; partition 1 is on the other.
+    (0..3).for_each(|index| world.append(index, 0));
+    world.outbox.seal_all();
+    let first = next(&mut world);
+    assert!(!is_last(&world, first), "partition 1 has a batch that waits");
+    let second = next(&mut world);
+    assert!(!is_last(&world, first) && !is_last(&world, second), "the other is under way");
+    let stored = |indexes: &[i32]| -> Vec<_> {
+        indexes.iter().map(|index| answer(&partition(*index), ErrorCode::None, 0)).collect()
+    };
+    world.outbox.answered(world.now, first, &stored(&[0, 2]));
+    assert!(is_last(&world, second));
+    assert!(!is_last(&world, first), "it has been answered");
+    world.outbox.fail(ProduceError::TransactionEnded);
+    assert!(!is_last(&world, second), "something has failed");
+}

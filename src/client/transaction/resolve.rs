@@ -8,7 +8,6 @@ use crate::client::error::ClientError;
 use crate::client::lane::Purpose;
 use crate::client::outcomes::{OutcomeQuery, Outcomes, Standing};
 use crate::client::versions::{ANY_VERSION, TransactionProtocol, up_to};
-use crate::types::{ProducerEpoch, ProducerId};
 use crate::wire::VersionRange;
 use crate::wire::messages::EndTxnRequest;
 use std::time::Duration;
@@ -50,8 +49,8 @@ pub enum ResolveError {
 
 impl CommitUnknown {
     /// Asks until it is known what became of the commit, for as long as the client's `call_timeout`. Where the transaction is
-    /// still open, the same commit is sent again: "open" is no outcome. Any process can ask, also after a restart; only
-    /// semel answers.
+    /// still open, the same commit is sent again, or, if not all of its records are known to be stored, an abort: "open" is no
+    /// outcome. Any process can ask, also after a restart; only semel answers.
     pub async fn resolve(&self, client: &Client) -> Result<Resolved, ResolveError> {
         let timeout = client.config().call_timeout;
         let deadline = Instant::now() + timeout;
@@ -70,7 +69,7 @@ impl CommitUnknown {
                     Standing::Committed => return Ok(Resolved::Committed),
                     Standing::Aborted => return Ok(Resolved::Aborted),
                     Standing::Prepared => return Err(ResolveError::Prepared),
-                    Standing::Open => self.end(client, true).await.err(),
+                    Standing::Open => self.end(client, self.all_stored).await.err(),
                 },
                 // Its end gives it an outcome, and fences what may still be on its way.
                 [] => self.end(client, false).await.err(),
@@ -115,20 +114,22 @@ impl TransactionalProducer {
     pub async fn resolve(&mut self) -> Result<Resolved, ResolveError> {
         let inner = &self.inner;
         let mut state = inner.state.lock().await;
-        if state.phase != Phase::Committing {
+        let Phase::Committing { all_stored } = state.phase else {
             return Err(ResolveError::NothingToResolve);
-        }
+        };
+        // Nothing of this transaction may go under the identity of the next one.
+        inner.engine.abandon().await;
         let unknown = CommitUnknown {
             transactional_id: inner.transactional_id.clone(),
             producer_id: state.identity.id,
             epoch: state.identity.epoch,
             protocol: state.identity.protocol,
+            all_stored,
             cause: ClientError::Closed("the commit"),
         };
         let resolved = unknown.resolve(&inner.client).await?;
-        // Which identity comes next, the lost answer had said: taking over anew says it as well.
-        (state.identity.id, state.identity.epoch) = (ProducerId::NONE, ProducerEpoch::NONE);
-        inner.renew_identity(&mut state).await?;
+        inner.take_over_anew(&mut state).await?;
+        inner.engine.take_failure();
         Ok(resolved)
     }
 }

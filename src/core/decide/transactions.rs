@@ -69,9 +69,10 @@ pub(super) fn limit_deadline(
             earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         }
     }
+    let Some((deadline, topic)) = earliest else { return Ok(()) };
     let before = rows.get::<TransactionRow>(id)?.and_then(|row| row.state.open()).map(|open| open.deadline);
-    match (earliest, before) {
-        (Some((deadline, topic)), Some(before)) if deadline < before => {
+    match before {
+        Some(before) if deadline < before => {
             rows.state(Event::DeadlineMoved { transactional_id: id.clone(), deadline, topic })
         }
         _ => Ok(()),

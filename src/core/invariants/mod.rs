@@ -11,6 +11,7 @@
 //!
 //! This must never change anything: a decision is the same with and without it.
 
+mod as_one;
 mod consumers;
 mod ends;
 mod facts;
@@ -26,6 +27,7 @@ mod transactions;
 
 pub(crate) use step::Step;
 
+use super::commands::Command;
 use std::fmt;
 use step::Verdict;
 
@@ -54,6 +56,10 @@ impl Invariant {
 const fn invariant(property: &'static str, says: &'static str, holds: fn(&Step<'_>) -> Verdict) -> Invariant {
     Invariant { property, says, holds }
 }
+
+/// What alone is said of two steps that are decided as one: the others are about each of them.
+#[rustfmt::skip]
+const AS_ONE: Invariant = invariant("NoTornTxn", "a commit with the last records is of all of them, and what both would come to (O13)", as_one::a_commit_with_the_last_records_is_both);
 
 /// All of them. What follows from another one comes after it.
 #[rustfmt::skip]
@@ -147,6 +153,9 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
     invariant("OneOwner", "a group that changes its protocol takes nothing from its members (U3)", consumers::an_upgrade_takes_nothing_away),
     invariant("GroupStabilises", "a group's rows name the same members", consumers::rows_name_the_same_members),
 
+    // Two steps.
+    AS_ONE,
+
     // The log.
     invariant("DurableBeforeVisible", "durable rows are made of events alone", facts::durable_rows_are_made_of_events),
 ];
@@ -171,7 +180,10 @@ impl fmt::Display for Violation {
 
 /// Holds a decision against all invariants.
 fn judge(step: &Step<'_>) -> Result<(), Violation> {
-    INVARIANTS.iter().try_for_each(|invariant| invariant.held_by(step))
+    match step.command {
+        Command::ProduceAndCommit(_) => AS_ONE.held_by(step),
+        _ => INVARIANTS.iter().try_for_each(|invariant| invariant.held_by(step)),
+    }
 }
 
 /// Panics where a decision breaks an invariant.

@@ -30,6 +30,14 @@ pub(super) enum Step {
         v2: bool,
         key: Option<u8>,
     },
+    /// The last batch of a transaction, with its commit.
+    ProduceAndCommit {
+        id: usize,
+        epoch_back: i16,
+        partition: i32,
+        skew: i32,
+        key: Option<u8>,
+    },
     /// A producer without transactions, which raises its epoch by itself.
     ProduceIdempotent {
         epoch: i16,
@@ -92,7 +100,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(id, current, connection)| Step::Init { id, current, connection }),
         8 => (id.clone(), epoch_back(), 0..2, skew(), 1u32..4, any::<bool>(), key())
             .prop_map(|(id, epoch_back, partition, skew, records, v2, key)| Step::Produce { id, epoch_back, partition, skew, records, v2, key }),
-        7 => (prop_oneof![19 => Just(0i16), 1 => Just(1)], prop_oneof![3 => Just(0), 1 => Just(1)], prop_oneof![6 => Just(0), 1 => -6..4], 1u32..4, key())
+        10 => (prop_oneof![19 => Just(0i16), 1 => Just(1)], prop_oneof![3 => Just(0), 1 => Just(1)], prop_oneof![6 => Just(0), 1 => -6..4], 1u32..4, key())
             .prop_map(|(epoch, partition, skew, records, key)| Step::ProduceIdempotent { epoch, partition, skew, records, key }),
         3 => prop_oneof![0usize..6, Just(REMEMBERED_BATCHES - 1)].prop_map(|back| Step::Retry { back }),
         2 => (id.clone(), epoch_back(), 0..2, connection())
@@ -102,6 +110,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => (id.clone(), epoch_back(), any::<bool>(), any::<bool>(), connection())
             .prop_map(|(id, epoch_back, commit, v2, connection)| Step::End { id, epoch_back, commit, v2, connection }),
         2 => (1u64..90).prop_map(|seconds| Step::Pass { seconds }),
+        2 => (id.clone(), epoch_back(), 0..2, skew(), key())
+            .prop_map(|(id, epoch_back, partition, skew, key)| Step::ProduceAndCommit { id, epoch_back, partition, skew, key }),
         1 => (id.clone(), 0u64..2).prop_map(|(id, number_back)| Step::Force { id, number_back }),
         1 => (id.clone(), connection()).prop_map(|(id, connection)| Step::Prepare { id, connection }),
         1 => id.prop_map(|id| Step::Age { id }),
@@ -121,6 +131,12 @@ pub(super) enum Said {
     Produced {
         sent: Sent,
         answer: Result<Appended, Refusal>,
+    },
+    /// And with which identity the producer goes on, if its transaction is said to be committed.
+    ProducedAndCommitted {
+        sent: Sent,
+        answer: Result<Appended, Refusal>,
+        holder: Option<Identity>,
     },
     Enrolled {
         id: usize,
@@ -212,6 +228,20 @@ impl Clients {
                 let sent = Sent { id: Some(id), identity, partition, first, records, protocol, key };
                 vec![self.produce(world, sent)]
             }
+            Step::ProduceAndCommit { id, epoch_back, partition, skew, key } => {
+                let Some(identity) = self.identity(id, epoch_back) else { return Vec::new() };
+                let first = self.first(identity, partition, skew);
+                let sent = Sent {
+                    id: Some(id),
+                    identity,
+                    partition,
+                    first,
+                    records: 1,
+                    protocol: Protocol::V2,
+                    key,
+                };
+                vec![self.produce_and_commit(world, sent)]
+            }
             Step::ProduceIdempotent { epoch, partition, skew, records, key } => {
                 self.produce_idempotent(world, (epoch, partition, skew), records, key)
             }
@@ -291,11 +321,30 @@ impl Clients {
         let key = key.map(|key| KEYS[usize::from(key)]);
         let answer = world.produce_keyed(protocol, producer, partition, (first, records), key.as_slice());
         let answer = answer.map_err(|refused| refused.refusal);
+        self.has_sent(sent, answer);
+        Said::Produced { sent, answer }
+    }
+
+    fn has_sent(&mut self, sent: Sent, answer: Result<Appended, Refusal>) {
         if answer.is_ok_and(|appended| !appended.duplicate) {
-            self.next.insert((identity, partition), first + i32::try_from(records).unwrap());
+            let next = sent.first + i32::try_from(sent.records).unwrap();
+            self.next.insert((sent.identity, sent.partition), next);
             self.sent.push(sent);
         }
-        Said::Produced { sent, answer }
+    }
+
+    fn produce_and_commit(&mut self, world: &mut World, sent: Sent) -> Said {
+        let Sent { id, identity, partition, first, records, key, .. } = sent;
+        let id = id.unwrap();
+        let key = key.map(|key| KEYS[usize::from(key)]);
+        let batch = world.batch((Some(IDS[id]), identity), partition, (first, records), key.as_slice());
+        let (mut answers, holder) = world.produce_and_commit(IDS[id], identity, vec![batch]);
+        let answer = answers.remove(0).map_err(|refused| refused.refusal);
+        self.has_sent(sent, answer);
+        if holder.is_some() {
+            self.identity[id] = holder;
+        }
+        Said::ProducedAndCommitted { sent, answer, holder }
     }
 
     fn produce_idempotent(

@@ -321,6 +321,17 @@ impl Judge {
                 }
             }
             Said::Produced { sent, answer } => self.produced(sent, answer),
+            Said::ProducedAndCommitted { sent, answer, holder } => {
+                self.produced(sent, answer);
+                if let (Some(id), Some(next)) = (sent.id, holder) {
+                    let whole = answer.is_ok() || !self.touched.contains(&id_of(id));
+                    let says = "a commit with the last records is of all of them (O13)";
+                    self.findings.holds(whole, "NoTornTxn", says);
+                    let end = Ending { outcome: Outcome::Commit, protocol: Protocol::V2 };
+                    self.coordinated(id, sent.identity, None);
+                    self.end_answered(&id_of(id), sent.identity, end, next);
+                }
+            }
             Said::Enrolled { id, identity, connection } => {
                 self.coordinated(id, identity, Some((CoordinatorKind::Transaction, connection)));
             }

@@ -111,6 +111,62 @@ fn in_version_2_an_append_enrols_and_the_end_raises_the_epoch() {
 }
 
 #[test]
+fn the_last_records_of_a_transaction_are_stored_and_committed_as_one() {
+    let mut world = World::new(2);
+    let p = world.init(Some("x"), None).unwrap();
+    world.produce(V2, Some("x"), p, 0, 0, 1).unwrap();
+    let last = |world: &World, p| {
+        vec![world.batch((Some("x"), p), 0, (1, 2), &[]), world.batch((Some("x"), p), 1, (0, 1), &[])]
+    };
+    let (stored, next) = world.produce_and_commit("x", p, last(&world, p));
+    assert_eq!((stored.iter().all(Result::is_ok), next), (true, Some(bumped(p))));
+    assert_eq!(world.partition_row(0).last_stable_offset(), Offset(4), "three records and a marker");
+    assert_eq!(world.partition_row(1).last_stable_offset(), Offset(2));
+    assert_eq!(world.outcome("x", 1).unwrap().outcome, Commit);
+
+    // Repeated, since the answer was lost: nothing is stored any more under that identity, and the outcome is told.
+    let (stored, again) = world.produce_and_commit("x", p, last(&world, p));
+    assert!(stored.iter().all(|stored| stored.as_ref().is_err_and(|not| not.refusal == Refusal::StaleEpoch)));
+    assert_eq!(again, next);
+    assert_eq!(world.end(V2, "x", p, Commit), Ok(bumped(p)), "it is a retry of this end as well");
+    assert_eq!(world.partition_row(0).next_offset, Offset(4));
+}
+
+#[test]
+fn nothing_is_committed_with_records_of_which_one_is_refused() {
+    let mut world = World::new(2);
+    let p = world.init(Some("x"), None).unwrap();
+    let gap = vec![world.batch((Some("x"), p), 0, (0, 1), &[]), world.batch((Some("x"), p), 1, (5, 1), &[])];
+    let (stored, next) = world.produce_and_commit("x", p, gap);
+    assert!(stored[0].is_ok());
+    assert_eq!(stored[1].as_ref().unwrap_err().refusal, Refusal::OutOfOrderSequence);
+    assert_eq!(next, None);
+    assert_eq!(world.partition_row(0).last_stable_offset(), Offset(0), "what is stored stays open");
+    // What was refused is sent again as it should be, with what is stored already.
+    let whole =
+        vec![world.batch((Some("x"), p), 0, (0, 1), &[]), world.batch((Some("x"), p), 1, (0, 1), &[])];
+    let (stored, next) = world.produce_and_commit("x", p, whole);
+    assert!(stored[0].as_ref().is_ok_and(|stored| stored.duplicate));
+    assert_eq!(next, Some(bumped(p)));
+    assert_eq!(world.partition_row(0).last_stable_offset(), Offset(2));
+}
+
+#[test]
+fn who_was_fenced_commits_nothing_with_his_last_records() {
+    let mut world = World::new(1);
+    let old = world.init(Some("x"), None).unwrap();
+    world.produce(V2, Some("x"), old, 0, 0, 1).unwrap();
+    let new = world.init(Some("x"), None).unwrap();
+    let late = vec![world.batch((Some("x"), old), 0, (1, 1), &[])];
+    let (stored, next) = world.produce_and_commit("x", old, late);
+    assert_eq!(stored[0].as_ref().unwrap_err().refusal, Refusal::StaleEpoch);
+    assert_eq!(next, None);
+    assert_eq!(world.outcome("x", 1).unwrap().outcome, Abort, "by whoever took over");
+    let own = vec![world.batch((Some("x"), new), 0, (0, 1), &[])];
+    assert_eq!(world.produce_and_commit("x", new, own).1, Some(bumped(new)));
+}
+
+#[test]
 fn in_version_1_what_is_not_enrolled_is_refused() {
     let mut world = World::new(2);
     let p = world.init(Some("x"), None).unwrap();

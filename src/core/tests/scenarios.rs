@@ -7,7 +7,7 @@ use crate::types::*;
 use std::time::Duration;
 
 /// The scenarios, by their numbers.
-const SCENARIOS: [fn(&mut World); 8] = [
+const SCENARIOS: [fn(&mut World); 10] = [
     |world| {
         // A producer writes outside of transactions into the partition where its own transaction is open (A1).
         let identity = world.init(Some("x"), None).unwrap();
@@ -23,7 +23,7 @@ const SCENARIOS: [fn(&mut World); 8] = [
         assert_eq!(ended, Err(Refusal::TransactionState));
     },
     |world| {
-        // A producer enrols a group in a transaction that it has prepared (E5, O10).
+        // A producer enrols a group, and a partition, in a transaction that it has prepared (E5, O10).
         let identity = world.init(Some("x"), None).unwrap();
         world.enrol("x", identity, &[0]).remove(0).unwrap();
         world.produce(Protocol::V1, Some("x"), identity, 0, 0, 1).unwrap();
@@ -31,6 +31,7 @@ const SCENARIOS: [fn(&mut World); 8] = [
         let producer = World::producer("x", identity, 1);
         let enrolled = world.ask(Command::EnrolGroup { producer, group: GroupId::new("g") });
         assert_eq!(enrolled, Reply::Done(Err(Refusal::TransactionState)));
+        assert_eq!(world.enrol("x", identity, &[1]), [Err(Refusal::TransactionState)]);
     },
     |world| {
         // A producer of version 1 sends offsets in a transaction in which it has not enrolled the group (E7).
@@ -38,6 +39,28 @@ const SCENARIOS: [fn(&mut World); 8] = [
         world.enrol("x", identity, &[0]).remove(0).unwrap();
         let staged = world.stage_by(Protocol::V1, World::producer("x", identity, 1), 1);
         assert_eq!(staged, Err(Refusal::NotEnrolled));
+    },
+    |world| {
+        // What a partition no longer remembers of a producer was stored all the same (A9).
+        let identity = world.init(None, None).unwrap();
+        let mut append = |sequence| world.produce(Protocol::V1, None, identity, 0, sequence, 1);
+        (0..7).for_each(|sequence| assert!(append(sequence).is_ok()));
+        assert_eq!(append(0), Err(Refusal::DuplicateSequence));
+    },
+    |world| {
+        // The last records come with the commit, once more since the answer was lost, and late when another has begun (O13).
+        let identity = world.init(Some("x"), None).unwrap();
+        world.produce(Protocol::V2, Some("x"), identity, 0, 0, 1).unwrap();
+        let last = |world: &World| {
+            let batch = |index, first| world.batch((Some("x"), identity), index, (first, 1), &[]);
+            vec![batch(0, 1), batch(1, 0)]
+        };
+        let (_, next) = world.produce_and_commit("x", identity, last(world));
+        assert_eq!(world.produce_and_commit("x", identity, last(world)).1, next);
+        world.produce(Protocol::V2, Some("x"), next.unwrap(), 0, 0, 1).unwrap();
+        assert_eq!(world.produce_and_commit("x", identity, last(world)).1, None);
+        let gap = vec![world.batch((Some("x"), next.unwrap()), 1, (3, 1), &[])];
+        assert_eq!(world.produce_and_commit("x", next.unwrap(), gap).1, None);
     },
     |world| {
         // Who takes over what is prepared asks again, since the answer was lost, and is told the same (P6, P10).

@@ -241,6 +241,22 @@ impl World {
         (first, records): (i32, u32),
         keys: &[&str],
     ) -> Result<Appended, NotAppended> {
+        let batches = vec![self.batch((id, identity), index, (first, records), keys)];
+        let transactional_id = id.and_then(TransactionalId::new);
+        match self.ask(Command::Produce(Produce { transactional_id, protocol, batches })) {
+            Reply::Produced(mut answers) => answers.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A batch of so many records, from this sequence on, of which the first bear these keys.
+    pub fn batch(
+        &self,
+        (id, identity): (Option<&str>, Identity),
+        index: i32,
+        (first, records): (i32, u32),
+        keys: &[&str],
+    ) -> ProduceBatch {
         let producer = Some(BatchProducer {
             identity,
             first_sequence: Sequence::new(first).unwrap(),
@@ -251,10 +267,20 @@ impl World {
         let keys = (0..).zip(keys).map(|(record, key)| RecordKey { record, key: key_of(key) }).collect();
         let batch =
             BatchFacts { records, bytes, oldest_timestamp: time, max_timestamp: time, producer, keys };
-        let batches = vec![ProduceBatch { partition: self.partition(index), batch }];
-        let transactional_id = id.and_then(TransactionalId::new);
-        match self.ask(Command::Produce(Produce { transactional_id, protocol, batches })) {
-            Reply::Produced(mut answers) => answers.remove(0),
+        ProduceBatch { partition: self.partition(index), batch }
+    }
+
+    /// The last batches of a transaction, with its commit.
+    pub fn produce_and_commit(
+        &mut self,
+        id: &str,
+        identity: Identity,
+        batches: Vec<ProduceBatch>,
+    ) -> (Vec<Result<Appended, NotAppended>>, Option<Identity>) {
+        let last = Produce { transactional_id: TransactionalId::new(id), protocol: Protocol::V2, batches };
+        let producer = World::producer(id, identity, 1);
+        match self.ask(Command::ProduceAndCommit(ProduceAndCommit { last, producer })) {
+            Reply::ProducedAndCommitted(answers, holder) => (answers, holder),
             other => panic!("{other:?}"),
         }
     }

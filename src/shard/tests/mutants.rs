@@ -181,6 +181,7 @@ const BREAK_INVARIANTS: &[(Mutant, &str)] = &[
     (Mutant::RestoreForgotten, "SeqContiguous"),
     (Mutant::EpochsReusedAfterRestore, "EpochMonotone"),
     (Mutant::AppendWithoutEnrolment, "LsoAdvances"),
+    (Mutant::CommittedInPart, "NoTornTxn"),
     (Mutant::PreparedEnrols, "NoTornTxn"),
     (Mutant::NumberReused, "NoTornTxn"),
     (Mutant::NumberNotCompared, "NoTornTxn"),

@@ -63,6 +63,12 @@ impl Asked {
                 asked.init_producer_id(init, Ok(with(handed(kept.holder), prepared)));
             }
             (Command::Produce(produce), Some(Reply::Produced(answers))) => asked.produce(produce, answers),
+            (Command::ProduceAndCommit(commit), Some(Reply::ProducedAndCommitted(answers, holder))) => {
+                asked.produce(&commit.last, answers);
+                if let Some(holder) = holder {
+                    asked.end(&commit.producer, Outcome::Commit, Ok(*holder));
+                }
+            }
             (Command::Enrol(enrol), Some(Reply::Each(answers))) => asked.enrol(enrol, answers),
             (Command::EnrolGroup { producer, group }, Some(Reply::Done(answer))) => {
                 asked.version = 1;
@@ -234,9 +240,13 @@ impl Asked {
 
     fn end_transaction(&mut self, end: &EndTxn, answer: Result<Identity, Refusal>) {
         self.version = protocol_version(end.protocol);
+        self.end(&end.producer, end.outcome, answer);
+    }
+
+    fn end(&mut self, producer: &TransactionalProducer, outcome: Outcome, answer: Result<Identity, Refusal>) {
         self.rows.push(RowKey::NextProducerId(()));
-        let more = json!({"commit": end.outcome == Outcome::Commit});
-        self.of_producer("EndTxn", &end.producer, more, answer.map(handed));
+        let more = json!({"commit": outcome == Outcome::Commit});
+        self.of_producer("EndTxn", producer, more, answer.map(handed));
     }
 
     /// What no producer asks for.

@@ -117,6 +117,7 @@ async fn transact(peer: &mut Peer, process: &str, client: &Client) {
         producer: batching(peer),
         timeout: Duration::from_millis(peer.chance.between(1_000, most)),
         protocol_max: *peer.chance.of_these(&protocols),
+        commit_with_records: *peer.chance.of_these(&[true, false]),
         commit_timeout: Duration::from_millis(peer.chance.between(500, 20_000)),
     };
     let busy = peer.world.faults.during(Busy::TakingOver);

@@ -188,6 +188,7 @@ pub(super) fn produce(
         acks: -1,
         timeout_ms: 30_000,
         topic_data: vec![topic],
+        commits: false,
     }
 }
 

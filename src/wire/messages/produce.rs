@@ -12,6 +12,7 @@ messages! {
         acks: i16 => since(0),
         timeout_ms: i32 => since(0),
         topic_data: Vec<ProduceTopic> => since(0),
+        commits: bool => since(12).tagged(28_000).ignorable(),
     }
 
     /// A topic (by name up to version 12, by id from 13) and its partitions.
@@ -32,6 +33,14 @@ messages! {
         responses: Vec<ProduceTopicResponse> => since(0),
         throttle_time_ms: i32 => since(1).ignorable(),
         node_endpoints: Vec<ProduceNodeEndpoint> => since(10).tagged(0),
+        committed: ProduceCommitted => since(12).tagged(28_000).ignorable(),
+    }
+
+    /// semel's own (`spec/protocol.md`): the transaction that the request's batches are the last of is committed, and the
+    /// producer goes on with this identity.
+    part ProduceCommitted {
+        producer_id: i64 = -1 => since(12),
+        producer_epoch: i16 = -1 => since(12),
     }
 
     /// A topic's partitions.

@@ -184,10 +184,12 @@ impl Encoder {
         whole.freeze()
     }
 
-    /// An encoder of one frame: four bytes are kept for its length, which [`Encoder::into_frame`] fills in.
+    /// An encoder of one frame that is going to have about so many bytes in its buffer: four bytes are kept for its length,
+    /// which [`Encoder::into_frame`] fills in.
     #[must_use]
-    pub fn frame() -> Encoder {
-        let mut encoder = Encoder { tail: BytesMut::with_capacity(FRAME_CAPACITY), ..Encoder::default() };
+    pub fn frame(buffered: usize) -> Encoder {
+        let capacity = FRAME_CAPACITY.max(buffered);
+        let mut encoder = Encoder { tail: BytesMut::with_capacity(capacity), ..Encoder::default() };
         encoder.put(&[0; FRAME_LENGTH_SIZE]);
         encoder
     }

@@ -1,5 +1,6 @@
 //! The records of a partition as they travel.
 
+use super::encoder::CHUNK_SHARED_MIN;
 use bytes::{Bytes, BytesMut};
 
 /// Record batches of one partition, back to back. Decoding gives one slice of the frame; a fetch answer is made of
@@ -27,6 +28,12 @@ impl Records {
     #[must_use]
     pub fn len(&self) -> usize {
         self.chunks().map(Bytes::len).sum()
+    }
+
+    /// Bytes that are copied into a frame: those in small chunks.
+    #[must_use]
+    pub fn copied_bytes(&self) -> usize {
+        self.chunks().map(Bytes::len).filter(|length| *length < CHUNK_SHARED_MIN).sum()
     }
 
     /// Whether there is no byte.

@@ -57,7 +57,7 @@ fn a_header_of_an_unknown_version_still_gives_its_correlation_id() {
 #[test]
 fn the_answer_to_api_versions_always_has_the_old_header() {
     let answer = ApiVersionsResponse { error_code: ErrorCode::UnsupportedVersion, ..Default::default() };
-    let frame = whole(&encode_response(&answer, 3, 5).unwrap().0);
+    let frame = whole(&encode_response(&answer, 3, 5, 0).unwrap().0);
     assert_eq!(peek_correlation_id(&frame), Ok(5));
     assert_eq!(ApiVersionsResponse::decode(frame.slice(4..), 3), Ok(answer.clone()));
     assert_eq!(decode_response(frame, 3), Ok((5, answer)));
@@ -72,7 +72,7 @@ fn record_data_is_neither_copied_in_nor_out() {
     let topic = FetchTopicResponse { partitions: vec![partition], ..Default::default() };
     let answer = FetchResponse { responses: vec![topic], ..Default::default() };
     for version in ApiKey::Fetch.versions().iter() {
-        let (frame, _) = encode_response(&answer, version, 1).unwrap();
+        let (frame, _) = encode_response(&answer, version, 1, 0).unwrap();
         let shared = frame.iter().filter(|chunk| chunk.as_ptr() == records.as_ptr()).count();
         assert_eq!(shared, 2, "v{version}: both large chunks are sent as they are");
         let frame = whole(&frame);

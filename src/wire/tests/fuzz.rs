@@ -26,14 +26,14 @@ fn requests_of<R: Request + Declared>(into: &mut Vec<Vec<u8>>) {
 fn responses_of<R: Response + Declared>(into: &mut Vec<Vec<u8>>) {
     for version in R::API.versions().iter() {
         let response = R::generate(&mut Random(9 + u64::from(version.unsigned_abs())), shape::<R>(version));
-        let frame = joined(&encode_response(&response, version, 1).unwrap().0);
+        let frame = joined(&encode_response(&response, version, 1, 0).unwrap().0);
         into.push([&i16::from(R::API).to_be_bytes()[..], &version.to_be_bytes(), &frame].concat());
     }
 }
 
 /// What is decoded can be written and read again.
 fn again<M: Message + std::fmt::Debug>(message: &M, version: i16) -> String {
-    let mut to = crate::wire::primitives::Encoder::frame();
+    let mut to = crate::wire::primitives::Encoder::frame(0);
     match message.encode(version, &mut to) {
         Err(error) => format!("not written: {error}"),
         Ok(()) => {

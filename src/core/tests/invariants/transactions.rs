@@ -267,6 +267,17 @@ pub(super) const PLANTS: &[Plant] = &[
         ends(step, pick(broken, Outcome::Abort, Outcome::Commit), EndReason::Requested, identity(1, 1));
         step.removes(&id(), KeyHolderRow { transaction: of_keys(), until: ServedTime(5_000) });
     }),
+    (
+        "a commit with the last records is of all of them, and what both would come to (O13)",
+        |step, broken| {
+            // Nothing is open, so there is nothing to commit, whatever is told.
+            let last = Produce { transactional_id: Some(id()), protocol: Protocol::V2, batches: Vec::new() };
+            step.found(&id(), transaction(identity(1, 0), 3, TransactionState::Empty));
+            step.command = Command::ProduceAndCommit(ProduceAndCommit { last, producer: speaker() });
+            let told = pick(broken, Some(identity(1, 1)), None);
+            step.decided.reply = Some(Reply::ProducedAndCommitted(Vec::new(), told));
+        },
+    ),
     ("only an abort frees keys (K4)", |step, broken| {
         ends(step, pick(broken, Outcome::Commit, Outcome::Abort), EndReason::Requested, identity(1, 1));
         step.leaves(&of_keys(), FreedKeysRow { until: ServedTime(5_000) });

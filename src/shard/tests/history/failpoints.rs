@@ -33,6 +33,8 @@ enum Deed {
     StageOffset,
     Prepare,
     End(Outcome),
+    /// The last batch, and the commit with it.
+    AppendAndCommit(i32),
 }
 
 /// A transaction from its holder's beginning to its end.
@@ -53,6 +55,8 @@ fn lives() -> Vec<Life> {
         lives.push(Life { protocol: Protocol::V2, deeds: [&begun[..], &[end]].concat() });
         lives.push(Life { protocol: Protocol::V2, deeds: [&begun[..], &[Deed::Prepare, end]].concat() });
     }
+    let at_once = vec![Deed::Init, Deed::Append(0), Deed::StageOffset, Deed::AppendAndCommit(1)];
+    lives.push(Life { protocol: Protocol::V2, deeds: at_once });
     lives
 }
 
@@ -93,11 +97,16 @@ impl Holder {
                 two_phase: TwoPhase::Unaware,
             }),
             Deed::Enrol => Command::Enrol(Enrol { producer, partitions: vec![partition(0), partition(1)] }),
-            Deed::Append(index) => {
+            Deed::Append(index) | Deed::AppendAndCommit(index) => {
                 let (facts, bytes) = batch(Some((self.identity, 0, true)), 2);
                 let batches = vec![ProduceBatch { partition: partition(index), batch: facts }];
-                let transactional_id = Some(producer.transactional_id);
-                return (Command::Produce(Produce { transactional_id, protocol, batches }), vec![bytes]);
+                let transactional_id = Some(producer.transactional_id.clone());
+                let last = Produce { transactional_id, protocol, batches };
+                let command = match deed {
+                    Deed::Append(_) => Command::Produce(last),
+                    _ => Command::ProduceAndCommit(ProduceAndCommit { last, producer }),
+                };
+                return (command, vec![bytes]);
             }
             Deed::EnrolGroup => Command::EnrolGroup { producer, group: GroupId::new("g") },
             Deed::StageOffset => {
@@ -150,8 +159,12 @@ impl Holder {
     }
 
     fn hears(&mut self, deed: Deed, reply: &Reply) {
-        if let (Deed::Init | Deed::End(_), Reply::Identity(Ok(identity))) = (deed, reply) {
-            self.identity = *identity;
+        match (deed, reply) {
+            (Deed::Init | Deed::End(_), Reply::Identity(Ok(identity)))
+            | (Deed::AppendAndCommit(_), Reply::ProducedAndCommitted(_, Some(identity))) => {
+                self.identity = *identity;
+            }
+            _ => {}
         }
     }
 
@@ -265,6 +278,11 @@ impl Life {
                 };
                 Reply::Produced(answers.iter().map(again).collect())
             }
+            // Under an identity that has ended nothing is stored any more; the outcome is told.
+            (Deed::AppendAndCommit(_), Reply::ProducedAndCommitted(answers, holder)) => {
+                let refused = answers.iter().map(|_| Err(Refusal::StaleEpoch.into()));
+                Reply::ProducedAndCommitted(refused.collect(), *holder)
+            }
             _ => first.clone(),
         }
     }
@@ -319,10 +337,12 @@ fn a_transaction_killed_at_any_step_ends_by_itself_if_its_holder_does_not_come_b
             holder.history.settle();
             let done = &life.deeds[..at + usize::from(killed != Killed::Decided)];
             let seen = holder.seen();
-            let prepared = done.contains(&Deed::Prepare) && !matches!(done.last(), Some(Deed::End(_)));
+            let ends = |deed: &Deed| matches!(deed, Deed::End(_) | Deed::AppendAndCommit(_));
+            let prepared = done.contains(&Deed::Prepare) && !done.last().is_some_and(ends);
             let held_back = seen.ends.iter().any(|(next, stable)| next != stable);
             assert_eq!(held_back, prepared, "{place}: {seen:?}");
-            let committed = done.contains(&Deed::End(Outcome::Commit));
+            let commits = |deed: &Deed| ends(deed) && *deed != Deed::End(Outcome::Abort);
+            let committed = done.iter().any(commits);
             assert_eq!(seen.committed, committed.then_some(Offset(7)), "{place}");
             let begun = done.len() > 1 && !prepared;
             let outcome = if committed { Outcome::Commit } else { Outcome::Abort };
