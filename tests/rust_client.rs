@@ -43,6 +43,8 @@ over_both! {
     an_operator_sees_who_holds_back_readers_and_ends_it
     a_prepared_transaction_waits_for_a_decision_through_kills
     a_new_process_decides_what_the_old_one_had_prepared
+    a_decision_that_is_dropped_is_taken_or_not
+    who_was_fenced_learns_an_outcome_and_takes_nothing_back
     an_idempotency_key_is_accepted_once
     acknowledged_records_survive_kills_once_and_in_order
     every_compression_is_kept
@@ -411,6 +413,75 @@ async fn a_new_process_decides_what_the_old_one_had_prepared(scheme: &str) {
     let mut read = texts(&client, Isolation::ReadCommitted).await;
     read.sort();
     assert_eq!(read, ["after aborts", "after commits", "commits"]);
+}
+
+/// Of what another process had prepared, and whose records have another identity than the one that decides.
+async fn a_decision_that_is_dropped_is_taken_or_not(scheme: &str) {
+    const TRANSACTIONS: u32 = 8;
+    let broker = Broker::start_with(&["--two-phase-commit", "true"]);
+    let client = Client::connect(config(&broker, scheme)).await.unwrap();
+    Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
+    for number in 0..TRANSACTIONS {
+        {
+            let mut producer = transactional(&client, "two").await;
+            let mut transaction = producer.begin().await.unwrap();
+            transaction.send(record(0, number)).await.unwrap();
+            transaction.prepare(None).await.unwrap();
+        }
+        let take_over = || {
+            let (id, config) = (TransactionalId::new("two").unwrap(), TransactionConfig::default());
+            TransactionalProducer::init_keeping_prepared(&client, id, config)
+        };
+        let mut producer = take_over().await.unwrap();
+        let prepared = producer.prepared().await.expect("the prepared transaction");
+        if dropped_after(number % 4, prepared.commit()).await.is_some() {
+            continue;
+        }
+        match producer.resolve().await {
+            Ok(resolved) => assert_eq!(resolved, Resolved::Committed),
+            // The broker has not heard of the decision; if that was still on its way, it may have since.
+            Err(ResolveError::Prepared) => {
+                let mut producer = take_over().await.unwrap();
+                if let Some(prepared) = producer.prepared().await {
+                    prepared.commit().await.unwrap();
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let read = texts(&client, Isolation::ReadCommitted).await;
+    assert_eq!(read, (0..TRANSACTIONS).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+async fn who_was_fenced_learns_an_outcome_and_takes_nothing_back(scheme: &str) {
+    let (_broker, client) = start(scheme).await;
+    for waits in 0..3 {
+        let mut old = transactional(&client, "id").await;
+        let mut transaction = old.begin().await.unwrap();
+        transaction.send(record(0, "old")).await.unwrap();
+        if dropped_after(waits, transaction.commit()).await.is_some() {
+            continue;
+        }
+        let mut new = transactional(&client, "id").await;
+        let mut transaction = new.begin().await.unwrap();
+        transaction.send(record(1, "new")).await.unwrap();
+        transaction.flush().await.unwrap();
+        match old.resolve().await {
+            Ok(_) | Err(ResolveError::NothingToResolve) => {}
+            Err(error) => panic!("{error}"),
+        }
+        // It may not have heard of it yet.
+        match old.begin().await {
+            Ok(mut next) => {
+                next.send(record(2, "fenced")).await.unwrap();
+                assert!(next.commit().await.is_err(), "somebody else holds the id");
+            }
+            Err(refused) => assert!(matches!(refused, TransactionError::Fenced(_)), "{refused}"),
+        }
+        transaction.commit().await.unwrap();
+    }
+    let read = texts(&client, Isolation::ReadCommitted).await;
+    assert!(read.contains(&"new".to_owned()) && !read.contains(&"fenced".to_owned()), "{read:?}");
 }
 
 async fn an_idempotency_key_is_accepted_once(scheme: &str) {

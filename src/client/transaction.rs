@@ -132,6 +132,8 @@ pub struct CommitUnknown {
     pub epoch: ProducerEpoch,
     /// The transaction protocol that it was in.
     pub protocol: TransactionProtocol,
+    /// Who may end it: the same, or whoever took it over when it was prepared.
+    pub holder: (ProducerId, ProducerEpoch),
     /// Whether all of its records had been stored: then [`CommitUnknown::resolve`] commits it if it is still open, and aborts it
     /// otherwise.
     pub all_stored: bool,
@@ -182,6 +184,8 @@ enum Phase {
     AbortOwed,
     /// A commit is or was on its way and has no answer.
     Committing {
+        /// Under which identity the transaction ran: that of whoever prepared it, where it was taken over.
+        ran_under: (ProducerId, ProducerEpoch),
         /// Whether all records were stored before: then what is open can still be committed.
         all_stored: bool,
     },
@@ -198,6 +202,8 @@ struct OpenTransaction {
     started: bool,
     /// Whether it is or may be prepared: then only a decision ends it.
     prepared: bool,
+    /// Under which identity it ran, if that is not the producer's: whose it was that prepared it.
+    kept_from: Option<(ProducerId, ProducerEpoch)>,
 }
 
 struct Identity {
@@ -209,6 +215,17 @@ struct Identity {
 struct State {
     identity: Identity,
     phase: Phase,
+}
+
+impl State {
+    /// The identity of the transaction that is open.
+    fn ran_under(&self) -> (ProducerId, ProducerEpoch) {
+        let kept_from = match &self.phase {
+            Phase::Open(open) => open.kept_from,
+            _ => None,
+        };
+        kept_from.unwrap_or((self.identity.id, self.identity.epoch))
+    }
 }
 
 struct Inner {
@@ -355,7 +372,9 @@ impl Drop for Transaction<'_> {
         // A commit that was dropped may have been asked for with the last records.
         let asked = inner.engine.stop_committing().asked;
         if open.prepared || asked {
-            state.phase = Phase::Committing { all_stored: open.prepared };
+            // What is prepared, somebody decides; of what turns out not to be, nobody has asked for the commit.
+            let ran_under = state.ran_under();
+            state.phase = Phase::Committing { ran_under, all_stored: false };
             return;
         }
         state.phase = Phase::AbortOwed;
@@ -429,12 +448,6 @@ impl Inner {
         self.take_over(state, Takeover::Ends).await
     }
 
-    /// Which identity comes next, a lost answer had said: taking over anew says it as well.
-    async fn take_over_anew(&self, state: &mut State) -> Result<(), TransactionError> {
-        (state.identity.id, state.identity.epoch) = (ProducerId::NONE, ProducerEpoch::NONE);
-        self.renew_identity(state).await
-    }
-
     async fn take_over(&self, state: &mut State, takeover: Takeover) -> Result<(), TransactionError> {
         let (keeps, wanted) = match takeover {
             Takeover::Ends => (false, up_to(KEEPS_PREPARED.min - 1)),
@@ -464,9 +477,15 @@ impl Inner {
             Err(error) => return Err(error.into()),
         };
         self.adopt(state, ProducerId(answer.producer_id), ProducerEpoch(answer.producer_epoch), protocol);
-        let kept = answer.ongoing_txn_producer_id >= 0;
-        let prepared = || OpenTransaction { started: true, prepared: true, ..OpenTransaction::default() };
-        state.phase = if kept { Phase::Open(prepared()) } else { Phase::Idle };
+        let kept_from =
+            (ProducerId(answer.ongoing_txn_producer_id), ProducerEpoch(answer.ongoing_txn_producer_epoch));
+        let prepared = || OpenTransaction {
+            started: true,
+            prepared: true,
+            kept_from: Some(kept_from),
+            ..OpenTransaction::default()
+        };
+        state.phase = if kept_from.0.0 >= 0 { Phase::Open(prepared()) } else { Phase::Idle };
         Ok(())
     }
 

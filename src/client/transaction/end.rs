@@ -45,10 +45,11 @@ impl Inner {
         let mut state = self.state.lock().await;
         // Not before: if this future is dropped while it waits, what was asked for is still to be known.
         let Committing { lost, done, .. } = self.engine.stop_committing();
+        let ran_under = state.ran_under();
         let identity = Committed {
             transactional_id: self.transactional_id.clone(),
-            producer_id: state.identity.id,
-            epoch: state.identity.epoch,
+            producer_id: ran_under.0,
+            epoch: ran_under.1,
         };
         if let Some((id, epoch)) = done {
             self.begin_anew(&mut state, id, epoch);
@@ -73,7 +74,7 @@ impl Inner {
             }
         }
         // Said before it is true: if this future is dropped while the answer is out, nobody knows.
-        state.phase = Phase::Committing { all_stored: true };
+        state.phase = Phase::Committing { ran_under, all_stored: true };
         self.end_commit(&mut state, identity, lost).await
     }
 
@@ -100,7 +101,7 @@ impl Inner {
         identity: Committed,
         cause: TransactionError,
     ) -> Result<Committed, CommitError> {
-        state.phase = Phase::Committing { all_stored: false };
+        state.phase = Phase::Committing { ran_under: state.ran_under(), all_stored: false };
         match self.end(state, false, false).await.last {
             EndAttempt::Ended(answer) => {
                 self.ended(state, &answer);
@@ -109,9 +110,8 @@ impl Inner {
             }
             // It is so of what was committed under this identity, and of nothing else (O4, O8).
             EndAttempt::Refused(error) if error.code() == Some(ErrorCode::InvalidTxnState) => {
-                match self.take_over_anew(state).await {
-                    Ok(()) => drop(self.engine.take_failure()),
-                    Err(error) => tracing::warn!(%error, "after a commit the producer cannot go on yet"),
+                if let Err(error) = self.go_on(state, true).await {
+                    tracing::warn!(%error, "after a commit the producer cannot go on yet");
                 }
                 Ok(identity)
             }
@@ -119,6 +119,22 @@ impl Inner {
                 Err(unknown(identity, state, e))
             }
         }
+    }
+
+    /// The outcome is known. Its end, asked for once more, is answered with the identity of the next transaction (O4); whoever was
+    /// fenced meanwhile stays so, and hears of it when the next one is to begin.
+    pub(super) async fn go_on(&self, state: &mut State, committed: bool) -> Result<(), TransactionError> {
+        match self.end(state, committed, false).await.last {
+            EndAttempt::Ended(answer) => self.ended(state, &answer),
+            // After a timeout the owner may recover (P6).
+            EndAttempt::Refused(_) => match self.renew_identity(state).await {
+                Ok(()) | Err(TransactionError::Fenced(_)) => {}
+                Err(error) => return Err(error),
+            },
+            EndAttempt::Again(error) | EndAttempt::Lost(error) => return Err(error.into()),
+        }
+        self.engine.take_failure();
+        Ok(())
     }
 
     /// `lost`: a former attempt without an answer may have reached the coordinator.
@@ -283,7 +299,8 @@ impl Inner {
 
 fn unknown(identity: Committed, state: &State, cause: ClientError) -> CommitError {
     let Committed { transactional_id, producer_id, epoch } = identity;
-    let protocol = state.identity.protocol;
-    let all_stored = state.phase == Phase::Committing { all_stored: true };
-    CommitError::Unknown(CommitUnknown { transactional_id, producer_id, epoch, protocol, all_stored, cause })
+    let (protocol, holder) = (state.identity.protocol, (state.identity.id, state.identity.epoch));
+    let all_stored = matches!(state.phase, Phase::Committing { all_stored: true, .. });
+    let unknown = CommitUnknown { transactional_id, producer_id, epoch, protocol, holder, all_stored, cause };
+    CommitError::Unknown(unknown)
 }

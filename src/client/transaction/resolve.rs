@@ -97,8 +97,8 @@ impl CommitUnknown {
         };
         let request = EndTxnRequest {
             transactional_id: self.transactional_id.as_str().to_owned(),
-            producer_id: self.producer_id.0,
-            producer_epoch: self.epoch.0,
+            producer_id: self.holder.0.0,
+            producer_epoch: self.holder.1.0,
             committed,
         };
         let timeout: Duration = client.config().request_timeout;
@@ -114,22 +114,22 @@ impl TransactionalProducer {
     pub async fn resolve(&mut self) -> Result<Resolved, ResolveError> {
         let inner = &self.inner;
         let mut state = inner.state.lock().await;
-        let Phase::Committing { all_stored } = state.phase else {
+        let Phase::Committing { ran_under, all_stored } = state.phase else {
             return Err(ResolveError::NothingToResolve);
         };
         // Nothing of this transaction may go under the identity of the next one.
         inner.engine.abandon().await;
         let unknown = CommitUnknown {
             transactional_id: inner.transactional_id.clone(),
-            producer_id: state.identity.id,
-            epoch: state.identity.epoch,
+            producer_id: ran_under.0,
+            epoch: ran_under.1,
             protocol: state.identity.protocol,
+            holder: (state.identity.id, state.identity.epoch),
             all_stored,
             cause: ClientError::Closed("the commit"),
         };
         let resolved = unknown.resolve(&inner.client).await?;
-        inner.take_over_anew(&mut state).await?;
-        inner.engine.take_failure();
+        inner.go_on(&mut state, resolved == Resolved::Committed).await?;
         Ok(resolved)
     }
 }
