@@ -222,35 +222,18 @@ impl Clients {
         match *step {
             Step::Init { id, current, connection } => self.init(world, id, current, connection),
             Step::Produce { id, epoch_back, partition, skew, records, v2, key } => {
-                let Some(identity) = self.identity(id, epoch_back) else { return Vec::new() };
-                let first = self.first(identity, partition, skew);
-                let protocol = protocol(v2);
-                let sent = Sent { id: Some(id), identity, partition, first, records, protocol, key };
-                vec![self.produce(world, sent)]
+                let sent = self.next_of((id, epoch_back), (partition, skew), records, protocol(v2), key);
+                sent.map(|sent| self.produce(world, sent)).into_iter().collect()
             }
             Step::ProduceAndCommit { id, epoch_back, partition, skew, key } => {
-                let Some(identity) = self.identity(id, epoch_back) else { return Vec::new() };
-                let first = self.first(identity, partition, skew);
-                let sent = Sent {
-                    id: Some(id),
-                    identity,
-                    partition,
-                    first,
-                    records: 1,
-                    protocol: Protocol::V2,
-                    key,
-                };
-                vec![self.produce_and_commit(world, sent)]
+                let sent = self.next_of((id, epoch_back), (partition, skew), 1, Protocol::V2, key);
+                sent.map(|sent| self.produce_and_commit(world, sent)).into_iter().collect()
             }
             Step::ProduceIdempotent { epoch, partition, skew, records, key } => {
                 self.produce_idempotent(world, (epoch, partition, skew), records, key)
             }
             Step::Retry { back } => {
-                let Some(newest) = self.sent.last() else { return Vec::new() };
-                let same =
-                    |sent: &&Sent| sent.identity == newest.identity && sent.partition == newest.partition;
-                let again = self.sent.iter().rev().filter(same).nth(back).copied();
-                again.map(|sent| self.produce(world, sent)).into_iter().collect()
+                self.sent_before(back).map(|sent| self.produce(world, sent)).into_iter().collect()
             }
             Step::Enrol { id, epoch_back, partition, connection } => {
                 let Some(identity) = self.identity(id, epoch_back) else { return Vec::new() };
@@ -313,6 +296,27 @@ impl Clients {
 
     fn first(&self, identity: Identity, partition: i32, skew: i32) -> i32 {
         (self.next.get(&(identity, partition)).copied().unwrap_or(0) + skew).max(0)
+    }
+
+    /// The next batch of an id, if it has an identity.
+    fn next_of(
+        &self,
+        (id, epoch_back): (usize, i16),
+        (partition, skew): (i32, i32),
+        records: u32,
+        protocol: Protocol,
+        key: Option<u8>,
+    ) -> Option<Sent> {
+        let identity = self.identity(id, epoch_back)?;
+        let first = self.first(identity, partition, skew);
+        Some(Sent { id: Some(id), identity, partition, first, records, protocol, key })
+    }
+
+    /// Of the newest batch's producer and partition, the batch so many before.
+    fn sent_before(&self, back: usize) -> Option<Sent> {
+        let newest = self.sent.last()?;
+        let same = |sent: &&Sent| sent.identity == newest.identity && sent.partition == newest.partition;
+        self.sent.iter().rev().filter(same).nth(back).copied()
     }
 
     fn produce(&mut self, world: &mut World, sent: Sent) -> Said {
