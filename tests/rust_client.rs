@@ -68,7 +68,11 @@ fn partition(index: i32) -> TopicPartition {
 }
 
 async fn start(scheme: &str) -> (Broker, Client) {
-    let broker = Broker::start();
+    start_with(scheme, &[]).await
+}
+
+async fn start_with(scheme: &str, arguments: &[&str]) -> (Broker, Client) {
+    let broker = Broker::start_with(arguments);
     let client = Client::connect(config(&broker, scheme)).await.unwrap();
     Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
     (broker, client)
@@ -376,9 +380,7 @@ async fn an_operator_sees_who_holds_back_readers_and_ends_it(scheme: &str) {
 }
 
 async fn a_new_process_decides_what_the_old_one_had_prepared(scheme: &str) {
-    let mut broker = Broker::start_with(&["--two-phase-commit", "true"]);
-    let client = Client::connect(config(&broker, scheme)).await.unwrap();
-    Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
+    let (mut broker, client) = start_with(scheme, &["--two-phase-commit", "true"]).await;
     for (id, index) in [("commits", 0), ("aborts", 1)] {
         let mut producer = transactional(&client, id).await;
         let mut transaction = producer.begin().await.unwrap();
@@ -418,9 +420,7 @@ async fn a_new_process_decides_what_the_old_one_had_prepared(scheme: &str) {
 /// Of what another process had prepared, and whose records have another identity than the one that decides.
 async fn a_decision_that_is_dropped_is_taken_or_not(scheme: &str) {
     const TRANSACTIONS: u32 = 8;
-    let broker = Broker::start_with(&["--two-phase-commit", "true"]);
-    let client = Client::connect(config(&broker, scheme)).await.unwrap();
-    Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
+    let (_broker, client) = start_with(scheme, &["--two-phase-commit", "true"]).await;
     for number in 0..TRANSACTIONS {
         {
             let mut producer = transactional(&client, "two").await;
@@ -526,9 +526,7 @@ async fn an_idempotency_key_is_accepted_once(scheme: &str) {
 }
 
 async fn a_prepared_transaction_waits_for_a_decision_through_kills(scheme: &str) {
-    let mut broker = Broker::start_with(&["--two-phase-commit", "true"]);
-    let client = Client::connect(config(&broker, scheme)).await.unwrap();
-    Admin::new(&client).create_topic(&NewTopic::new(topic(), PARTITIONS)).await.unwrap();
+    let (mut broker, client) = start_with(scheme, &["--two-phase-commit", "true"]).await;
     let mut producer = transactional(&client, "mine").await;
     let mut transaction = producer.begin().await.unwrap();
     transaction.send(record(0, "decided here")).await.unwrap();

@@ -257,7 +257,7 @@ async fn ask(
     batches: Vec<(ProduceBatch, Bytes)>,
     commits: bool,
 ) -> Result<Vec<(Answer, usize)>, Failure> {
-    let committer = committer(cx, transactional_id, &batches).filter(|_| commits);
+    let mut committer = if commits { committer(cx, transactional_id, &batches) } else { None };
     let transactional_id = transactional_id.and_then(TransactionalId::new);
     let mut answers = Vec::with_capacity(1);
     let mut batches = batches.into_iter().peekable();
@@ -276,8 +276,8 @@ async fn ask(
         }
         let count = facts.len();
         let produce = Produce { transactional_id: transactional_id.clone(), protocol, batches: facts };
-        let are_all = answers.is_empty() && batches.peek().is_none();
-        let command = match committer.clone().filter(|_| are_all) {
+        // Of several commands none commits, also not the last.
+        let command = match committer.take().filter(|_| batches.peek().is_none()) {
             Some(producer) => Command::ProduceAndCommit(ProduceAndCommit { last: produce, producer }),
             None => Command::Produce(produce),
         };

@@ -240,6 +240,14 @@ pub struct ProduceAndCommit {
     pub producer: TransactionalProducer,
 }
 
+impl ProduceAndCommit {
+    /// The commit, as a command of its own.
+    #[must_use]
+    pub fn end(&self) -> EndTxn {
+        EndTxn { producer: self.producer.clone(), outcome: Outcome::Commit, protocol: Protocol::V2 }
+    }
+}
+
 /// One batch to store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProduceBatch {

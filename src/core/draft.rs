@@ -57,10 +57,10 @@ impl<'v> Remembered<'v> {
         }
     }
 
-    /// The row has been changed.
-    fn forget(&mut self, key: &RowKey) {
-        let place = self.0.get_mut().get_mut(Self::place(key));
-        place.into_iter().for_each(|place| drop(place.take_if(|(of, _)| of == key)));
+    /// Forgets a row, which is about to be changed; gives what was known of it.
+    fn take(&mut self, key: &RowKey) -> Option<Look<'v>> {
+        let place = self.0.get_mut().get_mut(Self::place(key))?;
+        place.take_if(|(of, _)| of == key).map(|(_, look)| look)
     }
 }
 
@@ -208,7 +208,7 @@ impl<'v> Draft<'v> {
     }
 
     fn replace(&mut self, key: RowKey, row: Option<RowValue>) {
-        self.remembered.forget(&key);
+        self.remembered.take(&key);
         self.changes.insert(key, row);
     }
 
@@ -236,8 +236,7 @@ impl<'v> Draft<'v> {
     ) -> Result<(), Need> {
         let default = || default().map(Into::into);
         let key = R::key(key);
-        let remembered = self.remembered.get(&key);
-        self.remembered.forget(&key);
+        let remembered = self.remembered.take(&key);
         let row = match self.changes.entry(key) {
             Entry::Occupied(changed) => {
                 let row = changed.into_mut();

@@ -107,13 +107,13 @@ async fn a_transaction_is_committed_with_its_last_records() {
 }
 
 #[tokio::test]
-async fn a_commit_is_not_had_with_records_that_are_refused_or_in_a_version_that_has_none() {
+async fn a_commit_is_not_had_with_records_that_are_refused_or_in_no_transaction() {
     let harness = Harness::start();
     let (mut client, id) = harness.with_topic("t", 1).await;
     let to = ("t", id, 0);
     let producer = client.init(Some("x")).await;
     let none = (-1, -1);
-    // Refused by the state machine, and before it is asked: in both cases the other partition's batch is stored.
+    // Refused before the state machine is asked: the other partition's batch is stored. And then by it.
     let mut partly = last_of(to, "x", (producer, 0), "a");
     let unknown =
         ProducePartition { index: 7, records: Some(batch(Some((producer, 0, true)), &["b"]).into()) };

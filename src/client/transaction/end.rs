@@ -46,11 +46,7 @@ impl Inner {
         // Not before: if this future is dropped while it waits, what was asked for is still to be known.
         let Committing { lost, done, .. } = self.engine.stop_committing();
         let ran_under = state.ran_under();
-        let identity = Committed {
-            transactional_id: self.transactional_id.clone(),
-            producer_id: ran_under.0,
-            epoch: ran_under.1,
-        };
+        let identity = self.identity_of(ran_under);
         if let Some((id, epoch)) = done {
             self.begin_anew(&mut state, id, epoch);
             return Ok(identity);
@@ -76,6 +72,11 @@ impl Inner {
         // Said before it is true: if this future is dropped while the answer is out, nobody knows.
         state.phase = Phase::Committing { ran_under, all_stored: true };
         self.end_commit(&mut state, identity, lost).await
+    }
+
+    /// Which transaction it was, of the producer, that ran under this identity.
+    pub(super) fn identity_of(&self, (producer_id, epoch): (ProducerId, ProducerEpoch)) -> Committed {
+        Committed { transactional_id: self.transactional_id.clone(), producer_id, epoch }
     }
 
     /// Sends what is left; if that can be, with the commit.
@@ -116,7 +117,7 @@ impl Inner {
                 Ok(identity)
             }
             EndAttempt::Refused(e) | EndAttempt::Again(e) | EndAttempt::Lost(e) => {
-                Err(unknown(identity, state, e))
+                Err(CommitError::Unknown(unknown(identity, state, false, e)))
             }
         }
     }
@@ -152,7 +153,7 @@ impl Inner {
             Ending {
                 last: EndAttempt::Refused(e) | EndAttempt::Again(e) | EndAttempt::Lost(e),
                 lost: true,
-            } => Err(unknown(identity, state, e)),
+            } => Err(CommitError::Unknown(unknown(identity, state, true, e))),
             Ending { last: EndAttempt::Refused(error), .. } => Err(self.commit_refused(state, error).await),
             Ending { last: EndAttempt::Again(cause) | EndAttempt::Lost(cause), .. } => {
                 Err(self.abort_because(state, TransactionError::Client(cause)).await)
@@ -297,10 +298,14 @@ impl Inner {
     }
 }
 
-fn unknown(identity: Committed, state: &State, cause: ClientError) -> CommitError {
+/// The commit of a transaction of which nobody knows yet what has become.
+pub(super) fn unknown(
+    identity: Committed,
+    state: &State,
+    all_stored: bool,
+    cause: ClientError,
+) -> CommitUnknown {
     let Committed { transactional_id, producer_id, epoch } = identity;
     let (protocol, holder) = (state.identity.protocol, (state.identity.id, state.identity.epoch));
-    let all_stored = matches!(state.phase, Phase::Committing { all_stored: true, .. });
-    let unknown = CommitUnknown { transactional_id, producer_id, epoch, protocol, holder, all_stored, cause };
-    CommitError::Unknown(unknown)
+    CommitUnknown { transactional_id, producer_id, epoch, protocol, holder, all_stored, cause }
 }

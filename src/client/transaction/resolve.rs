@@ -1,5 +1,6 @@
 //! What became of a commit whose answer was lost.
 
+use super::end::unknown;
 use super::{CommitUnknown, END_RAISES_EPOCH, Phase, TransactionError, TransactionalProducer};
 use crate::client::backoff::Backoff;
 use crate::client::cluster::{Client, SHARED_OWNER};
@@ -119,15 +120,8 @@ impl TransactionalProducer {
         };
         // Nothing of this transaction may go under the identity of the next one.
         inner.engine.abandon().await;
-        let unknown = CommitUnknown {
-            transactional_id: inner.transactional_id.clone(),
-            producer_id: ran_under.0,
-            epoch: ran_under.1,
-            protocol: state.identity.protocol,
-            holder: (state.identity.id, state.identity.epoch),
-            all_stored,
-            cause: ClientError::Closed("the commit"),
-        };
+        let cause = ClientError::Closed("the commit");
+        let unknown = unknown(inner.identity_of(ran_under), &state, all_stored, cause);
         let resolved = unknown.resolve(&inner.client).await?;
         inner.go_on(&mut state, resolved == Resolved::Committed).await?;
         Ok(resolved)

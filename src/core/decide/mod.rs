@@ -63,10 +63,7 @@ fn reply(rows: &mut Draft<'_>, now: Now, command: &Command) -> Result<Option<Rep
         }
         Command::ExpireRecords(expire) => Reply::Done(retention::expire_records(rows, now, expire)?),
         Command::Produce(produce) => Reply::Produced(produce::produce(rows, now, produce)?),
-        Command::ProduceAndCommit(commit) => {
-            let (stored, holder) = produce::produce_and_commit(rows, now, commit)?;
-            Reply::ProducedAndCommitted(stored, holder)
-        }
+        Command::ProduceAndCommit(commit) => produce::produce_and_commit(rows, now, commit)?,
         Command::InitProducerId(init) => producer_id::init_producer_id(rows, now, init)?,
         Command::Enrol(enrol) => Reply::Each(transactions::enrol_partitions(rows, now, enrol)?),
         Command::EnrolGroup { producer, group } => {

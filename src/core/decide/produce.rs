@@ -5,8 +5,8 @@ use super::open::{count_enrolled, count_open, is_enrolled, require_enrolled, req
 use super::restore::predates_restore;
 use super::transactions::{check_enrols, end_transaction, enrolment, find_holder, limit_deadline};
 use crate::core::commands::{
-    Appended, BatchFacts, BatchProducer, EndTxn, NotAppended, Now, Produce, ProduceAndCommit, ProduceBatch,
-    Protocol, Refusal,
+    Appended, BatchFacts, BatchProducer, NotAppended, Now, Produce, ProduceAndCommit, ProduceBatch, Protocol,
+    Refusal, Reply,
 };
 use crate::core::draft::{Draft, Need};
 use crate::core::events::{BatchAppended, Enrolment, Event, ProducerAppend};
@@ -31,26 +31,22 @@ pub(super) fn produce(
     append_batches(rows, now, produce)
 }
 
-/// What became of each batch, and with which identity the producer goes on if its transaction is committed.
-pub(super) type ProducedAndCommitted = (Vec<Result<Appended, NotAppended>>, Option<Identity>);
-
 /// `AppendBatch` for each batch, and then `EndTransaction(Commit)`, as one decision: only if all are stored, or if this request
 /// has done so before (O13). What is stored otherwise stays in the open transaction.
 pub(super) fn produce_and_commit(
     rows: &mut Draft<'_>,
     now: Now,
-    ProduceAndCommit { last, producer }: &ProduceAndCommit,
-) -> Result<ProducedAndCommitted, Need> {
-    let stored = produce(rows, now, last)?;
-    let row = rows.get::<TransactionRow>(&producer.transactional_id)?;
+    commit: &ProduceAndCommit,
+) -> Result<Reply, Need> {
+    let stored = produce(rows, now, &commit.last)?;
+    let row = rows.get::<TransactionRow>(&commit.producer.transactional_id)?;
     let is_over = row.is_some_and(|row| matches!(row.state, TransactionState::Complete(_)));
     let is_whole = stored.iter().all(Result::is_ok) || mutated(Mutant::CommittedInPart);
     if !(is_whole || is_over) {
-        return Ok((stored, None));
+        return Ok(Reply::ProducedAndCommitted(stored, None));
     }
-    let end = EndTxn { producer: producer.clone(), outcome: Outcome::Commit, protocol: Protocol::V2 };
-    let ended = end_transaction(rows, now, &end)?;
-    Ok((stored, ended.ok()))
+    let ended = end_transaction(rows, now, &commit.end())?;
+    Ok(Reply::ProducedAndCommitted(stored, ended.ok()))
 }
 
 fn append_batches(

@@ -2,10 +2,10 @@
 //! together they are what has been decided.
 
 use super::step::{Step, Verdict, holds};
-use crate::core::commands::{Command, EndTxn, ProduceAndCommit, Protocol, Reply};
+use crate::core::commands::{Command, Reply};
 use crate::core::decide::{Decided, decide};
 use crate::core::draft::{Look, View};
-use crate::core::rows::{Outcome, RowKey, RowValue};
+use crate::core::rows::{RowKey, RowValue};
 use crate::types::{BlockNumber, HashMap};
 
 /// The rows between the two.
@@ -37,7 +37,7 @@ pub(super) fn a_commit_with_the_last_records_is_both(step: &Step<'_>) -> Verdict
     let is_told = first.reply == Some(Reply::Produced(stored.clone()));
     let is_whole = stored.iter().all(Result::is_ok);
     let between = Between { before: step.view, changes: &first.drafted.changes };
-    let end = Command::EndTxn(commit_of(commit));
+    let end = Command::EndTxn(commit.end());
     let second = if is_whole || holder.is_some() { decide(&between, step.now, &end).ok() } else { None };
     let ended = match second.as_ref().and_then(|second| second.reply.as_ref()) {
         Some(Reply::Identity(ended)) => ended.ok(),
@@ -47,10 +47,6 @@ pub(super) fn a_commit_with_the_last_records_is_both(step: &Step<'_>) -> Verdict
     let ends = second.as_ref().is_some_and(|second| !second.drafted.events.is_empty());
     let are_these = is_told && ended == *holder && (is_whole || !ends);
     holds(are_these && are_both(step.decided, &first, second.as_ref()), (step.command, holder))
-}
-
-fn commit_of(commit: &ProduceAndCommit) -> EndTxn {
-    EndTxn { producer: commit.producer.clone(), outcome: Outcome::Commit, protocol: Protocol::V2 }
 }
 
 /// Whether a decision states what the one, and then the other, has stated, and makes the same of the rows.

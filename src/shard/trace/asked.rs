@@ -66,7 +66,7 @@ impl Asked {
             (Command::ProduceAndCommit(commit), Some(Reply::ProducedAndCommitted(answers, holder))) => {
                 asked.produce(&commit.last, answers);
                 if let Some(holder) = holder {
-                    asked.end(&commit.producer, Outcome::Commit, Ok(*holder));
+                    asked.end_transaction(&commit.end(), Ok(*holder));
                 }
             }
             (Command::Enrol(enrol), Some(Reply::Each(answers))) => asked.enrol(enrol, answers),
@@ -240,13 +240,9 @@ impl Asked {
 
     fn end_transaction(&mut self, end: &EndTxn, answer: Result<Identity, Refusal>) {
         self.version = protocol_version(end.protocol);
-        self.end(&end.producer, end.outcome, answer);
-    }
-
-    fn end(&mut self, producer: &TransactionalProducer, outcome: Outcome, answer: Result<Identity, Refusal>) {
         self.rows.push(RowKey::NextProducerId(()));
-        let more = json!({"commit": outcome == Outcome::Commit});
-        self.of_producer("EndTxn", producer, more, answer.map(handed));
+        let more = json!({"commit": end.outcome == Outcome::Commit});
+        self.of_producer("EndTxn", &end.producer, more, answer.map(handed));
     }
 
     /// What no producer asks for.
