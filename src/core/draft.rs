@@ -6,9 +6,9 @@ use super::evolve::evolve;
 use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
 use crate::types::codec::Codec;
-use crate::types::{BlockNumber, GroupId, HashMap, PartitionId, RequestId, ServedTime};
+use crate::types::{BlockNumber, GroupId, IndexMap, PartitionId, RequestId, ServedTime};
+use indexmap::map::Entry;
 use std::cell::{Cell, RefCell};
-use std::collections::hash_map::Entry;
 
 /// What a view knows of a row.
 #[derive(Clone, Copy, Debug)]
@@ -35,40 +35,46 @@ const USUAL_CHANGES: usize = 28;
 /// Rows of so many kinds are remembered as they were last looked at. More than a decision has to do with again and again.
 const KINDS_REMEMBERED: usize = 16;
 
+/// Where a decision has a row from.
+#[derive(Clone, Copy)]
+enum Found<'v> {
+    /// It has not changed it.
+    View(Look<'v>),
+    /// It has: the place among the changes.
+    Changed(usize),
+}
+
 /// The rows that a decision has looked at last, one of each kind: the same topic, transaction and partition are asked for
-/// again and again, and to look for each of them anew is much of the work. Only rows that the decision has not changed.
+/// again and again, and to look for each of them anew is much of the work.
 #[derive(Default)]
-struct Remembered<'v>(RefCell<[Option<(RowKey, Look<'v>)>; KINDS_REMEMBERED]>);
+struct Remembered<'v>(RefCell<[Option<(RowKey, Found<'v>)>; KINDS_REMEMBERED]>);
 
 impl<'v> Remembered<'v> {
     fn place(key: &RowKey) -> usize {
         key.kind() % KINDS_REMEMBERED
     }
 
-    fn get(&self, key: &RowKey) -> Option<Look<'v>> {
+    fn get(&self, key: &RowKey) -> Option<Found<'v>> {
         let rows = self.0.borrow();
-        let (_, look) = rows.get(Self::place(key))?.as_ref().filter(|(of, _)| of == key)?;
-        Some(*look)
+        let (_, found) = rows.get(Self::place(key))?.as_ref().filter(|(of, _)| of == key)?;
+        Some(*found)
     }
 
-    fn put(&self, key: RowKey, look: Look<'v>) {
+    fn put(&self, key: RowKey, found: Found<'v>) {
         if let Some(place) = self.0.borrow_mut().get_mut(Self::place(&key)) {
-            *place = Some((key, look));
+            *place = Some((key, found));
         }
     }
-
-    /// Forgets a row, which is about to be changed; gives what was known of it.
-    fn take(&mut self, key: &RowKey) -> Option<Look<'v>> {
-        let place = self.0.get_mut().get_mut(Self::place(key))?;
-        place.take_if(|(of, _)| of == key).map(|(_, look)| look)
-    }
 }
+
+/// The rows that a decision changes, in the order in which it first did; none is a row that goes.
+pub type Changes = IndexMap<RowKey, Option<RowValue>>;
 
 /// A decision in the making. Dropped, it has changed nothing.
 pub struct Draft<'v> {
     view: &'v dyn View,
     remembered: Remembered<'v>,
-    changes: HashMap<RowKey, Option<RowValue>>,
+    changes: Changes,
     events: Vec<Event>,
     /// For each `BatchAppended`, in order: which of the command's batches it stores.
     batches: Vec<usize>,
@@ -85,8 +91,8 @@ pub struct Drafted {
     pub events: Vec<Event>,
     /// For each `BatchAppended` among them: which of the command's batches it stores.
     pub batches: Vec<usize>,
-    /// The rows that change; none is a row that goes.
-    pub changes: HashMap<RowKey, Option<RowValue>>,
+    /// The rows that change.
+    pub changes: Changes,
     /// The newest block among the rows read.
     pub observed: BlockNumber,
     /// Replies to requests that have waited for this decision, in order.
@@ -102,7 +108,7 @@ impl<'v> Draft<'v> {
         Draft {
             view,
             remembered: Remembered::default(),
-            changes: HashMap::with_capacity_and_hasher(USUAL_CHANGES, Default::default()),
+            changes: Changes::with_capacity_and_hasher(USUAL_CHANGES, Default::default()),
             events: Vec::new(),
             batches: Vec::new(),
             observed: Cell::new(BlockNumber::ZERO),
@@ -130,17 +136,36 @@ impl<'v> Draft<'v> {
     /// A row, as this decision sees it.
     pub fn get<R: Row>(&self, key: &R::Key) -> Result<Option<&R>, Need> {
         let key = R::key(key);
-        if let Some(Look::Known(row, _)) = self.remembered.get(&key) {
-            return Ok(row.and_then(R::of));
-        }
-        if let Some(changed) = self.changes.get(&key) {
-            return Ok(changed.as_ref().and_then(R::of));
-        }
-        let look = self.view.look(&key);
-        let Look::Known(row, block) = look else { return Err(Need(vec![key])) };
-        self.observed.set(self.observed.get().max(block));
-        self.remembered.put(key, look);
+        let row = match self.remembered.get(&key) {
+            Some(Found::View(look)) => self.seen(look),
+            Some(Found::Changed(place)) => self.changed(place),
+            None => match self.changes.get_index_of(&key) {
+                Some(place) => {
+                    self.remembered.put(key, Found::Changed(place));
+                    self.changed(place)
+                }
+                None => {
+                    let look = self.view.look(&key);
+                    if matches!(look, Look::Unknown) {
+                        return Err(Need(vec![key]));
+                    }
+                    self.remembered.put(key, Found::View(look));
+                    self.seen(look)
+                }
+            },
+        };
         Ok(row.and_then(R::of))
+    }
+
+    /// A row that the decision has not changed: what is said of it must not be said before it is durable.
+    fn seen<'r>(&'r self, look: Look<'v>) -> Option<&'r RowValue> {
+        let Look::Known(row, block) = look else { return None };
+        self.observed.set(self.observed.get().max(block));
+        row
+    }
+
+    fn changed(&self, place: usize) -> Option<&RowValue> {
+        self.changes.get_index(place).and_then(|(_, row)| row.as_ref())
     }
 
     /// Asks for all of `keys` in one round.
@@ -208,8 +233,8 @@ impl<'v> Draft<'v> {
     }
 
     fn replace(&mut self, key: RowKey, row: Option<RowValue>) {
-        self.remembered.take(&key);
-        self.changes.insert(key, row);
+        let (place, _) = self.changes.insert_full(key.clone(), row);
+        self.remembered.put(key, Found::Changed(place));
     }
 
     /// Changes a row in place, from `default` if it is not there.
@@ -234,33 +259,43 @@ impl<'v> Draft<'v> {
         default: impl FnOnce() -> Option<R>,
         change: impl FnOnce(&mut R),
     ) -> Result<(), Need> {
-        let default = || default().map(Into::into);
         let key = R::key(key);
-        let remembered = self.remembered.take(&key);
-        let row = match self.changes.entry(key) {
-            Entry::Occupied(changed) => {
-                let row = changed.into_mut();
-                if row.is_none() {
-                    *row = default();
+        let found = self.remembered.get(&key);
+        let place = match found {
+            Some(Found::Changed(place)) => place,
+            found => match self.changes.entry(key) {
+                Entry::Occupied(changed) => {
+                    let place = changed.index();
+                    self.remembered.put(changed.key().clone(), Found::Changed(place));
+                    place
                 }
-                row
-            }
-            Entry::Vacant(unchanged) => {
-                let look = remembered.unwrap_or_else(|| self.view.look(unchanged.key()));
-                let Look::Known(row, block) = look else { return Err(Need(vec![unchanged.into_key()])) };
-                self.observed.set(self.observed.get().max(block));
-                let Some(row) = row.cloned().or_else(default) else { return Ok(()) };
-                unchanged.insert(Some(row))
-            }
+                Entry::Vacant(unchanged) => {
+                    let look = match found {
+                        Some(Found::View(look)) => look,
+                        _ => self.view.look(unchanged.key()),
+                    };
+                    let Look::Known(row, block) = look else { return Err(Need(vec![unchanged.into_key()])) };
+                    self.observed.set(self.observed.get().max(block));
+                    let row = row.cloned().or_else(|| default().map(Into::into));
+                    let Some(mut row) = row else { return Ok(()) };
+                    R::of_mut(&mut row).map(change);
+                    self.remembered.put(unchanged.key().clone(), Found::Changed(unchanged.index()));
+                    unchanged.insert(Some(row));
+                    return Ok(());
+                }
+            },
         };
-        if let Some(row) = row.as_mut().and_then(R::of_mut) {
-            change(row);
+        let Some((_, row)) = self.changes.get_index_mut(place) else { return Ok(()) };
+        if row.is_none() {
+            *row = default().map(Into::into);
         }
+        row.as_mut().and_then(R::of_mut).map(change);
         Ok(())
     }
 
     /// Takes everything back: nothing has been decided.
     pub fn take_back(&mut self) {
+        self.remembered = Remembered::default();
         self.changes.clear();
         self.events.clear();
         self.batches.clear();

@@ -39,7 +39,7 @@ pub use commands::{
     JoinedMember, LeavingMember, NamedPartitions, RebalanceCause, SyncGroup, Synced,
 };
 pub use decide::{Decided, GroupUse, clock_stepped, consumer_group_status, decide, may_expire};
-pub use draft::{Draft, Drafted, Look, Need, View};
+pub use draft::{Changes, Draft, Drafted, Look, Need, View};
 pub use events::{
     BatchAppended, Compacted, CompactedRange, Cut, CutReason, Enrolment, Event, KeysAccepted, MARKER_BYTES,
     MarkerWritten, ProducerAppend, RecordKey,

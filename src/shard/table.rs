@@ -16,6 +16,29 @@ enum Entry {
     Known { row: Option<RowValue>, block: BlockNumber, used: Cell<bool> },
 }
 
+impl Entry {
+    fn is_used(&self) -> bool {
+        matches!(self, Entry::Known { used, .. } if used.get())
+    }
+
+    /// Whether it has been looked at since this was asked last.
+    fn was_used(&self) -> bool {
+        matches!(self, Entry::Known { used, .. } if used.replace(false))
+    }
+
+    /// Whether the store, which is so far, does not have it.
+    fn is_needed(&self, applied: BlockNumber) -> bool {
+        match self {
+            Entry::Loading => true,
+            Entry::Known { block, .. } => *block > applied && !mutated(Mutant::EvictedBeforeApplied),
+        }
+    }
+}
+
+/// Rows that nobody has asked for are considered so many at a time: in a millisecond, about. There are a few such times a second, and fewer
+/// new ones in between.
+const UNASKED_AT_ONCE: usize = 20_000;
+
 /// Bytes that clients may add to a row before it counts as two. Most rows have none.
 const BYTES_PER_ROW: usize = 1_024;
 
@@ -24,6 +47,8 @@ const BYTES_PER_ROW: usize = 1_024;
 struct Slot {
     entry: Entry,
     counts: usize,
+    /// Whether somebody has asked for it, so that its key is in the queue of those.
+    asked: bool,
 }
 
 impl Slot {
@@ -32,7 +57,9 @@ impl Slot {
             Entry::Known { row: Some(row), .. } => row.weight(),
             Entry::Known { row: None, .. } | Entry::Loading => 0,
         };
-        Slot { counts: 1 + (key.weight() + row) / BYTES_PER_ROW, entry }
+        // A volatile row is nowhere else.
+        let asked = key.is_volatile() || matches!(entry, Entry::Loading);
+        Slot { counts: 1 + (key.weight() + row) / BYTES_PER_ROW, entry, asked }
     }
 }
 
@@ -40,8 +67,12 @@ impl Slot {
 #[derive(Debug)]
 pub(super) struct Table {
     entries: HashMap<RowKey, Slot>,
-    /// Every key of `entries` once, in the order in which they will be considered for eviction.
+    /// The keys of `entries`, each in one of the two, in the order in which they will be considered for eviction: those that somebody
+    /// has asked for,
     queue: VecDeque<RowKey>,
+    /// and those that were only decided. Most of these nobody ever asks for, how a transaction ended, say: they go as soon as the store has
+    /// them. What is asked for lies closer together then, which is a part of how soon it is found.
+    unasked: VecDeque<RowKey>,
     /// As how many rows all of them count together.
     count: usize,
     capacity: usize,
@@ -67,19 +98,27 @@ impl View for Table {
 impl Table {
     /// An empty table that tries to hold no more than `capacity` rows; one that clients have made large counts as several.
     pub(super) fn new(capacity: usize) -> Table {
-        Table { entries: HashMap::default(), queue: VecDeque::new(), count: 0, capacity }
+        Table {
+            entries: HashMap::default(),
+            queue: VecDeque::new(),
+            unasked: VecDeque::new(),
+            count: 0,
+            capacity,
+        }
     }
 
     /// Puts what is known of a row in the place of what was, which it gives.
     fn put(&mut self, key: &RowKey, entry: Entry) -> Option<Entry> {
-        let slot = Slot::new(key, entry);
+        let mut slot = Slot::new(key, entry);
         self.count += slot.counts;
         if let Some(place) = self.entries.get_mut(key) {
+            slot.asked |= place.asked;
             let before = std::mem::replace(place, slot);
             self.count -= before.counts;
             return Some(before.entry);
         }
-        self.queue.push_back(key.clone());
+        let queue = if slot.asked { &mut self.queue } else { &mut self.unasked };
+        queue.push_back(key.clone());
         self.entries.insert(key.clone(), slot);
         None
     }
@@ -116,7 +155,9 @@ impl Table {
     ) -> Option<RowKey> {
         // What a volatile row says needs no durability, so nothing waits for it.
         let block = if key.is_volatile() { BlockNumber::ZERO } else { block };
-        let before = self.put(&key, Entry::Known { row, block, used: Cell::new(true) });
+        // To decide a row is not to ask for it, but one that was asked for is in use.
+        let used = self.entries.get(&key).is_some_and(|slot| slot.asked || slot.entry.is_used());
+        let before = self.put(&key, Entry::Known { row, block, used: Cell::new(used) });
         let is_first = !matches!(before, Some(Entry::Known { block: before, .. }) if before == block);
         (is_first && !key.is_volatile()).then_some(key)
     }
@@ -134,28 +175,41 @@ impl Table {
         }
     }
 
-    /// Lets go of rows that have not been used lately, while there are too many. A row that the store does not have yet
-    /// stays, however many there are: `applied` says how far the store is.
+    /// Lets go of rows that nobody has asked for, and, while there are too many, of those that have not been used lately. A row that
+    /// the store does not have yet stays, however many there are: `applied` says how far the store is.
     pub(super) fn evict(&mut self, applied: BlockNumber) {
-        let considered = self.queue.len();
-        for _ in 0..considered {
+        for _ in 0..self.unasked.len().min(UNASKED_AT_ONCE) {
+            let Some(key) = self.unasked.pop_front() else { break };
+            match self.entries.get_mut(&key) {
+                Some(slot) if slot.entry.is_used() => {
+                    slot.asked = true;
+                    self.queue.push_back(key);
+                }
+                Some(slot) if slot.entry.is_needed(applied) => self.unasked.push_back(key),
+                _ => self.let_go(&key),
+            }
+        }
+        for _ in 0..self.queue.len() {
             if self.count <= self.capacity {
                 return;
             }
             let Some(key) = self.queue.pop_front() else { return };
             let stays = match self.entries.get(&key).map(|slot| &slot.entry) {
                 None => continue,
-                Some(Entry::Loading) => true,
                 Some(Entry::Known { row: Some(_), .. }) if key.is_pinned() => true,
-                Some(Entry::Known { block, used, .. }) => {
-                    used.replace(false) || (*block > applied && !mutated(Mutant::EvictedBeforeApplied))
-                }
+                Some(entry) => entry.was_used() || entry.is_needed(applied),
             };
             if stays {
                 self.queue.push_back(key);
-            } else if let Some(slot) = self.entries.remove(&key) {
-                self.count -= slot.counts;
+            } else {
+                self.let_go(&key);
             }
+        }
+    }
+
+    fn let_go(&mut self, key: &RowKey) {
+        if let Some(slot) = self.entries.remove(key) {
+            self.count -= slot.counts;
         }
     }
 }
@@ -163,7 +217,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{CommittedOffset, GroupOffsetKey, ProducerIdsRow, TopicNameRow};
+    use crate::core::{CommittedOffset, GroupOffsetKey, NextProducerIdRow, ProducerIdsRow, TopicNameRow};
     use crate::types::*;
 
     fn name(text: &str) -> RowKey {
@@ -190,13 +244,16 @@ mod tests {
     #[test]
     fn a_row_that_the_store_does_not_have_stays() {
         let mut table = Table::new(1);
-        for (text, block) in [("a", 1), ("b", 2), ("c", 3)] {
+        for (text, block) in [("a", 1), ("b", 2), ("c", 3), ("unasked", 2)] {
             table.decided(name(text), Some(row()), BlockNumber(block));
+            if text.len() == 1 {
+                table.look(&name(text));
+            }
         }
         table.evict(BlockNumber(1));
         table.evict(BlockNumber(1));
         assert!(table.row(&name("a")).is_none());
-        assert!(table.row(&name("b")).is_some() && table.row(&name("c")).is_some());
+        assert!(["b", "c", "unasked"].iter().all(|text| table.row(&name(text)).is_some()));
     }
 
     #[test]
@@ -204,12 +261,34 @@ mod tests {
         let mut table = Table::new(2);
         for text in ["a", "b", "c"] {
             table.decided(name(text), Some(row()), BlockNumber(1));
+            table.look(&name(text));
         }
         table.evict(BlockNumber(0)); // every entry has lost its mark
         assert!(matches!(table.look(&name("a")), Look::Known(Some(_), BlockNumber(1))));
         table.evict(BlockNumber(1));
         assert!(table.row(&name("a")).is_some());
         assert!(table.row(&name("b")).is_none());
+    }
+
+    #[test]
+    fn a_row_that_nobody_asks_for_goes_once_the_store_has_it() {
+        let mut table = Table::new(100);
+        let pinned = RowKey::NextProducerId(());
+        table.decided(pinned.clone(), Some(NextProducerIdRow { id: ProducerId(1) }.into()), BlockNumber(1));
+        for (text, block) in [("a", 1), ("b", 1), ("c", 1), ("b", 2), ("d", 2)] {
+            table.decided(name(text), Some(row()), BlockNumber(block));
+        }
+        table.look(&name("c"));
+        let resident = |table: &Table| ["a", "b", "c", "d"].map(|text| table.row(&name(text)).is_some());
+        table.evict(BlockNumber(1));
+        assert_eq!(resident(&table), [false, true, true, true], "the store has a, but not all of b yet");
+        table.evict(BlockNumber(2));
+        assert_eq!(resident(&table), [false, false, true, false], "c was asked for, and there is room");
+        table.decided(name("c"), Some(row()), BlockNumber(3));
+        table.evict(BlockNumber(3));
+        assert_eq!(resident(&table), [false, false, true, false]);
+        assert!(table.row(&pinned).is_some());
+        assert_eq!((table.len(), table.count, table.queue.len(), table.unasked.len()), (2, 2, 2, 0));
     }
 
     #[test]
@@ -228,6 +307,7 @@ mod tests {
         };
         for group in 0..100 {
             table.decided(key(group), Some(offset(4_096).into()), BlockNumber(1));
+            table.look(&key(group));
         }
         table.evict(BlockNumber(1));
         table.evict(BlockNumber(1));

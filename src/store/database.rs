@@ -327,14 +327,17 @@ impl Database {
                     (Space::Rows, None) => batch.remove(Space::Rows, key),
                     // What is appended is behind all that is there, so its pages are new ones.
                     (Space::Index, Some(row)) => {
-                        written.uses.add(read_entry(key, row)?.place);
-                        appended.push((key, row));
+                        let entry = read_entry(key, row)?;
+                        written.uses.add(entry.place);
+                        appended.push((key, entry));
                     }
                     (Space::Index, None) => debug_assert!(false, "no block takes an index entry away"),
                 }
             }
             debug_assert!(mutated(Mutant::OffsetReused) || self.is_behind_all(&appended)?);
-            pages::pack(appended, |key, page| batch.insert(Space::Index, key, page));
+            pages::pack(appended.iter().map(|(key, entry)| (*key, entry)), |key, page| {
+                batch.insert(Space::Index, key, page)
+            });
             batch.insert(Space::Rows, &[kind::APPLIED], &applied.to_bytes());
             self.commit(batch, &mut written)
         })
@@ -381,7 +384,7 @@ impl Database {
         }
         for (key, entry) in put {
             written.uses.add(entry.place);
-            changes.insert(key.clone(), Some(entry.to_bytes()));
+            changes.insert(key.clone(), Some(entry.clone()));
         }
         self.edit_index(changes, &mut batch)?;
         batch.insert(Space::Rows, &row_key, &row);
@@ -453,7 +456,7 @@ impl Database {
         for (key, entry, place) in moves {
             written.uses.take(entry.place);
             written.uses.add(place);
-            changes.insert(key, Some(IndexEntry { place, ..entry }.to_bytes()));
+            changes.insert(key, Some(IndexEntry { place, ..entry }));
         }
         self.edit_index(changes, &mut batch)?;
         self.commit(batch, &mut written)
@@ -471,8 +474,9 @@ impl Database {
             match space_of(key) {
                 Space::Rows => batch.insert(Space::Rows, key, row),
                 Space::Index => {
-                    written.uses.add(read_entry(key, row)?.place);
-                    changes.insert(key.to_vec(), Some(row.to_vec()));
+                    let entry = read_entry(key, row)?;
+                    written.uses.add(entry.place);
+                    changes.insert(key.to_vec(), Some(entry));
                 }
             }
         }
@@ -505,7 +509,7 @@ impl Database {
     }
 
     /// Whether the first of these entries in each partition are behind all that are there.
-    fn is_behind_all(&self, appended: &[pages::Entry<'_>]) -> Result<bool, StoreError> {
+    fn is_behind_all(&self, appended: &[(&[u8], IndexEntry)]) -> Result<bool, StoreError> {
         let snapshot = self.tables.snapshot();
         for run in appended.chunk_by(|(a, _), (b, _)| pages::prefix(a) == pages::prefix(b)) {
             if let Some((key, _)) = run.first()
@@ -578,7 +582,7 @@ impl Database {
         let mut page = Page::new(page_key, page);
         page.begin_at(key)?;
         let found = page.next()?.filter(|(found, _)| found == key);
-        found.map(|(key, row)| read_entry(&key, &row)).transpose()
+        Ok(found.map(|(_, entry)| entry))
     }
 
     /// Makes everything applied so far durable: a checkpoint.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 /// Where in the memory of its layer a changed row lies: the key, and right behind it the row.
 #[derive(Clone, Copy, Debug)]
 struct Change {
+    beginning: Beginning,
     key: usize,
     row: usize,
     end: usize,
@@ -30,6 +31,35 @@ impl Change {
     fn row(&self) -> Option<Range<usize>> {
         (!self.gone).then_some(self.row..self.end)
     }
+
+    /// How its key compares to another one, of which this is the beginning.
+    fn compare(&self, bytes: &[u8], beginning: Beginning, key: &[u8]) -> Ordering {
+        self.beginning.cmp(&beginning).then_with(|| self.key_in(bytes).cmp(key))
+    }
+}
+
+/// The beginning of a key, as numbers that compare as it does: mostly they say which of two keys is the smaller one, and to compare
+/// these takes a tenth as long.
+type Beginning = [u128; 2];
+
+fn beginning(key: &[u8]) -> Beginning {
+    const HALF: usize = size_of::<u128>();
+    let number = |half: &[u8; HALF]| u128::from_be_bytes(*half);
+    let (first, rest) = match key.split_first_chunk() {
+        Some((first, rest)) => (number(first), rest),
+        None => {
+            let mut bytes = [0; HALF];
+            bytes.iter_mut().zip(key).for_each(|(byte, of_key)| *byte = *of_key);
+            return [number(&bytes), 0];
+        }
+    };
+    if let Some(whole) = rest.first_chunk() {
+        return [first, number(whole)];
+    }
+    // Most keys end here: their last bytes, without those that the first number has.
+    let missing = u32::try_from(8 * (HALF - rest.len())).unwrap_or(u32::MAX);
+    let last = key.last_chunk().map_or(0, number);
+    [first, last.checked_shl(missing).unwrap_or(0)]
 }
 
 /// Kinds of rows, by the first bytes of their keys.
@@ -111,7 +141,8 @@ impl LayerBuilder {
         if let Some(encode) = row {
             encode(&mut self.bytes);
         }
-        self.changes.push(Change { key, row: at, end: self.bytes.len(), gone });
+        let beginning = beginning(self.bytes.get(key..at).unwrap_or_default());
+        self.changes.push(Change { beginning, key, row: at, end: self.bytes.len(), gone });
     }
 
     /// Puts a change as it is in the memory of a layer.
@@ -119,7 +150,7 @@ impl LayerBuilder {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(from.get(change.key..change.end).unwrap_or_default());
         let row = start + (change.row - change.key);
-        self.changes.push(Change { key: start, row, end: self.bytes.len(), gone: change.gone });
+        self.changes.push(Change { key: start, row, end: self.bytes.len(), ..change });
     }
 
     /// The layer of block `number`.
@@ -128,7 +159,7 @@ impl LayerBuilder {
         let LayerBuilder { mut changes, bytes } = self;
         // The sort is stable: the newest comes first of those with its key, and the first is kept.
         changes.reverse();
-        changes.sort_by(|one, other| one.key_in(&bytes).cmp(other.key_in(&bytes)));
+        changes.sort_by(|one, other| one.compare(&bytes, other.beginning, other.key_in(&bytes)));
         changes.dedup_by(|later, first| later.key_in(&bytes) == first.key_in(&bytes));
         let kinds = Kinds::of(&changes, &bytes);
         Arc::new(Layer { changes, bytes: bytes.into(), kinds, first: number, last: number })
@@ -170,13 +201,19 @@ impl Layer {
         if !key.first().is_some_and(|kind| self.has(*kind)) {
             return None;
         }
-        let at = self.changes.binary_search_by(|change| change.key_in(&self.bytes).cmp(key)).ok()?;
+        let of_key = beginning(key);
+        let at = self.changes.binary_search_by(|change| change.compare(&self.bytes, of_key, key)).ok()?;
         self.changes.get(at).map(|change| change.row().map(|row| self.bytes.slice(row)))
+    }
+
+    fn changed(&self, change: &Change) -> ChangedRow<'_> {
+        let row = change.row().map(|row| self.bytes.get(row).unwrap_or_default());
+        (change.key_in(&self.bytes), row)
     }
 
     /// Its changes, in the order of the keys.
     pub fn changes(&self) -> Changes<'_> {
-        Changes { left: self.changes.iter(), bytes: &self.bytes }
+        Changes { left: self.changes.iter(), layer: self }
     }
 
     /// Those with keys from `from` up to, but not including, `to`.
@@ -184,12 +221,15 @@ impl Layer {
         let left = match (from.first(), to.first()) {
             (Some(kind), Some(same)) if kind == same && !self.has(*kind) => &[],
             _ => {
-                let at = self.changes.partition_point(|change| change.key_in(&self.bytes) < from);
+                let of_from = beginning(from);
+                let at =
+                    self.changes.partition_point(|change| change.compare(&self.bytes, of_from, from).is_lt());
                 self.changes.get(at..).unwrap_or_default()
             }
         };
-        let length = length_of(left, |change| change.key_in(&self.bytes) < to);
-        Changes { left: left.get(..length).unwrap_or_default().iter(), bytes: &self.bytes }
+        let of_to = beginning(to);
+        let length = length_of(left, |change| change.compare(&self.bytes, of_to, to).is_lt());
+        Changes { left: left.get(..length).unwrap_or_default().iter(), layer: self }
     }
 
     /// This layer and a newer one as one: fewer layers to look through.
@@ -202,7 +242,7 @@ impl Layer {
         let (mut old, mut new) = (self.changes.iter().peekable(), newer.changes.iter().peekable());
         loop {
             let order = match (old.peek(), new.peek()) {
-                (Some(old), Some(new)) => old.key_in(&self.bytes).cmp(new.key_in(&newer.bytes)),
+                (Some(old), Some(new)) => old.compare(&self.bytes, new.beginning, new.key_in(&newer.bytes)),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (None, None) => break,
@@ -239,10 +279,14 @@ pub(super) fn last_changes<'l>(
     layers: impl IntoIterator<Item = &'l Arc<Layer>, IntoIter: DoubleEndedIterator>,
 ) -> Vec<ChangedRow<'l>> {
     let mut seen = HashSet::default();
-    let newest_first = layers.into_iter().rev().flat_map(|layer| layer.changes());
-    let is_newest = |(key, _): &ChangedRow<'l>| key.first() == Some(&kind::INDEX) || seen.insert(*key);
+    let of_layer =
+        |layer: &'l Arc<Layer>| layer.changes.iter().map(|change| (change.beginning, layer.changed(change)));
+    let newest_first = layers.into_iter().rev().flat_map(of_layer);
+    let is_newest =
+        |(_, (key, _)): &(Beginning, ChangedRow<'l>)| key.first() == Some(&kind::INDEX) || seen.insert(*key);
     let mut changes: Vec<_> = newest_first.filter(is_newest).collect();
-    changes.sort_by_key(|(key, _)| *key);
+    changes.sort_by(|(one, (first, _)), (other, (second, _))| one.cmp(other).then_with(|| first.cmp(second)));
+    let changes: Vec<_> = changes.into_iter().map(|(_, change)| change).collect();
     debug_assert!(
         mutated(Mutant::OffsetReused) || changes.is_sorted_by(|(one, _), (other, _)| one < other),
         "an offset is the last one of one batch"
@@ -257,7 +301,7 @@ pub(super) type ChangedRow<'a> = (&'a [u8], Option<&'a [u8]>);
 #[derive(Clone, Debug)]
 pub struct Changes<'a> {
     left: std::slice::Iter<'a, Change>,
-    bytes: &'a [u8],
+    layer: &'a Layer,
 }
 
 impl Changes<'_> {
@@ -271,9 +315,7 @@ impl<'a> Iterator for Changes<'a> {
     type Item = ChangedRow<'a>;
 
     fn next(&mut self) -> Option<ChangedRow<'a>> {
-        let change = self.left.next()?;
-        let row = change.row().map(|row| self.bytes.get(row).unwrap_or_default());
-        Some((change.key_in(self.bytes), row))
+        self.left.next().map(|change| self.layer.changed(change))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -349,6 +391,21 @@ mod tests {
                     prop_assert_eq!(row.as_ref(), expected.get(&key));
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn beginnings_compare_as_their_keys_do(
+            one in prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(255)], 0..40),
+            kept in 0usize..40,
+            other in prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(255)], 0..40),
+        ) {
+            let other = [&one[..kept.min(one.len())], &other].concat();
+            let order = beginning(&one).cmp(&beginning(&other));
+            prop_assert!(order == one.cmp(&other) || order.is_eq());
+            let long_enough = one.len().max(other.len()) <= 32 && one.len() == other.len();
+            prop_assert!(order == one.cmp(&other) || !long_enough);
         }
     }
 

@@ -1,27 +1,26 @@
 //! How the index lies in the store: a row there is a page, some entries of one partition that follow one another. Small
-//! batches come by the hundred thousand a second, and what a row costs the store hardly depends on how long it is. Outside of
-//! the store's own reads and batches, the index is entries (`spec/rows.md`, "Pages").
+//! batches come by the hundred thousand a second, and what they cost the store depends on how many rows they are and on how long these are.
+//! Outside of the store's own reads and batches, the index is entries (`spec/rows.md`, "Pages").
 
 use super::database::StoreError;
-use crate::types::codec::{Codec, CodecError, take};
-use crate::types::{Offset, PartitionIndex};
+use super::index::{IndexEntry, IndexKind};
+use crate::core::{Outcome, Totals};
+use crate::log::{Place, SegmentNumber};
+use crate::types::codec::{Codec, CodecError, put_signed, take_signed};
+use crate::types::{Offset, PartitionIndex, ProducerId, Timestamp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
-use std::ops::Range;
 
 /// Entries in a page at most. Whoever looks for one reads the page from its beginning, and whoever changes one writes the
-/// page anew: two kilobytes.
+/// page anew: half a kilobyte to two.
 const ENTRIES_MAX: usize = 32;
 
 /// The bytes with which all keys of a partition's index begin: kind, topic id, partition index. Behind them is the offset.
 const PREFIX_BYTES: usize = 1 + 16 + size_of::<PartitionIndex>();
 
-/// An entry: its key, and the bytes of it.
-pub(super) type Entry<'e> = (&'e [u8], &'e [u8]);
-
 /// Where the index is to be changed: the key of an entry, and what comes there; none where the entry goes.
-pub(super) type IndexChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+pub(super) type IndexChanges = BTreeMap<Vec<u8>, Option<IndexEntry>>;
 
 /// What all keys of a key's partition begin with.
 pub(super) fn prefix(key: &[u8]) -> &[u8] {
@@ -44,32 +43,132 @@ pub(super) fn pages_end(to: &[u8]) -> Vec<u8> {
 }
 
 /// Makes pages of entries, which are in the order of their keys, and hands them over: the key of the last entry, and the row.
-pub(super) fn pack<'e>(entries: impl IntoIterator<Item = Entry<'e>>, mut put: impl FnMut(&[u8], &[u8])) {
-    let mut row = Vec::new();
+pub(super) fn pack<'e>(
+    entries: impl IntoIterator<Item = (&'e [u8], &'e IndexEntry)>,
+    mut put: impl FnMut(&[u8], &[u8]),
+) {
+    let (mut row, mut before) = (Vec::new(), Before::default());
     let mut entries = entries.into_iter().peekable();
     let mut count = 0;
     while let Some((key, entry)) = entries.next() {
-        append(&mut row, key, entry);
+        before = before.append(last_offset(key), entry, &mut row);
         count += 1;
         let goes_on = entries.peek().is_some_and(|(next, _)| prefix(next) == prefix(key));
         if !goes_on || count == ENTRIES_MAX {
             put(key, &row);
             row.clear();
-            count = 0;
+            (count, before) = (0, Before::default());
         }
     }
 }
 
-/// Appends an entry to a page: its last offset, the length of what follows, the entry.
-fn append(row: &mut Vec<u8>, key: &[u8], entry: &[u8]) {
-    row.extend_from_slice(key.get(PREFIX_BYTES..).unwrap_or_default());
-    // An entry is a few numbers.
-    u16::try_from(entry.len()).unwrap_or(u16::MAX).encode(row);
-    row.extend_from_slice(entry);
+/// The last offset that an entry's key says.
+fn last_offset(key: &[u8]) -> Offset {
+    Offset(key.last_chunk().map_or(0, |offset| i64::from_be_bytes(*offset)))
 }
 
-/// An entry in a page: its last offset, as it is in keys, and where in the row it lies.
-type Lying<'p> = (&'p [u8], Range<usize>);
+/// What an entry mostly goes on from: where the one before it in its page ends. Numbers are noted down as differences from these,
+/// so that those of small batches take a byte or two. In a page's first entry they are as they are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    next_offset: i64,
+    segment: u64,
+    position: u32,
+    timestamp: i64,
+    bytes: u64,
+    newest: i64,
+    producer: i64,
+}
+
+/// Kinds of entries in a page; one that compaction has written has its whole byte form behind the tag.
+const PLAIN: u8 = 0;
+const TRANSACTIONAL: u8 = 1;
+const COMMIT: u8 = 2;
+const ABORT: u8 = 3;
+const CLEANED: u8 = 4;
+
+impl Before {
+    /// Behind this entry.
+    fn behind(last: Offset, entry: &IndexEntry, producer: i64) -> Before {
+        let IndexEntry { place, max_timestamp, before, .. } = entry;
+        Before {
+            next_offset: last.0.wrapping_add(1),
+            segment: place.segment.0,
+            position: place.position.wrapping_add(place.length),
+            timestamp: max_timestamp.0,
+            bytes: before.bytes.wrapping_add(entry.appended_bytes()),
+            newest: before.newest.max(*max_timestamp).0,
+            producer,
+        }
+    }
+
+    /// Appends an entry to a page: its kind, and the numbers.
+    fn append(self, last: Offset, entry: &IndexEntry, row: &mut Vec<u8>) -> Before {
+        let IndexEntry { base_offset, place, max_timestamp, before, kind } = entry;
+        let (tag, producer) = match kind {
+            IndexKind::Plain => (PLAIN, None),
+            IndexKind::Transactional { producer } => (TRANSACTIONAL, Some(*producer)),
+            IndexKind::Marker { producer, outcome: Outcome::Commit } => (COMMIT, Some(*producer)),
+            IndexKind::Marker { producer, outcome: Outcome::Abort } => (ABORT, Some(*producer)),
+            IndexKind::Rewritten { .. } | IndexKind::Gap { .. } => (CLEANED, None),
+        };
+        row.push(tag);
+        if tag == CLEANED {
+            kind.encode(row);
+        }
+        if let Some(producer) = producer {
+            put_signed(row, producer.0.wrapping_sub(self.producer));
+        }
+        put_signed(row, base_offset.0.wrapping_sub(self.next_offset));
+        put_signed(row, last.0.wrapping_sub(base_offset.0));
+        put_signed(row, place.segment.0.wrapping_sub(self.segment).cast_signed());
+        put_signed(row, place.position.wrapping_sub(self.position).cast_signed().into());
+        put_signed(row, place.length.cast_signed().into());
+        place.checksum.encode(row);
+        put_signed(row, max_timestamp.0.wrapping_sub(self.timestamp));
+        put_signed(row, before.bytes.wrapping_sub(self.bytes).cast_signed());
+        put_signed(row, before.newest.0.wrapping_sub(self.newest));
+        Before::behind(last, entry, producer.map_or(self.producer, |producer| producer.0))
+    }
+
+    /// Takes an entry off a page: its last offset, and the entry.
+    fn take(self, row: &mut &[u8]) -> Result<(Before, Offset, IndexEntry), CodecError> {
+        let tag = u8::decode(row)?;
+        let cleaned = if tag == CLEANED { Some(IndexKind::decode(row)?) } else { None };
+        let producer = match tag {
+            TRANSACTIONAL | COMMIT | ABORT => self.producer.wrapping_add(take_signed(row)?),
+            _ => self.producer,
+        };
+        let of = ProducerId(producer);
+        let kind = match (tag, cleaned) {
+            (PLAIN, _) => IndexKind::Plain,
+            (TRANSACTIONAL, _) => IndexKind::Transactional { producer: of },
+            (COMMIT, _) => IndexKind::Marker { producer: of, outcome: Outcome::Commit },
+            (ABORT, _) => IndexKind::Marker { producer: of, outcome: Outcome::Abort },
+            (_, Some(cleaned)) => cleaned,
+            _ => return Err(CodecError::Invalid("no kind of index entries has this number")),
+        };
+        let base_offset = Offset(self.next_offset.wrapping_add(take_signed(row)?));
+        let last = Offset(base_offset.0.wrapping_add(take_signed(row)?));
+        let segment = SegmentNumber(self.segment.wrapping_add(take_signed(row)?.cast_unsigned()));
+        let position = self.position.wrapping_add(take_narrow(row)?);
+        let length = take_narrow(row)?;
+        let checksum = u32::decode(row)?;
+        let max_timestamp = Timestamp(self.timestamp.wrapping_add(take_signed(row)?));
+        let bytes = self.bytes.wrapping_add(take_signed(row)?.cast_unsigned());
+        let newest = Timestamp(self.newest.wrapping_add(take_signed(row)?));
+        let place = Place { segment, position, length, checksum };
+        let entry = IndexEntry { base_offset, place, max_timestamp, before: Totals { bytes, newest }, kind };
+        Ok((Before::behind(last, &entry, producer), last, entry))
+    }
+}
+
+/// A number of 32 bits.
+fn take_narrow(row: &mut &[u8]) -> Result<u32, CodecError> {
+    let number = i32::try_from(take_signed(row)?)
+        .map_err(|_| CodecError::Invalid("a number of an index entry is too large"))?;
+    Ok(number.cast_unsigned())
+}
 
 /// The entries of a page, in order.
 #[derive(Debug)]
@@ -77,58 +176,53 @@ pub(super) struct Page {
     key: Vec<u8>,
     row: Bytes,
     at: usize,
+    before: Before,
+    /// One that was read already.
+    next: Option<(Offset, IndexEntry)>,
 }
 
 impl Page {
     /// The page with this key.
     pub(super) fn new(key: Vec<u8>, row: Bytes) -> Page {
-        Page { key, row, at: 0 }
+        Page { key, row, at: 0, before: Before::default(), next: None }
     }
 
     /// Passes over the entries before `from`.
     pub(super) fn begin_at(&mut self, from: &[u8]) -> Result<(), StoreError> {
-        if prefix(from) != prefix(&self.key) {
-            return Ok(());
-        }
-        let from = from.get(PREFIX_BYTES..).unwrap_or_default();
-        loop {
-            let before = self.at;
-            match self.read()? {
-                Some((last, _)) if last < from => {}
-                _ => {
-                    self.at = before;
-                    return Ok(());
+        if prefix(from) == prefix(&self.key) {
+            let from = from.get(PREFIX_BYTES..).unwrap_or_default();
+            while self.next.as_ref().is_none_or(|(last, _)| last.0.to_be_bytes()[..] < *from) {
+                self.next = self.read()?;
+                if self.next.is_none() {
+                    break;
                 }
             }
         }
+        Ok(())
     }
 
-    fn read(&mut self) -> Result<Option<Lying<'_>>, StoreError> {
+    fn read(&mut self) -> Result<Option<(Offset, IndexEntry)>, StoreError> {
         let mut left = self.row.get(self.at..).unwrap_or_default();
         if left.is_empty() && self.at > 0 {
             return Ok(None);
         }
-        let mut parts = || {
-            let last = take(&mut left, size_of::<Offset>())?;
-            let length = usize::from(u16::decode(&mut left)?);
-            take(&mut left, length).map(|_| (last, length))
-        };
-        let (last, length) = parts().map_err(|source| StoreError::damaged(&self.key, source))?;
-        let end = self.row.len() - left.len();
-        self.at = end;
-        if left.is_empty() && self.key.get(PREFIX_BYTES..) != Some(last) {
+        let taken = self.before.take(&mut left).map_err(|source| StoreError::damaged(&self.key, source))?;
+        let (before, last, entry) = taken;
+        if left.is_empty() && last_offset(&self.key) != last {
             let source = CodecError::Invalid("a page of the index does not end where its key says");
             return Err(StoreError::damaged(&self.key, source));
         }
-        Ok(Some((last, end - length..end)))
+        (self.at, self.before) = (self.row.len() - left.len(), before);
+        Ok(Some((last, entry)))
     }
 
-    /// The next entry: its key, and the bytes of it.
-    pub(super) fn next(&mut self) -> Result<Option<(Vec<u8>, Bytes)>, StoreError> {
-        let Some((last, entry)) = self.read()? else { return Ok(None) };
-        let last = last.to_vec();
-        let key = [prefix(&self.key), &last].concat();
-        Ok(Some((key, self.row.slice(entry))))
+    /// The next entry, and its key.
+    pub(super) fn next(&mut self) -> Result<Option<(Vec<u8>, IndexEntry)>, StoreError> {
+        let next = match self.next.take() {
+            None => self.read()?,
+            next => next,
+        };
+        Ok(next.map(|(last, entry)| ([prefix(&self.key), &last.0.to_be_bytes()].concat(), entry)))
     }
 }
 
@@ -173,14 +267,14 @@ pub(super) fn edit(
 
 /// Lets changes take effect on entries, for as long as they are of some keys; says how many there were.
 fn take_while(
-    changes: &mut Peekable<impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>>,
+    changes: &mut Peekable<impl Iterator<Item = (Vec<u8>, Option<IndexEntry>)>>,
     is_of_them: impl Fn(&[u8]) -> bool,
-    entries: &mut BTreeMap<Vec<u8>, Bytes>,
+    entries: &mut BTreeMap<Vec<u8>, IndexEntry>,
 ) -> usize {
     let mut taken = 0;
     while let Some((key, entry)) = changes.next_if(|(key, _)| is_of_them(key)) {
         match entry {
-            Some(entry) => drop(entries.insert(key, entry.into())),
+            Some(entry) => drop(entries.insert(key, entry)),
             None => drop(entries.remove(&key)),
         }
         taken += 1;
@@ -188,14 +282,15 @@ fn take_while(
     taken
 }
 
-fn put(entries: &BTreeMap<Vec<u8>, Bytes>, set: &mut impl FnMut(&[u8], Option<&[u8]>)) {
-    pack(entries.iter().map(|(key, entry)| (&key[..], &entry[..])), |key, row| set(key, Some(row)));
+fn put(entries: &BTreeMap<Vec<u8>, IndexEntry>, set: &mut impl FnMut(&[u8], Option<&[u8]>)) {
+    pack(entries.iter().map(|(key, entry)| (&key[..], entry)), |key, row| set(key, Some(row)));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::encode_index_key;
+    use crate::store::index::Cleaned;
     use crate::types::{PartitionId, TopicId};
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -225,6 +320,63 @@ mod tests {
     }
 
     type Stored = BTreeMap<Vec<u8>, Vec<u8>>;
+    type Entries = BTreeMap<Vec<u8>, IndexEntry>;
+
+    /// One of the entries that there can be.
+    fn entry_of(byte: u8) -> IndexEntry {
+        let number = u64::from(byte);
+        let producer = ProducerId(i64::from(byte) << 20);
+        let kind = match byte % 5 {
+            0 => IndexKind::Plain,
+            1 => IndexKind::Transactional { producer },
+            2 => IndexKind::Marker { producer, outcome: Outcome::Commit },
+            3 => IndexKind::Marker { producer, outcome: Outcome::Abort },
+            _ => IndexKind::Gap { cleaned: Cleaned { generation: number, bytes: number } },
+        };
+        IndexEntry {
+            base_offset: Offset(i64::from(byte)),
+            place: Place {
+                segment: SegmentNumber(number),
+                position: byte.into(),
+                length: 70_000,
+                checksum: u32::MAX,
+            },
+            max_timestamp: Timestamp(1 << 40),
+            before: Totals { bytes: number << 30, newest: Timestamp::NONE },
+            kind,
+        }
+    }
+
+    fn any_entry() -> impl Strategy<Value = (Offset, IndexEntry)> {
+        let numbers =
+            prop::array::uniform6(prop_oneof![any::<i64>(), -200i64..200, Just(i64::MIN), Just(i64::MAX)]);
+        (numbers, any::<[u32; 3]>(), any::<u8>(), any::<bool>()).prop_map(
+            |(numbers, narrow, kind, rewritten)| {
+                let [base, last, segment, newest, bytes, before] = numbers;
+                let [position, length, checksum] = narrow;
+                let cleaned = Cleaned { generation: bytes.cast_unsigned(), bytes: base.cast_unsigned() };
+                let kind = match entry_of(kind).kind {
+                    IndexKind::Gap { .. } if rewritten => {
+                        IndexKind::Rewritten { producer: Some(ProducerId(last)), cleaned }
+                    }
+                    kind => kind,
+                };
+                let entry = IndexEntry {
+                    base_offset: Offset(base),
+                    place: Place {
+                        segment: SegmentNumber(segment.cast_unsigned()),
+                        position,
+                        length,
+                        checksum,
+                    },
+                    max_timestamp: Timestamp(newest),
+                    before: Totals { bytes: bytes.cast_unsigned(), newest: Timestamp(before) },
+                    kind,
+                };
+                (Offset(last), entry)
+            },
+        )
+    }
 
     fn first_page(pages: &Stored, from: &[u8], end: &[u8]) -> Option<(Vec<u8>, Bytes)> {
         let found = pages.range(from.to_vec()..end.to_vec()).next();
@@ -232,13 +384,13 @@ mod tests {
     }
 
     /// All entries from `from` on, as they lie in pages.
-    fn entries(pages: &Stored, from: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn entries(pages: &Stored, from: &[u8]) -> Vec<(Vec<u8>, IndexEntry)> {
         let mut found = Vec::new();
         for (key, row) in pages.range(from.to_vec()..) {
             let mut page = Page::new(key.clone(), Bytes::copy_from_slice(row));
             page.begin_at(from).unwrap();
             while let Some((key, entry)) = page.next().unwrap() {
-                found.push((key, entry.to_vec()));
+                found.push((key, entry));
             }
         }
         found
@@ -247,21 +399,22 @@ mod tests {
     proptest! {
         #[test]
         fn pages_have_the_entries_that_were_put_and_not_taken_away(steps in prop::collection::vec(step(), 1..12)) {
-            let (mut pages, mut expected) = (Stored::new(), Stored::new());
+            let (mut pages, mut expected) = (Stored::new(), Entries::new());
             for step in steps {
                 match step {
                     Step::Append { partition, entries } => {
                         let last = expected.range(..key(partition, i64::MAX)).next_back();
                         let last = last.filter(|(last, _)| prefix(last) == prefix(&key(partition, 0)));
                         let next = last.map_or(0, |(last, _)| i64::from_be_bytes(*last.last_chunk().unwrap()) + 1);
-                        let new: Stored = (next..next + entries).map(|offset| (key(partition, offset * 2), vec![7; 60])).collect();
-                        pack(new.iter().map(|(key, entry)| (&key[..], &entry[..])), |key, page| {
+                        let entry = |offset: i64| entry_of(u8::try_from(offset % 256).unwrap());
+                        let new: Entries = (next..next + entries).map(|offset| (key(partition, offset * 2), entry(offset))).collect();
+                        pack(new.iter().map(|(key, entry)| (&key[..], entry)), |key, page| {
                             assert!(pages.insert(key.to_vec(), page.to_vec()).is_none());
                         });
                         expected.extend(new);
                     }
                     Step::Edit(changes) => {
-                        let entry = |byte: Option<u8>| byte.map(|byte| vec![byte; 60]);
+                        let entry = |byte: Option<u8>| byte.map(entry_of);
                         let changes: IndexChanges =
                             changes.into_iter().map(|(partition, offset, byte)| (key(partition, offset), entry(byte))).collect();
                         for (key, entry) in changes.clone() {
@@ -294,11 +447,72 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn any_entries_come_out_as_they_went_in(entries in prop::collection::vec(any_entry(), 1..8)) {
+            let (mut row, mut before) = (Vec::new(), Before::default());
+            for (last, entry) in &entries {
+                before = before.append(*last, entry, &mut row);
+            }
+            let (mut left, mut before) = (&row[..], Before::default());
+            for (last, entry) in &entries {
+                let taken = before.take(&mut left).unwrap();
+                prop_assert_eq!((taken.1, &taken.2), (*last, entry));
+                before = taken.0;
+            }
+            prop_assert!(left.is_empty());
+        }
+
+        #[test]
+        fn what_is_no_page_is_an_error(row in prop::collection::vec(any::<u8>(), 0..200)) {
+            let end = key(1, 1);
+            let (mut page, mut last) = (Page::new(end.clone(), row.into()), None);
+            while let Ok(Some((key, _))) = page.next() {
+                last = Some(key);
+            }
+            // It ends well only where its key says that it does.
+            prop_assert!(page.next().is_err() || last == Some(end));
+        }
+    }
+
+    /// Batches of one record and their markers, one after the other, of a few producers.
+    #[test]
+    fn what_small_transactions_leave_takes_a_quarter() {
+        let (mut row, mut before, mut whole) = (Vec::new(), Before::default(), 0);
+        for number in 0..32_u32 {
+            let offset = Offset(i64::from(number) + 70_000);
+            let producer = ProducerId(1_000 + i64::from(number % 7));
+            let (length, kind) = match number % 2 {
+                0 => (1_103, IndexKind::Transactional { producer }),
+                _ => (78, IndexKind::Marker { producer, outcome: Outcome::Commit }),
+            };
+            let entry = IndexEntry {
+                base_offset: offset,
+                place: Place {
+                    segment: SegmentNumber(9),
+                    position: 5_000_000 + 60_000 * number,
+                    length,
+                    checksum: number,
+                },
+                max_timestamp: Timestamp(1_790_000_000_000 + i64::from(number)),
+                before: Totals {
+                    bytes: 80_000_000 + u64::from(number) * 590,
+                    newest: Timestamp(1_790_000_000_000),
+                },
+                kind,
+            };
+            before = before.append(offset, &entry, &mut row);
+            whole += size_of::<Offset>() + entry.to_bytes().len();
+        }
+        assert!(row.len() * 7 < whole * 2, "{} bytes of {whole}", row.len());
+    }
+
     #[test]
     fn a_run_of_entries_is_few_pages_and_a_damaged_one_is_told() {
         let mut pages = Vec::new();
         let keys: Vec<_> = (0..100).map(|offset| key(4, offset)).collect();
-        pack(keys.iter().map(|key| (&key[..], &[1_u8, 2][..])), |key, page| {
+        let entry = entry_of(1);
+        pack(keys.iter().map(|key| (&key[..], &entry)), |key, page| {
             pages.push((key.to_vec(), page.to_vec()))
         });
         assert_eq!(pages.len(), 100_usize.div_ceil(ENTRIES_MAX));

@@ -10,7 +10,7 @@ use crate::types::codec::Codec;
 use std::fmt;
 
 /// The version of the rows' format. Rows of another one are made anew (`spec/rows.md`, "Versions").
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// The number that the first batch leaves for ever: without it, the beginning is lost.
 const FIRST: u64 = 0;

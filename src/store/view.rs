@@ -21,11 +21,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// So many layers are looked through without being merged: that takes a reader two or three microseconds at most, since what it
-/// looks for mostly changed lately. Blocks come once in a millisecond at most and go into the store after a tenth of a second or
-/// 20,000 changes, so under load most layers are gone before they would have been merged.
+/// looks for mostly changed lately. Blocks come once in a millisecond at most and go into the store after 150 ms or
+/// 80,000 changes: as long as there are no more than 200 blocks a second, they are gone before they would have been merged.
 const LAYERS_UNMERGED: usize = 32;
 
-/// A merged layer has no more changes than this: merging it takes a millisecond then, and two megabytes. When the store is behind,
+/// A merged layer has no more changes than this: merging it takes a millisecond then, and three megabytes. When the store is behind,
 /// there are as many layers more as the backlog has of these.
 const MERGED_CHANGES_MAX: usize = 16_384;
 
@@ -535,8 +535,10 @@ impl Stored {
             Stored::Index { pages, page, from, to } => (pages, page, from, to),
         };
         loop {
-            if let Some(entry) = page.as_mut().map(Page::next).transpose()?.flatten() {
-                return Ok(Some(entry).filter(|(key, _)| key < to));
+            if let Some((key, entry)) = page.as_mut().map(Page::next).transpose()?.flatten() {
+                return Ok(Some((key, entry))
+                    .filter(|(key, _)| key < to)
+                    .map(|(key, entry)| (key, entry.to_bytes().into())));
             }
             let Some((key, row)) = reading.next(pages)? else { return Ok(None) };
             page.insert(Page::new(key, row)).begin_at(from)?;

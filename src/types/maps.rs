@@ -7,6 +7,8 @@ use std::collections;
 
 /// A hash map.
 pub type HashMap<K, V> = collections::HashMap<K, V, Keys>;
+/// A hash map in the order in which its keys came.
+pub type IndexMap<K, V> = indexmap::IndexMap<K, V, Keys>;
 /// A hash set.
 pub type HashSet<K> = collections::HashSet<K, Keys>;
 

@@ -17,7 +17,7 @@ pub use ids::{
     BlockNumber, ConnectionId, Generation, GroupEpoch, LeaderEpoch, NodeId, Offset, PartitionId,
     PartitionIndex, RequestId, TopicId,
 };
-pub use maps::{HashMap, HashSet};
+pub use maps::{HashMap, HashSet, IndexMap};
 pub use names::{
     GroupId, IdempotencyKey, InstanceId, InvalidTopicName, MemberId, TOPIC_NAME_LENGTH_MAX, TopicName,
     TransactionalId,

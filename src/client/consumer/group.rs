@@ -215,7 +215,7 @@ impl GroupConsumer {
             if let Some(error) = self.member.failure() {
                 return Err(error);
             }
-            if let Some(record) = self.reader.next_of_chunk()? {
+            if let Some(record) = self.reader.next_at_hand()? {
                 return Ok(GroupEvent::Record(record));
             }
             self.wait().await?;

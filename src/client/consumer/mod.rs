@@ -270,11 +270,21 @@ impl Consumer {
     /// The next record. Waits as long as there is none. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Result<ConsumedRecord, ClientError> {
         loop {
-            if let Some(record) = self.next_of_chunk()? {
+            if let Some(record) = self.next_at_hand()? {
                 return Ok(record);
             }
             self.wait_for_chunk().await?;
         }
+    }
+
+    /// A record that is at hand, without waiting. The position is behind it then.
+    fn next_at_hand(&mut self) -> Result<Option<ConsumedRecord>, ClientError> {
+        self.drop_overtaken();
+        let next = self.next_of_chunk()?;
+        if let Some(record) = &next {
+            self.positions.insert(record.partition.clone(), record.offset.next());
+        }
+        Ok(next)
     }
 
     /// Waits until a position moves, and returns the records that were passed: those of one partition, and none at all
@@ -283,6 +293,7 @@ impl Consumer {
         if self.reading.is_none() {
             self.wait_for_chunk().await?;
         }
+        self.drop_overtaken();
         let mut records = Vec::new();
         while let Some(record) = self.next_of_chunk()? {
             records.push(record);
@@ -290,20 +301,21 @@ impl Consumer {
         Ok(records)
     }
 
-    /// A record that is at hand, without waiting.
+    /// Gives up what is being read if a seek has overtaken it.
+    fn drop_overtaken(&mut self) {
+        let is_current = |reading: &mut Reading| self.shared.state().cursor.is_current(&reading.chunk);
+        self.reading.take_if(|reading| !is_current(reading));
+    }
+
+    /// The next record of the chunk that is being read; behind the last one the position is the chunk's end.
     fn next_of_chunk(&mut self) -> Result<Option<ConsumedRecord>, ClientError> {
         while let Some(reading) = &mut self.reading {
-            if !self.shared.state().cursor.is_current(&reading.chunk) {
-                self.reading = None;
-                return Ok(None);
-            }
             let partition = &reading.chunk.partition;
             if let Some(next) = reading.records.as_mut().and_then(Iterator::next) {
                 let found = next.map_err(|error| unreadable(partition, &error))?;
                 if found.offset < reading.chunk.from {
                     continue;
                 }
-                self.positions.insert(partition.clone(), found.offset.next());
                 let (offset, timestamp, record) = (found.offset, found.timestamp, found.record);
                 return Ok(Some(ConsumedRecord { partition: partition.clone(), offset, timestamp, record }));
             }

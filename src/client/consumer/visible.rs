@@ -32,7 +32,9 @@ pub(super) fn visible(
         let batch = batch?;
         visible.next = Some(batch.header.next_offset());
         if batch.header.control {
-            if Marker::parse(&batch).is_ok_and(|marker| marker.outcome == MarkerOutcome::Abort) {
+            // Mostly there is nothing that a marker could end.
+            let matters = !(aborted.is_empty() && skipped.is_empty());
+            if matters && Marker::parse(&batch).is_ok_and(|marker| marker.outcome == MarkerOutcome::Abort) {
                 // Entries that begin at the marker itself account for nothing but it.
                 begin_skipping(&mut aborted, &mut skipped, batch.header.last_offset());
                 skipped.remove(&batch.header.producer_id);

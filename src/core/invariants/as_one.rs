@@ -4,14 +4,14 @@
 use super::step::{Step, Verdict, holds};
 use crate::core::commands::{Command, Reply};
 use crate::core::decide::{Decided, decide};
-use crate::core::draft::{Look, View};
-use crate::core::rows::{RowKey, RowValue};
-use crate::types::{BlockNumber, HashMap};
+use crate::core::draft::{Changes, Look, View};
+use crate::core::rows::RowKey;
+use crate::types::BlockNumber;
 
 /// The rows between the two.
 struct Between<'d> {
     before: &'d dyn View,
-    changes: &'d HashMap<RowKey, Option<RowValue>>,
+    changes: &'d Changes,
 }
 
 impl View for Between<'_> {

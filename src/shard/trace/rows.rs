@@ -7,9 +7,6 @@ use serde_json::{Value, json};
 /// Open transactions of a partition that a line names, the oldest first: the last stable offset is about the oldest.
 const OPEN_SHOWN: usize = 16;
 
-/// What a decision has changed.
-pub(super) type Changes = HashMap<RowKey, Option<RowValue>>;
-
 /// A row's name in a trace; none if the specification knows no such row.
 pub(super) fn name(key: &RowKey) -> Option<Value> {
     Some(match key {

@@ -96,6 +96,7 @@ impl Encoder {
     }
 
     /// Appends bytes by copying them.
+    #[inline]
     pub fn put(&mut self, bytes: &[u8]) {
         self.tail.put_slice(bytes);
         self.length += bytes.len();

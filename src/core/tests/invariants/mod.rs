@@ -27,7 +27,7 @@ impl Planted {
         let drafted = Drafted {
             events: Vec::new(),
             batches: Vec::new(),
-            changes: HashMap::default(),
+            changes: Changes::default(),
             observed: BlockNumber::ZERO,
             answered: Vec::new(),
             rebalances: Vec::new(),
