@@ -522,7 +522,7 @@ enum Stored {
     /// The entries from `from` up to, but not including, `to`. The first and the last page may have others as well.
     Index {
         pages: Entries,
-        page: Option<Page>,
+        page: Option<Box<Page>>,
         from: Vec<u8>,
         to: Vec<u8>,
     },
@@ -535,13 +535,13 @@ impl Stored {
             Stored::Index { pages, page, from, to } => (pages, page, from, to),
         };
         loop {
-            if let Some((key, entry)) = page.as_mut().map(Page::next).transpose()?.flatten() {
+            if let Some((key, entry)) = page.as_mut().map(|page| page.next()).transpose()?.flatten() {
                 return Ok(Some((key, entry))
                     .filter(|(key, _)| key < to)
                     .map(|(key, entry)| (key, entry.to_bytes().into())));
             }
             let Some((key, row)) = reading.next(pages)? else { return Ok(None) };
-            page.insert(Page::new(key, row)).begin_at(from)?;
+            page.insert(Box::new(Page::new(key, row))).begin_at(from)?;
         }
     }
 }
