@@ -2,7 +2,7 @@
 
 use super::measure::{Latencies, Window, cost, progress};
 use super::report::{Distribution, Report, Volume};
-use super::{BenchArgs, BenchTopic, CliError, RecordArgs, SpanArgs, payload, value};
+use super::{BenchArgs, BenchTopic, CliError, ConnectArgs, RecordArgs, SpanArgs, payload, value};
 use crate::client::{
     Client, ClientError, Consumer, ConsumerConfig, ProducerRecord, RecordHeader, Start, TopicPartition,
     TransactionConfig, TransactionalProducer,
@@ -13,6 +13,7 @@ use clap::Args;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Interval;
 
@@ -74,12 +75,10 @@ pub(super) async fn run(arguments: TxnBench) -> Result<(), CliError> {
     let reader = if arguments.no_reader {
         None
     } else {
-        let consumer = reading(&arguments, &topic).await?;
-        Some((consumer, Arc::clone(&calls)))
+        Some(Reader::start(&arguments, &topic, Arc::clone(&calls)).await?)
     };
     let window = Window::after(arguments.span.warmup(), arguments.span.duration());
-    let reader = reader
-        .map(|(consumer, calls)| tokio::spawn(read(consumer, calls, window, arguments.records_per_txn)));
+    let reader = reader.map(|reader| reader.measure(window));
     let cost = tokio::spawn(cost(window, arguments.bench.broker_pid));
     let bar = progress(window, !arguments.bench.json);
     for worker in ready {
@@ -246,14 +245,52 @@ impl Worker {
     }
 }
 
-/// A reader of everything that is committed from now on.
-async fn reading(arguments: &TxnBench, topic: &BenchTopic) -> Result<Consumer, CliError> {
-    let client: Client = arguments.bench.connect.connect().await?;
+/// A reader of everything that is committed from now on. It has a thread of its own, as if it were another program: on those of the
+/// producers it would wait behind each of them.
+struct Reader {
+    begin: oneshot::Sender<Window>,
+    seen: oneshot::Receiver<Result<Latencies, ClientError>>,
+}
+
+impl Reader {
+    async fn start(arguments: &TxnBench, topic: &BenchTopic, calls: Calls) -> Result<Reader, CliError> {
+        let (ready, is_ready) = oneshot::channel();
+        let (begin, begun) = oneshot::channel();
+        let (tell, seen) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (connect, partitions) = (arguments.bench.connect.clone(), topic.partitions.clone());
+        let records_per_txn = arguments.records_per_txn;
+        std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                // Whoever does not listen any more has failed itself.
+                let (consumer, is_reading) = match reading(&connect, &partitions).await {
+                    Ok(consumer) => (Some(consumer), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                let _ = ready.send(is_reading);
+                if let (Some(consumer), Ok(window)) = (consumer, begun.await) {
+                    let _ = tell.send(read(consumer, calls, window, records_per_txn).await);
+                }
+            });
+        })?;
+        is_ready.await.map_err(std::io::Error::other)??;
+        Ok(Reader { begin, seen })
+    }
+
+    /// Reads until the window is over; how long it took until the last records were at hand.
+    fn measure(self, window: Window) -> oneshot::Receiver<Result<Latencies, ClientError>> {
+        let _ = self.begin.send(window);
+        self.seen
+    }
+}
+
+async fn reading(connect: &ConnectArgs, partitions: &[TopicPartition]) -> Result<Consumer, CliError> {
+    let client: Client = connect.connect().await?;
     let config = ConsumerConfig::default();
-    let asked: Vec<_> = topic.partitions.iter().map(|partition| (partition.clone(), Start::Latest)).collect();
+    let asked: Vec<_> = partitions.iter().map(|partition| (partition.clone(), Start::Latest)).collect();
     let found = crate::client::Admin::new(&client).find_offsets(&asked, config.isolation).await?;
     let mut consumer = Consumer::new(&client, config);
-    for (partition, offset) in topic.partitions.iter().zip(found) {
+    for (partition, offset) in partitions.iter().zip(found) {
         consumer.seek(partition.clone(), Start::Offset(offset?));
     }
     Ok(consumer)
