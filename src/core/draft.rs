@@ -7,7 +7,6 @@ use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
 use crate::types::codec::Codec;
 use crate::types::{BlockNumber, GroupId, IndexMap, PartitionId, RequestId, ServedTime};
-use indexmap::map::Entry;
 use std::cell::{Cell, RefCell};
 
 /// What a view knows of a row.
@@ -136,36 +135,30 @@ impl<'v> Draft<'v> {
     /// A row, as this decision sees it.
     pub fn get<R: Row>(&self, key: &R::Key) -> Result<Option<&R>, Need> {
         let key = R::key(key);
-        let row = match self.remembered.get(&key) {
-            Some(Found::View(look)) => self.seen(look),
-            Some(Found::Changed(place)) => self.changed(place),
-            None => match self.changes.get_index_of(&key) {
-                Some(place) => {
-                    self.remembered.put(key, Found::Changed(place));
-                    self.changed(place)
-                }
-                None => {
-                    let look = self.view.look(&key);
-                    if matches!(look, Look::Unknown) {
-                        return Err(Need(vec![key]));
-                    }
-                    self.remembered.put(key, Found::View(look));
-                    self.seen(look)
-                }
-            },
+        let row = match self.find(&key) {
+            Found::Changed(place) => self.changes.get_index(place).and_then(|(_, row)| row.as_ref()),
+            Found::View(Look::Known(row, block)) => {
+                self.observe(block);
+                row
+            }
+            Found::View(Look::Unknown) => return Err(Need(vec![key])),
         };
         Ok(row.and_then(R::of))
     }
 
-    /// A row that the decision has not changed: what is said of it must not be said before it is durable.
-    fn seen<'r>(&'r self, look: Look<'v>) -> Option<&'r RowValue> {
-        let Look::Known(row, block) = look else { return None };
-        self.observed.set(self.observed.get().max(block));
-        row
+    fn find(&self, key: &RowKey) -> Found<'v> {
+        if let Some(found) = self.remembered.get(key) {
+            return found;
+        }
+        let changed = self.changes.get_index_of(key).map(Found::Changed);
+        let found = changed.unwrap_or_else(|| Found::View(self.view.look(key)));
+        self.remembered.put(key.clone(), found);
+        found
     }
 
-    fn changed(&self, place: usize) -> Option<&RowValue> {
-        self.changes.get_index(place).and_then(|(_, row)| row.as_ref())
+    /// What is said of a row of the view must not be said before the block that made it so is durable.
+    fn observe(&self, block: BlockNumber) {
+        self.observed.set(self.observed.get().max(block));
     }
 
     /// Asks for all of `keys` in one round.
@@ -260,36 +253,23 @@ impl<'v> Draft<'v> {
         change: impl FnOnce(&mut R),
     ) -> Result<(), Need> {
         let key = R::key(key);
-        let found = self.remembered.get(&key);
-        let place = match found {
-            Some(Found::Changed(place)) => place,
-            found => match self.changes.entry(key) {
-                Entry::Occupied(changed) => {
-                    let place = changed.index();
-                    self.remembered.put(changed.key().clone(), Found::Changed(place));
-                    place
+        match self.find(&key) {
+            Found::Changed(place) => {
+                let Some((_, row)) = self.changes.get_index_mut(place) else { return Ok(()) };
+                if row.is_none() {
+                    *row = default().map(Into::into);
                 }
-                Entry::Vacant(unchanged) => {
-                    let look = match found {
-                        Some(Found::View(look)) => look,
-                        _ => self.view.look(unchanged.key()),
-                    };
-                    let Look::Known(row, block) = look else { return Err(Need(vec![unchanged.into_key()])) };
-                    self.observed.set(self.observed.get().max(block));
-                    let row = row.cloned().or_else(|| default().map(Into::into));
-                    let Some(mut row) = row else { return Ok(()) };
+                row.as_mut().and_then(R::of_mut).map(change);
+            }
+            Found::View(Look::Known(row, block)) => {
+                self.observe(block);
+                if let Some(mut row) = row.cloned().or_else(|| default().map(Into::into)) {
                     R::of_mut(&mut row).map(change);
-                    self.remembered.put(unchanged.key().clone(), Found::Changed(unchanged.index()));
-                    unchanged.insert(Some(row));
-                    return Ok(());
+                    self.replace(key, Some(row));
                 }
-            },
-        };
-        let Some((_, row)) = self.changes.get_index_mut(place) else { return Ok(()) };
-        if row.is_none() {
-            *row = default().map(Into::into);
+            }
+            Found::View(Look::Unknown) => return Err(Need(vec![key])),
         }
-        row.as_mut().and_then(R::of_mut).map(change);
         Ok(())
     }
 

@@ -12,20 +12,11 @@ use std::collections::VecDeque;
 enum Entry {
     /// Its value is being read. Nothing is known of it until then.
     Loading,
-    /// Its value, the block that made it so, and whether it has been looked at since it was last considered for eviction.
-    Known { row: Option<RowValue>, block: BlockNumber, used: Cell<bool> },
+    /// Its value, and the block that made it so.
+    Known { row: Option<RowValue>, block: BlockNumber },
 }
 
 impl Entry {
-    fn is_used(&self) -> bool {
-        matches!(self, Entry::Known { used, .. } if used.get())
-    }
-
-    /// Whether it has been looked at since this was asked last.
-    fn was_used(&self) -> bool {
-        matches!(self, Entry::Known { used, .. } if used.replace(false))
-    }
-
     /// Whether the store, which is so far, does not have it.
     fn is_needed(&self, applied: BlockNumber) -> bool {
         match self {
@@ -49,6 +40,8 @@ struct Slot {
     counts: usize,
     /// Whether somebody has asked for it, so that its key is in the queue of those.
     asked: bool,
+    /// Whether it has been in use since it was last considered for eviction.
+    used: Cell<bool>,
 }
 
 impl Slot {
@@ -59,7 +52,7 @@ impl Slot {
         };
         // A volatile row is nowhere else.
         let asked = key.is_volatile() || matches!(entry, Entry::Loading);
-        Slot { counts: 1 + (key.weight() + row) / BYTES_PER_ROW, entry, asked }
+        Slot { counts: 1 + (key.weight() + row) / BYTES_PER_ROW, entry, asked, used: Cell::new(false) }
     }
 }
 
@@ -80,17 +73,15 @@ pub(super) struct Table {
 
 impl View for Table {
     fn look(&self, key: &RowKey) -> Look<'_> {
-        match self.entries.get(key).map(|slot| &slot.entry) {
-            Some(Entry::Known { row, block, used }) => {
+        match self.entries.get(key) {
+            Some(Slot { entry: Entry::Known { row, block }, used, .. }) => {
                 used.set(true);
                 Look::Known(row.as_ref(), *block)
             }
             // A volatile row that is not here is nowhere.
             None if key.is_volatile() => Look::Known(None, BlockNumber::ZERO),
-            Some(Entry::Loading) if mutated(Mutant::LoadingTakenForAbsent) => {
-                Look::Known(None, BlockNumber::ZERO)
-            }
-            Some(Entry::Loading) | None => Look::Unknown,
+            Some(_) if mutated(Mutant::LoadingTakenForAbsent) => Look::Known(None, BlockNumber::ZERO),
+            Some(_) | None => Look::Unknown,
         }
     }
 }
@@ -107,12 +98,14 @@ impl Table {
         }
     }
 
-    /// Puts what is known of a row in the place of what was, which it gives.
+    /// Puts what is known of a row in the place of what was, which it gives. To put a row is not to ask for it, but one that was asked
+    /// for is in use.
     fn put(&mut self, key: &RowKey, entry: Entry) -> Option<Entry> {
         let mut slot = Slot::new(key, entry);
         self.count += slot.counts;
         if let Some(place) = self.entries.get_mut(key) {
             slot.asked |= place.asked;
+            slot.used = Cell::new(slot.asked || place.used.get());
             let before = std::mem::replace(place, slot);
             self.count -= before.counts;
             return Some(before.entry);
@@ -141,7 +134,7 @@ impl Table {
         if let Some(slot) = self.entries.get(key)
             && (matches!(slot.entry, Entry::Loading) || mutated(Mutant::StaleLoadedRow))
         {
-            self.put(key, Entry::Known { row, block: BlockNumber::ZERO, used: Cell::new(true) });
+            self.put(key, Entry::Known { row, block: BlockNumber::ZERO });
         }
     }
 
@@ -155,9 +148,7 @@ impl Table {
     ) -> Option<RowKey> {
         // What a volatile row says needs no durability, so nothing waits for it.
         let block = if key.is_volatile() { BlockNumber::ZERO } else { block };
-        // To decide a row is not to ask for it, but one that was asked for is in use.
-        let used = self.entries.get(&key).is_some_and(|slot| slot.asked || slot.entry.is_used());
-        let before = self.put(&key, Entry::Known { row, block, used: Cell::new(used) });
+        let before = self.put(&key, Entry::Known { row, block });
         let is_first = !matches!(before, Some(Entry::Known { block: before, .. }) if before == block);
         (is_first && !key.is_volatile()).then_some(key)
     }
@@ -181,7 +172,7 @@ impl Table {
         for _ in 0..self.unasked.len().min(UNASKED_AT_ONCE) {
             let Some(key) = self.unasked.pop_front() else { break };
             match self.entries.get_mut(&key) {
-                Some(slot) if slot.entry.is_used() => {
+                Some(slot) if slot.used.get() => {
                     slot.asked = true;
                     self.queue.push_back(key);
                 }
@@ -194,10 +185,10 @@ impl Table {
                 return;
             }
             let Some(key) = self.queue.pop_front() else { return };
-            let stays = match self.entries.get(&key).map(|slot| &slot.entry) {
+            let stays = match self.entries.get(&key) {
                 None => continue,
-                Some(Entry::Known { row: Some(_), .. }) if key.is_pinned() => true,
-                Some(entry) => entry.was_used() || entry.is_needed(applied),
+                Some(Slot { entry: Entry::Known { row: Some(_), .. }, .. }) if key.is_pinned() => true,
+                Some(slot) => slot.used.replace(false) || slot.entry.is_needed(applied),
             };
             if stays {
                 self.queue.push_back(key);
@@ -217,7 +208,9 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{CommittedOffset, GroupOffsetKey, NextProducerIdRow, ProducerIdsRow, TopicNameRow};
+    use crate::core::{
+        CommittedOffset, GroupOffsetKey, NextProducerIdRow, ProducerIdsRow, TopicNameRow, TopicsSeenRow,
+    };
     use crate::types::*;
 
     fn name(text: &str) -> RowKey {

@@ -6,7 +6,7 @@ use super::database::StoreError;
 use super::index::{IndexEntry, IndexKind};
 use crate::core::{Outcome, Totals};
 use crate::log::{Place, SegmentNumber};
-use crate::types::codec::{Codec, CodecError, put_signed, take_signed};
+use crate::types::codec::{Codec, CodecError, put_varlong, take_varlong};
 use crate::types::{Offset, PartitionIndex, ProducerId, Timestamp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -89,8 +89,8 @@ const CLEANED: u8 = 4;
 
 impl Before {
     /// Behind this entry.
-    fn behind(last: Offset, entry: &IndexEntry, producer: i64) -> Before {
-        let IndexEntry { place, max_timestamp, before, .. } = entry;
+    fn behind(self, last: Offset, entry: &IndexEntry) -> Before {
+        let IndexEntry { place, max_timestamp, before, kind, .. } = entry;
         Before {
             next_offset: last.0.wrapping_add(1),
             segment: place.segment.0,
@@ -98,74 +98,76 @@ impl Before {
             timestamp: max_timestamp.0,
             bytes: before.bytes.wrapping_add(entry.appended_bytes()),
             newest: before.newest.max(*max_timestamp).0,
-            producer,
+            producer: producer_of(kind).map_or(self.producer, |producer| producer.0),
         }
     }
 
     /// Appends an entry to a page: its kind, and the numbers.
     fn append(self, last: Offset, entry: &IndexEntry, row: &mut Vec<u8>) -> Before {
         let IndexEntry { base_offset, place, max_timestamp, before, kind } = entry;
-        let (tag, producer) = match kind {
-            IndexKind::Plain => (PLAIN, None),
-            IndexKind::Transactional { producer } => (TRANSACTIONAL, Some(*producer)),
-            IndexKind::Marker { producer, outcome: Outcome::Commit } => (COMMIT, Some(*producer)),
-            IndexKind::Marker { producer, outcome: Outcome::Abort } => (ABORT, Some(*producer)),
-            IndexKind::Rewritten { .. } | IndexKind::Gap { .. } => (CLEANED, None),
+        let tag = match kind {
+            IndexKind::Plain => PLAIN,
+            IndexKind::Transactional { .. } => TRANSACTIONAL,
+            IndexKind::Marker { outcome: Outcome::Commit, .. } => COMMIT,
+            IndexKind::Marker { outcome: Outcome::Abort, .. } => ABORT,
+            IndexKind::Rewritten { .. } | IndexKind::Gap { .. } => CLEANED,
         };
         row.push(tag);
-        if tag == CLEANED {
-            kind.encode(row);
+        match producer_of(kind) {
+            Some(producer) => put_varlong(row, producer.0.wrapping_sub(self.producer)),
+            None if tag == CLEANED => kind.encode(row),
+            None => {}
         }
-        if let Some(producer) = producer {
-            put_signed(row, producer.0.wrapping_sub(self.producer));
-        }
-        put_signed(row, base_offset.0.wrapping_sub(self.next_offset));
-        put_signed(row, last.0.wrapping_sub(base_offset.0));
-        put_signed(row, place.segment.0.wrapping_sub(self.segment).cast_signed());
-        put_signed(row, place.position.wrapping_sub(self.position).cast_signed().into());
-        put_signed(row, place.length.cast_signed().into());
+        put_varlong(row, base_offset.0.wrapping_sub(self.next_offset));
+        put_varlong(row, last.0.wrapping_sub(base_offset.0));
+        put_varlong(row, place.segment.0.wrapping_sub(self.segment).cast_signed());
+        put_varlong(row, place.position.wrapping_sub(self.position).cast_signed().into());
+        put_varlong(row, place.length.cast_signed().into());
         place.checksum.encode(row);
-        put_signed(row, max_timestamp.0.wrapping_sub(self.timestamp));
-        put_signed(row, before.bytes.wrapping_sub(self.bytes).cast_signed());
-        put_signed(row, before.newest.0.wrapping_sub(self.newest));
-        Before::behind(last, entry, producer.map_or(self.producer, |producer| producer.0))
+        put_varlong(row, max_timestamp.0.wrapping_sub(self.timestamp));
+        put_varlong(row, before.bytes.wrapping_sub(self.bytes).cast_signed());
+        put_varlong(row, before.newest.0.wrapping_sub(self.newest));
+        self.behind(last, entry)
     }
 
     /// Takes an entry off a page: its last offset, and the entry.
     fn take(self, row: &mut &[u8]) -> Result<(Before, Offset, IndexEntry), CodecError> {
-        let tag = u8::decode(row)?;
-        let cleaned = if tag == CLEANED { Some(IndexKind::decode(row)?) } else { None };
-        let producer = match tag {
-            TRANSACTIONAL | COMMIT | ABORT => self.producer.wrapping_add(take_signed(row)?),
-            _ => self.producer,
-        };
-        let of = ProducerId(producer);
-        let kind = match (tag, cleaned) {
-            (PLAIN, _) => IndexKind::Plain,
-            (TRANSACTIONAL, _) => IndexKind::Transactional { producer: of },
-            (COMMIT, _) => IndexKind::Marker { producer: of, outcome: Outcome::Commit },
-            (ABORT, _) => IndexKind::Marker { producer: of, outcome: Outcome::Abort },
-            (_, Some(cleaned)) => cleaned,
+        let producer =
+            |row: &mut &[u8]| take_varlong(row).map(|less| ProducerId(self.producer.wrapping_add(less)));
+        let kind = match u8::decode(row)? {
+            PLAIN => IndexKind::Plain,
+            TRANSACTIONAL => IndexKind::Transactional { producer: producer(row)? },
+            COMMIT => IndexKind::Marker { producer: producer(row)?, outcome: Outcome::Commit },
+            ABORT => IndexKind::Marker { producer: producer(row)?, outcome: Outcome::Abort },
+            CLEANED => IndexKind::decode(row)?,
             _ => return Err(CodecError::Invalid("no kind of index entries has this number")),
         };
-        let base_offset = Offset(self.next_offset.wrapping_add(take_signed(row)?));
-        let last = Offset(base_offset.0.wrapping_add(take_signed(row)?));
-        let segment = SegmentNumber(self.segment.wrapping_add(take_signed(row)?.cast_unsigned()));
+        let base_offset = Offset(self.next_offset.wrapping_add(take_varlong(row)?));
+        let last = Offset(base_offset.0.wrapping_add(take_varlong(row)?));
+        let segment = SegmentNumber(self.segment.wrapping_add(take_varlong(row)?.cast_unsigned()));
         let position = self.position.wrapping_add(take_narrow(row)?);
         let length = take_narrow(row)?;
         let checksum = u32::decode(row)?;
-        let max_timestamp = Timestamp(self.timestamp.wrapping_add(take_signed(row)?));
-        let bytes = self.bytes.wrapping_add(take_signed(row)?.cast_unsigned());
-        let newest = Timestamp(self.newest.wrapping_add(take_signed(row)?));
+        let max_timestamp = Timestamp(self.timestamp.wrapping_add(take_varlong(row)?));
+        let bytes = self.bytes.wrapping_add(take_varlong(row)?.cast_unsigned());
+        let newest = Timestamp(self.newest.wrapping_add(take_varlong(row)?));
         let place = Place { segment, position, length, checksum };
         let entry = IndexEntry { base_offset, place, max_timestamp, before: Totals { bytes, newest }, kind };
-        Ok((Before::behind(last, &entry, producer), last, entry))
+        Ok((self.behind(last, &entry), last, entry))
+    }
+}
+
+/// Whose batch it is, where a page has it as a difference.
+fn producer_of(kind: &IndexKind) -> Option<ProducerId> {
+    match kind {
+        IndexKind::Transactional { producer } | IndexKind::Marker { producer, .. } => Some(*producer),
+        IndexKind::Plain | IndexKind::Rewritten { .. } | IndexKind::Gap { .. } => None,
     }
 }
 
 /// A number of 32 bits.
 fn take_narrow(row: &mut &[u8]) -> Result<u32, CodecError> {
-    let number = i32::try_from(take_signed(row)?)
+    let number = i32::try_from(take_varlong(row)?)
         .map_err(|_| CodecError::Invalid("a number of an index entry is too large"))?;
     Ok(number.cast_unsigned())
 }

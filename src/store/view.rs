@@ -536,9 +536,7 @@ impl Stored {
         };
         loop {
             if let Some((key, entry)) = page.as_mut().map(|page| page.next()).transpose()?.flatten() {
-                return Ok(Some((key, entry))
-                    .filter(|(key, _)| key < to)
-                    .map(|(key, entry)| (key, entry.to_bytes().into())));
+                return Ok((key < *to).then(|| (key, entry.to_bytes().into())));
             }
             let Some((key, row)) = reading.next(pages)? else { return Ok(None) };
             page.insert(Box::new(Page::new(key, row))).begin_at(from)?;

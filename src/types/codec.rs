@@ -52,18 +52,20 @@ pub fn take<'a>(input: &mut &'a [u8], length: usize) -> Result<&'a [u8], CodecEr
     Ok(head)
 }
 
-/// Appends a number in as many bytes as it needs, seven bits in each: one near 0 takes one byte, on whichever side.
-pub fn put_signed(out: &mut Vec<u8>, number: i64) {
-    let mut left = ((number << 1) ^ (number >> 63)).cast_unsigned();
-    while let (byte, more @ 1..) = ((left & 0x7f) as u8, left >> 7) {
-        out.push(byte | 0x80);
-        left = more;
+/// Appends a zigzag integer of 64 bits, as the protocol's batches have them too: in as many bytes as it needs, seven bits in each, so
+/// that one near 0 takes one byte, on whichever side.
+#[expect(clippy::cast_possible_truncation, reason = "the low seven bits are taken")]
+pub fn put_varlong(out: &mut Vec<u8>, number: i64) {
+    let mut raw = ((number << 1) ^ (number >> 63)).cast_unsigned();
+    while raw >= 0x80 {
+        out.push(raw as u8 | 0x80);
+        raw >>= 7;
     }
-    out.push((left & 0x7f) as u8);
+    out.push(raw as u8);
 }
 
 /// Takes such a number off the front.
-pub fn take_signed(input: &mut &[u8]) -> Result<i64, CodecError> {
+pub fn take_varlong(input: &mut &[u8]) -> Result<i64, CodecError> {
     let mut number = 0_u64;
     for shift in (0..u64::BITS).step_by(7) {
         let byte = u8::decode(input)?;
@@ -450,11 +452,11 @@ mod tests {
         fn numbers_take_as_many_bytes_as_they_need(number in any::<i64>(), shift in 0u32..64) {
             for number in [number >> shift, number, i64::MIN, i64::MAX, 0, -1] {
                 let mut bytes = Vec::new();
-                put_signed(&mut bytes, number);
+                put_varlong(&mut bytes, number);
                 let bits = 65 - number.unsigned_abs().leading_zeros();
                 prop_assert!(bytes.len() <= usize::try_from(bits.div_ceil(7)).unwrap(), "{number}: {bytes:?}");
-                prop_assert_eq!(take_signed(&mut &bytes[..]), Ok(number));
-                prop_assert_eq!(take_signed(&mut &bytes[..bytes.len() - 1]), Err(CodecError::Short));
+                prop_assert_eq!(take_varlong(&mut &bytes[..]), Ok(number));
+                prop_assert_eq!(take_varlong(&mut &bytes[..bytes.len() - 1]), Err(CodecError::Short));
             }
         }
     }
@@ -463,7 +465,7 @@ mod tests {
     fn a_number_of_more_than_64_bits_is_none() {
         for last in [0x02, 0x7f, 0x82] {
             let bytes = [&[0x80; 9][..], &[last], &[0]].concat();
-            assert!(matches!(take_signed(&mut &bytes[..]), Err(CodecError::Invalid(_))));
+            assert!(matches!(take_varlong(&mut &bytes[..]), Err(CodecError::Invalid(_))));
         }
     }
 

@@ -3,7 +3,8 @@
 use super::BatchError;
 use super::compression::{Compression, compress};
 use super::header::{BatchHeader, BatchProducer, HEADER_SIZE, TimestampType};
-use super::record::{put_varlong, varlong_size};
+use super::record::varlong_size;
+use crate::types::codec::put_varlong;
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use bytes::Bytes;
 

@@ -135,17 +135,6 @@ impl<'a, R: BufRead> RecordParts<'a, R> {
     }
 }
 
-/// Appends a zigzag integer of 64 bits; those of 32 bits look the same.
-#[expect(clippy::cast_possible_truncation, reason = "the low seven bits are taken")]
-pub(super) fn put_varlong(to: &mut Vec<u8>, value: i64) {
-    let mut raw = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while raw >= 0x80 {
-        to.push(raw as u8 | 0x80);
-        raw >>= 7;
-    }
-    to.push(raw as u8);
-}
-
 /// How many bytes [`put_varlong`] takes.
 pub(super) fn varlong_size(value: i64) -> usize {
     let raw = ((value << 1) ^ (value >> 63)).cast_unsigned();
