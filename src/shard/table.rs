@@ -208,9 +208,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{
-        CommittedOffset, GroupOffsetKey, NextProducerIdRow, ProducerIdsRow, TopicNameRow, TopicsSeenRow,
-    };
+    use crate::core::{CommittedOffset, GroupOffsetKey, NextProducerIdRow, ProducerIdsRow, TopicNameRow};
     use crate::types::*;
 
     fn name(text: &str) -> RowKey {
