@@ -18,9 +18,9 @@ enum Entry {
 
 impl Entry {
     /// Whether the store, which is so far, does not have it.
-    fn is_needed(&self, applied: BlockNumber) -> bool {
+    fn is_ahead(&self, applied: BlockNumber) -> bool {
         match self {
-            Entry::Loading => true,
+            Entry::Loading => false,
             Entry::Known { block, .. } => *block > applied && !mutated(Mutant::EvictedBeforeApplied),
         }
     }
@@ -38,6 +38,9 @@ const BYTES_PER_ROW: usize = 1_024;
 struct Slot {
     entry: Entry,
     counts: usize,
+    /// Whether the store is being asked for it. Its answer may be of before a block that has decided the row since, so the slot stays
+    /// until it has come: the row that is asked for next would be taken to be what it says.
+    reading: bool,
     /// Whether somebody has asked for it, so that its key is in the queue of those.
     asked: bool,
     /// Whether it has been in use since it was last considered for eviction.
@@ -50,9 +53,16 @@ impl Slot {
             Entry::Known { row: Some(row), .. } => row.weight(),
             Entry::Known { row: None, .. } | Entry::Loading => 0,
         };
-        // A volatile row is nowhere else.
-        let asked = key.is_volatile() || matches!(entry, Entry::Loading);
-        Slot { counts: 1 + (key.weight() + row) / BYTES_PER_ROW, entry, asked, used: Cell::new(false) }
+        let counts = 1 + (key.weight() + row) / BYTES_PER_ROW;
+        let reading = matches!(entry, Entry::Loading);
+        // A volatile row is nowhere else: as long as one that somebody has asked for, it stays.
+        let asked = key.is_volatile() || reading;
+        Slot { entry, counts, reading, asked, used: Cell::new(asked) }
+    }
+
+    /// Whether it must stay, however many there are.
+    fn is_needed(&self, applied: BlockNumber) -> bool {
+        self.reading || self.entry.is_ahead(applied)
     }
 }
 
@@ -104,6 +114,7 @@ impl Table {
         let mut slot = Slot::new(key, entry);
         self.count += slot.counts;
         if let Some(place) = self.entries.get_mut(key) {
+            slot.reading |= place.reading;
             slot.asked |= place.asked;
             slot.used = Cell::new(slot.asked || place.used.get());
             let before = std::mem::replace(place, slot);
@@ -131,9 +142,9 @@ impl Table {
 
     /// A row has been read from the store. If a block has made it anew meanwhile, what was read is old.
     pub(super) fn loaded(&mut self, key: &RowKey, row: Option<RowValue>) {
-        if let Some(slot) = self.entries.get(key)
-            && (matches!(slot.entry, Entry::Loading) || mutated(Mutant::StaleLoadedRow))
-        {
+        let Some(slot) = self.entries.get_mut(key) else { return };
+        slot.reading = false;
+        if matches!(slot.entry, Entry::Loading) || mutated(Mutant::StaleLoadedRow) {
             self.put(key, Entry::Known { row, block: BlockNumber::ZERO });
         }
     }
@@ -176,7 +187,7 @@ impl Table {
                     slot.asked = true;
                     self.queue.push_back(key);
                 }
-                Some(slot) if slot.entry.is_needed(applied) => self.unasked.push_back(key),
+                Some(slot) if slot.is_needed(applied) => self.unasked.push_back(key),
                 _ => self.let_go(&key),
             }
         }
@@ -188,7 +199,7 @@ impl Table {
             let stays = match self.entries.get(&key) {
                 None => continue,
                 Some(Slot { entry: Entry::Known { row: Some(_), .. }, .. }) if key.is_pinned() => true,
-                Some(slot) => slot.used.replace(false) || slot.entry.is_needed(applied),
+                Some(slot) => slot.used.replace(false) || slot.is_needed(applied),
             };
             if stays {
                 self.queue.push_back(key);
@@ -208,7 +219,9 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{CommittedOffset, GroupOffsetKey, NextProducerIdRow, ProducerIdsRow, TopicNameRow};
+    use crate::core::{
+        CommittedOffset, GroupOffsetKey, NextProducerIdRow, ProducerIdsRow, TopicNameRow, TopicsSeenRow,
+    };
     use crate::types::*;
 
     fn name(text: &str) -> RowKey {
@@ -280,6 +293,34 @@ mod tests {
         assert_eq!(resident(&table), [false, false, true, false]);
         assert!(table.row(&pinned).is_some());
         assert_eq!((table.len(), table.count, table.queue.len(), table.unasked.len()), (2, 2, 2, 0));
+    }
+
+    #[test]
+    fn an_answer_of_the_store_is_never_taken_for_that_of_a_later_question() {
+        let mut table = Table::new(0);
+        let key = name("a");
+        assert_eq!(table.begin_loading(vec![key.clone()]), vec![key.clone()]);
+        table.decided(key.clone(), Some(row()), BlockNumber(1));
+        for _ in 0..3 {
+            table.evict(BlockNumber(1));
+        }
+        assert_eq!(table.begin_loading(vec![key.clone()]), vec![], "the store has not answered yet");
+        table.loaded(&key, None);
+        assert_eq!(table.row(&key), Some(&row()), "what it says is of before the block");
+        table.evict(BlockNumber(1));
+        table.evict(BlockNumber(1));
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_volatile_row_that_may_go_is_given_as_long_as_one_that_was_asked_for() {
+        let mut table = Table::new(0);
+        let key = RowKey::TopicsSeen(GroupId::new("g"));
+        table.decided(key.clone(), Some(TopicsSeenRow { version: 1 }.into()), BlockNumber(1));
+        table.evict(BlockNumber(1));
+        assert!(table.row(&key).is_some());
+        table.evict(BlockNumber(1));
+        assert!(table.row(&key).is_none());
     }
 
     #[test]

@@ -41,8 +41,10 @@ struct Member {
     names: Option<Vec<String>>,
     pattern: Option<String>,
     epoch: i32,
-    /// The one before.
+    /// The one before,
     former: i32,
+    /// and the one before that.
+    older: i32,
     /// What it was told last is its own, and what it uses.
     assigned: Partitions,
     owned: Partitions,
@@ -80,6 +82,7 @@ impl Member {
             pattern,
             epoch: JOIN,
             former: JOIN,
+            older: JOIN,
             assigned,
             owned,
             says_all: true,
@@ -129,6 +132,10 @@ impl Member {
             }
             if self.peer.chance.once_in(12) {
                 self.commit(self.former).await;
+            }
+            // As if what it said long ago came only now.
+            if self.older > JOIN && self.peer.chance.once_in(10) {
+                self.beat(self.older, true).await?;
             }
             // Mostly it does at once as it was told; now and then it goes on with what is not its own any more.
             if !self.peer.chance.once_in(4) {
@@ -243,7 +250,7 @@ impl Member {
         let epoch = response.member_epoch;
         if sent >= JOIN {
             if epoch != self.epoch {
-                self.former = self.epoch;
+                (self.older, self.former) = (self.former, self.epoch);
             }
             self.epoch = epoch;
         }
