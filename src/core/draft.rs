@@ -2,7 +2,7 @@
 
 use super::commands::{RebalanceCause, Reply};
 use super::events::{Enrolment, Event};
-use super::evolve::evolve;
+use super::evolve::{evolve, partitions_enrolled};
 use super::mutant::{Mutant, mutated};
 use super::rows::{Row, RowKey, RowValue};
 use crate::types::codec::Codec;
@@ -49,18 +49,15 @@ enum Found<'v> {
 struct Remembered<'v>(RefCell<[Option<(RowKey, Found<'v>)>; KINDS_REMEMBERED]>);
 
 impl<'v> Remembered<'v> {
-    fn place(key: &RowKey) -> usize {
-        key.kind() % KINDS_REMEMBERED
-    }
-
-    fn get(&self, key: &RowKey) -> Option<Found<'v>> {
+    /// Where a row was found; to ask costs a comparison, and no key among all rows' keys.
+    fn get<R: Row>(&self, key: &R::Key) -> Option<Found<'v>> {
         let rows = self.0.borrow();
-        let (_, found) = rows.get(Self::place(key))?.as_ref().filter(|(of, _)| of == key)?;
-        Some(*found)
+        let (of, found) = rows.get(R::KIND % KINDS_REMEMBERED)?.as_ref()?;
+        (R::of_key(of) == Some(key)).then_some(*found)
     }
 
     fn put(&self, key: RowKey, found: Found<'v>) {
-        if let Some(place) = self.0.borrow_mut().get_mut(Self::place(&key)) {
+        if let Some(place) = self.0.borrow_mut().get_mut(key.kind() % KINDS_REMEMBERED) {
             *place = Some((key, found));
         }
     }
@@ -134,26 +131,25 @@ impl<'v> Draft<'v> {
 
     /// A row, as this decision sees it.
     pub fn get<R: Row>(&self, key: &R::Key) -> Result<Option<&R>, Need> {
-        let key = R::key(key);
-        let row = match self.find(&key) {
+        let row = match self.find::<R>(key) {
             Found::Changed(place) => self.changes.get_index(place).and_then(|(_, row)| row.as_ref()),
             Found::View(Look::Known(row, block)) => {
                 self.observe(block);
                 row
             }
-            Found::View(Look::Unknown) => return Err(Need(vec![key])),
+            Found::View(Look::Unknown) => return Err(Need(vec![R::key(key)])),
         };
         Ok(row.and_then(R::of))
     }
 
-    fn find(&self, key: &RowKey) -> Found<'v> {
-        if let Some(found) = self.remembered.get(key) {
-            return found;
-        }
-        let changed = self.changes.get_index_of(key).map(Found::Changed);
-        let found = changed.unwrap_or_else(|| Found::View(self.view.look(key)));
-        self.remembered.put(key.clone(), found);
-        found
+    fn find<R: Row>(&self, key: &R::Key) -> Found<'v> {
+        self.remembered.get::<R>(key).unwrap_or_else(|| {
+            let key = R::key(key);
+            let changed = self.changes.get_index_of(&key).map(Found::Changed);
+            let found = changed.unwrap_or_else(|| Found::View(self.view.look(&key)));
+            self.remembered.put(key, found);
+            found
+        })
     }
 
     /// What is said of a row of the view must not be said before the block that made it so is durable.
@@ -189,8 +185,7 @@ impl<'v> Draft<'v> {
     /// States that a partition belongs to a transaction, together with those of which this decision has stated it before: a
     /// fact for each would be as long in the log as a small batch.
     pub fn enrol(&mut self, enrolment: &Enrolment, partition: PartitionId) -> Result<(), Need> {
-        let event = Event::PartitionsEnrolled { enrolment: enrolment.clone(), partitions: vec![partition] };
-        evolve(self, self.at, &event)?;
+        partitions_enrolled(self, self.at, enrolment, &[partition])?;
         let of_the_same = |event: &mut Event| match event {
             Event::PartitionsEnrolled { enrolment: before, partitions } => {
                 let same = (&before.transactional_id, before.number)
@@ -200,7 +195,8 @@ impl<'v> Draft<'v> {
             _ => None,
         };
         if self.events.iter_mut().find_map(of_the_same).is_none() {
-            self.events.push(event);
+            let (enrolment, partitions) = (enrolment.clone(), vec![partition]);
+            self.events.push(Event::PartitionsEnrolled { enrolment, partitions });
         }
         Ok(())
     }
@@ -252,8 +248,7 @@ impl<'v> Draft<'v> {
         default: impl FnOnce() -> Option<R>,
         change: impl FnOnce(&mut R),
     ) -> Result<(), Need> {
-        let key = R::key(key);
-        match self.find(&key) {
+        match self.find::<R>(key) {
             Found::Changed(place) => {
                 let Some((_, row)) = self.changes.get_index_mut(place) else { return Ok(()) };
                 if row.is_none() {
@@ -265,10 +260,10 @@ impl<'v> Draft<'v> {
                 self.observe(block);
                 if let Some(mut row) = row.cloned().or_else(|| default().map(Into::into)) {
                     R::of_mut(&mut row).map(change);
-                    self.replace(key, Some(row));
+                    self.replace(R::key(key), Some(row));
                 }
             }
-            Found::View(Look::Unknown) => return Err(Need(vec![key])),
+            Found::View(Look::Unknown) => return Err(Need(vec![R::key(key)])),
         }
         Ok(())
     }

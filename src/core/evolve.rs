@@ -215,7 +215,8 @@ fn own_producer_id(
     rows.put(&producer, ProducerOwnerRow { transactional_id: id.clone() });
 }
 
-fn partitions_enrolled(
+/// Also how one of several partitions takes effect that one event states.
+pub(super) fn partitions_enrolled(
     rows: &mut Draft<'_>,
     at: ServedTime,
     enrolment: &Enrolment,
@@ -365,11 +366,20 @@ fn transaction_ended(
     number: TxnNumber,
     (outcome, reason, holder): (Outcome, EndReason, Identity),
 ) -> Result<(), Need> {
-    let Some(mut row) = rows.get::<TransactionRow>(id)?.cloned() else { return Ok(()) };
-    let (by, ran_under) = (row.holder, row.runs_under());
-    row.number = number;
-    let ended = TransactionState::Complete(Ended { outcome, reason, by });
-    if let Some(ongoing) = std::mem::replace(&mut row.state, ended).into_open() {
+    let mut before = None;
+    rows.change(id, |row: &mut TransactionRow| {
+        let (by, ran_under, used) = (row.holder, row.runs_under(), row.last_used);
+        let ended = TransactionState::Complete(Ended { outcome, reason, by });
+        let open = std::mem::replace(&mut row.state, ended).into_open();
+        row.number = number;
+        // Who was only too slow may go on (KIP-588); who was fenced by a new holder may not.
+        row.recoverable = reason.is_recoverable().then_some(by);
+        row.holder = holder;
+        row.last_used = at;
+        before = Some((by, ran_under, used, open));
+    })?;
+    let Some((by, ran_under, used, open)) = before else { return Ok(()) };
+    if let Some(ongoing) = open {
         rows.remove::<DeadlineRow>(&Timer::Transaction(id.clone()));
         open::enrolments_ended(rows, id, &ongoing)?;
         for offset in ongoing.offsets {
@@ -384,13 +394,8 @@ fn transaction_ended(
     }
     keys::keys_resolved(rows, id, KeyTransaction { producer: ran_under.id, number }, outcome)?;
     outcome_known(rows, id, number, OutcomeRow { producer: ran_under, outcome, reason, operator: None });
-    transactional_id_used(rows, id, Some(row.last_used), at);
-    // Who was only too slow may go on (KIP-588); who was fenced by a new holder may not.
-    row.recoverable = reason.is_recoverable().then_some(by);
+    transactional_id_used(rows, id, Some(used), at);
     own_producer_id(rows, id, Some(by.id), holder.id);
-    row.holder = holder;
-    row.last_used = at;
-    rows.put(id, row);
     Ok(())
 }
 

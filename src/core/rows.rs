@@ -30,7 +30,9 @@ use uuid::Uuid;
 /// A kind of row: its key, and how it stands among all rows.
 pub trait Row: Clone + Debug + Into<RowValue> + 'static {
     /// What finds one row of this kind.
-    type Key: Debug + 'static;
+    type Key: Debug + PartialEq + 'static;
+    /// Which kind it is, as a number.
+    const KIND: usize;
     /// The key among all rows' keys.
     fn key(key: &Self::Key) -> RowKey;
     /// The key, if it is of this kind.
@@ -89,6 +91,7 @@ macro_rules! rows {
             }
             impl Row for $row {
                 type Key = $key;
+                const KIND: usize = Kind::$variant as usize;
                 fn key(key: &$key) -> RowKey { RowKey::$variant(key.clone()) }
                 fn of_key(key: &RowKey) -> Option<&$key> {
                     match key { RowKey::$variant(key) => Some(key), _ => None }

@@ -8,6 +8,7 @@ use super::place::{At, Place, SegmentNumber};
 use super::segment::segment_path;
 use crate::types::HashMap;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -83,6 +84,26 @@ impl Retired {
     }
 }
 
+/// Bytes of blocks that whoever has payloads may keep in memory for each byte of these. A block may be a thousand times as long as a
+/// batch in it, and who reads slowly has it for as long as it takes.
+const HELD_PER_BYTE_MAX: usize = 8;
+
+/// The blocks behind some payloads: mostly a few.
+#[derive(Debug, Default)]
+struct Held {
+    blocks: SmallVec<[At; 8]>,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, at: At, block: &Block) {
+        if let Err(place) = self.blocks.binary_search(&at) {
+            self.blocks.insert(place, at);
+            self.bytes += block.bytes().len();
+        }
+    }
+}
+
 /// How often a read is begun again because a segment was retired meanwhile. Segments are retired seldom, so this many
 /// in the time of as many reads does not happen; and then the reader is told to look the place up again.
 const ATTEMPTS_MAX: u32 = 16;
@@ -120,19 +141,26 @@ impl Reader {
     }
 
     /// The payloads at the first of these places, up to one that is not in memory: what [`Reader::read`] would give, without
-    /// touching the disk.
+    /// touching the disk. They share the memory of their blocks, unless these are much larger than all of them.
     pub fn recent(&self, places: &[Place]) -> Result<Vec<Bytes>, ReadError> {
         let mut payloads = Vec::with_capacity(places.len());
+        let (mut bytes, mut held) = (0, Held::default());
         let recent = lock(&self.recent);
         for place in places {
             let Some((at, block)) = recent.find(*place) else { break };
             payloads.push(self.payload_in_block(*place, at, block)?);
+            bytes += place.length as usize;
+            held.add(at, block);
+        }
+        drop(recent);
+        if held.bytes > bytes.saturating_mul(HELD_PER_BYTE_MAX) {
+            payloads.iter_mut().for_each(|payload| *payload = Bytes::copy_from_slice(payload));
         }
         Ok(payloads)
     }
 
     /// The payload at `place`, checked against the checksum that was made when it was written. It may share the memory
-    /// of a whole block.
+    /// of its block.
     pub fn read(&self, place: Place) -> Result<Bytes, ReadError> {
         if let Some(recent) = self.recent(&[place])?.pop() {
             return Ok(recent);

@@ -1,14 +1,17 @@
 //! Replies into a stream of bytes: several at a time, without copying their chunks together.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-/// Slices given to one vectored write. Above this the kernel and the TLS layer gain nothing.
-const SLICES_MAX: usize = 64;
+/// Slices given to one vectored write: a fetch over many partitions has two or three for each.
+const SLICES_MAX: usize = 256;
+/// Most replies have no more.
+const SLICES_USUAL: usize = 32;
 /// Room for length prefixes that is allocated at once.
 const PREFIX_BYTES: usize = 512;
 
@@ -81,14 +84,9 @@ pub(super) struct TlsSink<W>(pub(super) W);
 impl<W: AsyncWrite + Unpin + Send> Sink for TlsSink<W> {
     async fn write_some(&mut self, outbox: &mut Outbox) -> io::Result<()> {
         let written = poll_fn(|context| {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let mut count = 0;
-            for (slice, chunk) in slices.iter_mut().zip(&outbox.chunks) {
-                *slice = IoSlice::new(chunk);
-                count += 1;
-            }
-            let slices = slices.get(..count).unwrap_or_default();
-            Pin::new(&mut self.0).poll_write_vectored(context, slices)
+            let chunks = outbox.chunks.iter().take(SLICES_MAX);
+            let slices: SmallVec<[_; SLICES_USUAL]> = chunks.map(|chunk| IoSlice::new(chunk)).collect();
+            Pin::new(&mut self.0).poll_write_vectored(context, &slices)
         })
         .await?;
         if written == 0 {

@@ -1,6 +1,6 @@
 //! The block that is being decided: frames for the log, and what has to happen once it is durable.
 
-use super::payload::{Markers, index_entry, rewrite};
+use super::payload::{Markers, has_batch, index_entry, rewrite};
 use super::trace::Awaited;
 use super::watch::Changed;
 use crate::core::mutant::{Mutant, mutated};
@@ -46,8 +46,10 @@ pub(super) struct OpenBlock {
     builder: BlockBuilder,
     /// The rows that it changes, but for volatile ones.
     changed: Vec<RowKey>,
-    /// Events with batches, and where in the block these lie.
-    batches: Vec<(Event, PlaceInBlock)>,
+    /// The events of its decisions,
+    events: Vec<Vec<Event>>,
+    /// and where in the block the batches of those lie that have one.
+    places: Vec<PlaceInBlock>,
     /// Where a decision's events are put into bytes.
     scratch: Vec<u8>,
     /// Who gets a reply once the block is durable.
@@ -68,7 +70,8 @@ impl OpenBlock {
             now,
             builder,
             changed: Vec::new(),
-            batches: Vec::new(),
+            events: Vec::new(),
+            places: Vec::new(),
             scratch: Vec::new(),
             replies: Vec::new(),
         }
@@ -85,7 +88,7 @@ impl OpenBlock {
         const USUAL_BYTES: usize = 96;
         self.scratch.clear();
         self.scratch.reserve(USUAL_BYTES * drafted.events.len());
-        self.batches.reserve(drafted.events.len());
+        self.places.reserve(drafted.events.len());
         let frames = frames(drafted, batches, leader_epoch, &mut self.scratch)?;
         let needed: u64 =
             frames.iter().map(|f| BlockBuilder::frame_length(f.bytes.len(), f.batch.len())).sum();
@@ -105,11 +108,16 @@ impl OpenBlock {
             // There is room, and the batch was checked before it was queued: neither fails.
             let place = pushed.map_err(|_| PushError::TooLarge(needed))?;
             rewritten?;
-            if !frame.batch.is_empty() {
-                self.batches.push((frame.event.clone(), place));
+            if has_batch(frame.event) {
+                self.places.push(place);
             }
         }
         Ok(())
+    }
+
+    /// Keeps the events of a decision that is in the block: they say what its index entries are.
+    pub(super) fn keep(&mut self, events: Vec<Event>) {
+        self.events.push(events);
     }
 
     /// Takes note of a row that its decisions change: of each once.
@@ -129,7 +137,7 @@ impl OpenBlock {
         durable: BlockNumber,
         row: impl Fn(&RowKey) -> Option<&'t crate::core::RowValue>,
     ) -> SealedBlock {
-        let mut layer = LayerBuilder::with_capacity(self.changed.len() + self.batches.len());
+        let mut layer = LayerBuilder::with_capacity(self.changed.len() + self.places.len());
         let mut partitions = Vec::new();
         for key in &self.changed {
             if mutated(Mutant::AbortedRangeNotShown) && matches!(key, RowKey::Aborted(_)) {
@@ -141,7 +149,8 @@ impl OpenBlock {
                 partitions.push((*partition, row.and_then(PartitionRow::of).cloned()));
             }
         }
-        for (event, place) in &self.batches {
+        let with_batches = self.events.iter().flatten().filter(|event| has_batch(event));
+        for (event, place) in with_batches.zip(&self.places) {
             if let Some((partition, last, entry)) = index_entry(event, place.at(at)) {
                 layer.put_index(partition, last, &entry);
             }

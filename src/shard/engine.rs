@@ -12,8 +12,8 @@ use super::waiting::Waiting;
 use super::watch::Changed;
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::{
-    Command, DeadlineRow, Decided, Drafted, Need, Now, Protocol, Reply, RestoredRow, Row, RowKey, RowValue,
-    Timer, decide,
+    Changes, Command, DeadlineRow, Decided, Drafted, Need, Now, Protocol, Reply, RestoredRow, Row, RowKey,
+    RowValue, Timer, decide,
 };
 use crate::log::{BlockBuilder, BlockStamp, Cursor, Identity, PlacedBlock};
 use crate::store::{Applied, Layer, ReadView};
@@ -348,7 +348,10 @@ impl<P: Ports> Engine<P> {
         let traced = trace.and_then(|trace| trace.decided(&self.table, &ask.command, &decided, block));
         let Decided { reply, mut drafted } = decided;
         let answered = std::mem::take(&mut drafted.answered);
-        self.take_rows(drafted, block);
+        self.take_rows(drafted.changes, block);
+        if let (Some(open), Some(_)) = (&mut self.open, block) {
+            open.keep(drafted.events);
+        }
         self.addressed(ask, reply, answered, traced)
     }
 
@@ -374,8 +377,8 @@ impl<P: Ports> Engine<P> {
         replies
     }
 
-    fn take_rows(&mut self, drafted: Drafted, block: Option<BlockNumber>) {
-        for (key, row) in drafted.changes {
+    fn take_rows(&mut self, changes: Changes, block: Option<BlockNumber>) {
+        for (key, row) in changes {
             if let RowKey::Deadline(timer) = &key {
                 self.set_deadline(timer, row.as_ref().and_then(DeadlineRow::of).map(|row| row.deadline));
             }

@@ -3,7 +3,7 @@
 
 use super::database::{Applied, StoreError};
 use super::index::IndexEntry;
-use super::keys::{KeyBytes, KeyReader, encode_index_key, encode_key, kind};
+use super::keys::{KeyBytes, KeyReader, encode_key, index_key, kind};
 use super::layer::{Changes, Layer};
 use super::pages::{Page, pages_end};
 use super::remembered::Remembered;
@@ -15,6 +15,7 @@ use crate::metrics::Counter;
 use crate::types::codec::Codec;
 use crate::types::*;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -260,7 +261,7 @@ impl ReadView {
         partition: PartitionId,
         offset: Offset,
     ) -> impl Iterator<Item = Result<(Offset, IndexEntry), StoreError>> + '_ {
-        let (from, to) = (encode_index_key(partition, offset), encode_index_key(partition, Offset(i64::MAX)));
+        let (from, to) = (index_key(partition, offset), index_key(partition, Offset(i64::MAX)));
         let recent = self.recent_index(&from, &to, offset);
         let merged = recent.is_none().then(|| self.range(&from, &to));
         let recent = recent.into_iter().flatten().flatten();
@@ -273,8 +274,8 @@ impl ReadView {
     /// served from the newest: fjall's ranges are slow to begin. A partition's batches are in the order of the blocks, and layers
     /// have them as they were appended: so where one has the batch that holds `offset`, older layers only have batches before it,
     /// and there is nothing to be merged.
-    fn recent_index(&self, from: &[u8], to: &[u8], offset: Offset) -> Option<Vec<Changes<'_>>> {
-        let mut layers = Vec::new();
+    fn recent_index(&self, from: &[u8], to: &[u8], offset: Offset) -> Option<Recent<'_>> {
+        let mut layers = Recent::new();
         for layer in self.layers.iter().rev() {
             let changes = layer.range(from, to);
             let Some((_, row)) = changes.clone().next() else { continue };
@@ -550,6 +551,9 @@ fn index_entry(key: &[u8], row: &[u8]) -> Result<(Offset, IndexEntry), StoreErro
     let entry = IndexEntry::from_bytes(row).map_err(|source| StoreError::damaged(key, source))?;
     Ok((Offset(last.ok_or_else(|| StoreError::damaged_key(key))?), entry))
 }
+
+/// The changes of the newest layers. What is read at the end of the log is mostly in one or two.
+type Recent<'a> = SmallVec<[Changes<'a>; 4]>;
 
 /// Layers and snapshot, merged: of several rows with one key, the newest counts.
 pub(super) struct Range<'a> {

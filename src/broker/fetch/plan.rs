@@ -7,6 +7,7 @@ use crate::core::Outcome;
 use crate::log::Place;
 use crate::store::{AbortedOutlook, IndexEntry, IndexKind};
 use crate::types::{Offset, ProducerId};
+use smallvec::SmallVec;
 
 /// A batch that is part of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +78,15 @@ pub(super) struct Scan {
     pub(super) dropped_bytes: u64,
 }
 
+/// A few of what a partition mostly has for an answer: they need no memory of their own.
+pub(super) type Few<T> = SmallVec<[T; 8]>;
+
 /// The rows that a scan reads.
 pub(super) trait Rows {
     type Error;
 
     /// Up to `count` batches, from the one that holds `offset` on, each with its last offset.
-    fn batches(&self, offset: Offset, count: usize) -> Result<Vec<(Offset, IndexEntry)>, Self::Error>;
+    fn batches(&self, offset: Offset, count: usize) -> Result<Few<(Offset, IndexEntry)>, Self::Error>;
 
     /// The producer's first aborted range whose marker is at `offset` or after it, as (first offset, marker).
     fn next_aborted(
@@ -125,7 +129,7 @@ impl Scan {
             let count = left.min(BATCHES_AT_ONCE);
             let batches = rows.batches(self.next, count)?;
             let ends = batches.len() < count;
-            let fates = if self.committed { fates(&batches) } else { Vec::new() };
+            let fates = if self.committed { fates(&batches) } else { Few::new() };
             let fates = fates.into_iter().chain(std::iter::repeat(None));
             for ((last, entry), fate) in batches.into_iter().zip(fates) {
                 if entry.base_offset >= end {
@@ -169,9 +173,9 @@ const BATCHES_AT_ONCE: usize = 64;
 
 /// How the transactions of these batches ended, where the marker is among them: a producer's next marker is that of its
 /// transaction. Small transactions mostly end soon, and then nobody need be asked for aborted ranges.
-fn fates(batches: &[(Offset, IndexEntry)]) -> Vec<Option<Outcome>> {
+fn fates(batches: &[(Offset, IndexEntry)]) -> Few<Option<Outcome>> {
     // The oldest marker behind the batch that is being looked at comes last. These are at most BATCHES_AT_ONCE.
-    let mut markers: Vec<(ProducerId, Outcome)> = Vec::new();
+    let mut markers: Few<(ProducerId, Outcome)> = Few::new();
     let fate = |(_, entry): &(Offset, IndexEntry)| match entry.kind {
         IndexKind::Marker { producer, outcome } => {
             markers.push((producer, outcome));
@@ -182,7 +186,7 @@ fn fates(batches: &[(Offset, IndexEntry)]) -> Vec<Option<Outcome>> {
         }
         _ => None,
     };
-    let mut fates: Vec<_> = batches.iter().rev().map(fate).collect();
+    let mut fates: Few<_> = batches.iter().rev().map(fate).collect();
     fates.reverse();
     fates
 }

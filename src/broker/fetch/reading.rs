@@ -2,7 +2,7 @@
 //! where it stopped.
 
 use super::Wanted;
-use super::plan::{Halt, Room, Rows, Scan};
+use super::plan::{Few, Halt, Room, Rows, Scan};
 use super::watched::{Kept, Known};
 use crate::broker::errors::names_topics_by_id;
 use crate::broker::failure::Failure;
@@ -294,7 +294,7 @@ struct PartitionRows<'v> {
 impl Rows for PartitionRows<'_> {
     type Error = StoreError;
 
-    fn batches(&self, offset: Offset, count: usize) -> Result<Vec<(Offset, IndexEntry)>, StoreError> {
+    fn batches(&self, offset: Offset, count: usize) -> Result<Few<(Offset, IndexEntry)>, StoreError> {
         self.view.index(self.partition, offset).take(count).collect()
     }
 

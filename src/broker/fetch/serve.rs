@@ -121,11 +121,12 @@ async fn read_found(
                 continue;
             }
         };
-        let own = match &mut batches {
-            Some(batches) => Ok(batches.by_ref().take(reading.scan.kept.len()).collect()),
-            None => cx.node.shard.read(reading.scan.kept.iter().map(|kept| kept.place).collect()).await,
-        };
-        answers.push(match own {
+        if let Some(batches) = &mut batches {
+            answers.push(answered(wanted, &reading, batches, committed));
+            continue;
+        }
+        let places = reading.scan.kept.iter().map(|kept| kept.place).collect();
+        answers.push(match cx.node.shard.read(places).await {
             Ok(batches) => answered(wanted, &reading, batches, committed),
             Err(error) => {
                 tracing::error!(partition = %reading.partition, %error, "a fetch cannot be served from the log");
@@ -146,20 +147,24 @@ fn refused(wanted: &Wanted, error_code: ErrorCode) -> FetchPartitionResponse {
     }
 }
 
+/// The answer with what was read: `batches` begins with what was found.
 fn answered(
     wanted: &Wanted,
     reading: &Reading,
-    batches: Vec<Bytes>,
+    batches: impl IntoIterator<Item = Bytes>,
     committed: bool,
 ) -> FetchPartitionResponse {
-    let mut sound = Vec::with_capacity(batches.len());
-    for (kept, bytes) in reading.scan.kept.iter().zip(batches) {
-        if let Err(error) = check(kept, &bytes) {
+    let mut sound: Vec<_> = batches.into_iter().take(reading.scan.kept.len()).collect();
+    let is_wrong = |(kept, bytes): (&Kept, &Bytes)| {
+        let checked = check(kept, bytes);
+        if let Err(error) = &checked {
             tracing::error!(partition = %reading.partition, offset = %kept.base, %error,
                 "the log holds another batch than the index says");
-            break;
         }
-        sound.push(bytes);
+        checked.is_err()
+    };
+    if let Some(wrong) = reading.scan.kept.iter().zip(&sound).position(is_wrong) {
+        sound.truncate(wrong);
     }
     if sound.is_empty() && !reading.scan.kept.is_empty() {
         return refused(wanted, ErrorCode::KafkaStorageError);

@@ -603,7 +603,11 @@ impl Outbox {
     pub fn expire(&mut self, now: Instant) {
         self.now = now;
         let Some(limit) = now.checked_sub(self.limits.delivery_timeout) else { return };
-        for index in self.active.clone() {
+        let is_late =
+            |index: &usize| self.queues.get(*index).is_some_and(|queue| queue.expired(limit).is_some());
+        // Mostly there are none.
+        let late: Vec<_> = self.active.iter().copied().filter(is_late).collect();
+        for index in late {
             while let Some((number, sent)) = self.queues.get(index).and_then(|queue| queue.expired(limit)) {
                 let Some(partition) = self.queues.get(index).map(|queue| queue.partition.clone()) else {
                     break;

@@ -134,14 +134,15 @@ pub(super) fn is_enrolled(
     Ok(row.is_some_and(|row| row.partitions.contains(&partition)))
 }
 
-/// All partitions that the open transaction of an id is enrolled in.
+/// All partitions that the open transaction of an id is enrolled in; they are taken out of `open`.
 pub(super) fn all_enrolled(
     rows: &Draft<'_>,
     id: &TransactionalId,
-    open: &Ongoing,
+    open: &mut Ongoing,
 ) -> Result<BTreeSet<PartitionId>, Need> {
-    let mut enrolled = open.partitions.clone();
-    if let Some(more) = more_enrolled(rows, id, open)?.filter(|_| !mutated(Mutant::EnrolledOverlooked)) {
+    let more = more_enrolled(rows, id, open)?;
+    let mut enrolled = std::mem::take(&mut open.partitions);
+    if let Some(more) = more.filter(|_| !mutated(Mutant::EnrolledOverlooked)) {
         rows.require(more.keys(id).map(|key| EnrolledRow::key(&key)))?;
         for key in more.keys(id) {
             enrolled.extend(rows.get::<EnrolledRow>(&key)?.into_iter().flat_map(|row| &row.partitions));

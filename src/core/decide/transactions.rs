@@ -304,8 +304,8 @@ pub(super) fn close(
     // The end of nothing is the end of an empty transaction with a number of its own: an outcome is never said twice.
     let number = if row.state.open().is_some() { row.number } else { row.number.next() };
     let producer = row.runs_under().id;
-    let open = row.state.into_open().unwrap_or_default();
-    let partitions = all_enrolled(rows, id, &open)?;
+    let mut open = row.state.into_open().unwrap_or_default();
+    let partitions = all_enrolled(rows, id, &mut open)?;
     rows.expect_appends(partitions.len());
     let (marker_epoch, holder) = match protocol {
         Protocol::V2 if mutated(Mutant::EpochNotRaised) => (row.holder.epoch, row.holder),

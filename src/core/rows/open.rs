@@ -5,6 +5,7 @@
 
 use crate::codec;
 use crate::types::*;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 
@@ -24,8 +25,8 @@ codec!(OpenTransaction { producer, number });
 #[derive(Clone, PartialEq, Default)]
 pub struct OpenTransactionsRow {
     /// First offset and transaction, in the order of the offsets: a row that is copied with every batch and every marker is one
-    /// piece of memory.
-    pub by_first_offset: Vec<(Offset, OpenTransaction)>,
+    /// piece of memory, or has one transaction.
+    pub by_first_offset: SmallVec<[(Offset, OpenTransaction); 1]>,
 }
 codec!(OpenTransactionsRow { by_first_offset });
 

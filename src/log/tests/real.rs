@@ -102,6 +102,34 @@ fn recent_blocks_are_read_from_memory_within_the_bound() {
 }
 
 #[test]
+fn who_holds_a_payload_holds_no_block_that_is_much_larger() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = small_options(dir.path());
+    options.recent_bytes_max = 64 * PAGE as usize;
+    let (_, mut log) = open(&real(), &options, Checkpoint::START).unwrap();
+    for (number, length, shares) in [(1, 6000, true), (2, 1200, true), (3, 600, false), (4, 20, false)] {
+        let placed = append(&mut log, number, length).unwrap();
+        log.reader.remember(&placed);
+        let place = placed.frames().next().unwrap().1;
+        let alone = log.reader.read(place).unwrap();
+        assert_eq!(alone, contents(&placed.block)[0].1);
+        assert_eq!(
+            alone.is_unique(),
+            !shares,
+            "{length} bytes, half of them read, of a block of {:?}",
+            placed.block.length()
+        );
+    }
+    // Two of a block hold it once.
+    let placed = append(&mut log, 5, 600).unwrap();
+    log.reader.remember(&placed);
+    let places: Vec<_> = placed.frames().map(|(_, place)| place).filter(|place| place.length > 0).collect();
+    let together = log.reader.recent(&places).unwrap();
+    assert_eq!(together.len(), 2);
+    assert!(together.iter().all(|payload| !payload.is_unique()));
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");

@@ -6,6 +6,7 @@ use super::record::{ReadFault, RecordParts};
 use super::{BatchError, HEADER_SIZE, RecordFault};
 use crate::types::{IdempotencyKey, Timestamp};
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 use std::io::BufRead;
 
 /// What a batch may cost.
@@ -77,7 +78,7 @@ pub struct WithoutKey {
     /// How many there are.
     pub count: u32,
     /// The first of them, by their number within the batch, from 0; at most [`WithoutKey::FIRST_MAX`].
-    pub first: Vec<u32>,
+    pub first: SmallVec<[u32; 4]>,
 }
 
 impl WithoutKey {

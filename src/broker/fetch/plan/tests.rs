@@ -126,7 +126,7 @@ impl Partition {
 impl Rows for Partition {
     type Error = Infallible;
 
-    fn batches(&self, offset: Offset, count: usize) -> Result<Vec<(Offset, IndexEntry)>, Infallible> {
+    fn batches(&self, offset: Offset, count: usize) -> Result<Few<(Offset, IndexEntry)>, Infallible> {
         let from = self.written.iter().filter(|written| written.last >= offset);
         Ok(from.take(count).map(|written| (written.last, written.entry.clone())).collect())
     }
