@@ -2,6 +2,7 @@
 
 use super::config::{ClientConfig, Endpoint, Scheme, TlsFiles};
 use super::error::ClientError;
+use crate::wire::gathered_for_quic;
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
@@ -463,7 +464,10 @@ pub(super) enum FrameWriter {
 impl FrameWriter {
     pub(super) async fn write(&mut self, mut frame: Vec<Bytes>) -> io::Result<()> {
         match self {
-            FrameWriter::Quic(stream) => stream.write_all_chunks(&mut frame).await.map_err(io::Error::from),
+            FrameWriter::Quic(stream) => {
+                let written = stream.write_all_chunks(&mut gathered_for_quic(frame)).await;
+                written.map_err(io::Error::from)
+            }
             FrameWriter::Stream(stream) => write_chunks(stream, &mut frame).await,
         }
     }

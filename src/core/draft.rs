@@ -120,11 +120,12 @@ impl<'v> Draft<'v> {
         Draft::new(self.view, self.at)
     }
 
-    /// Makes room for what so many batches or markers change, mostly.
+    /// Makes room for what so many batches or markers change, mostly. Where the last batches of a transaction end it, the rows of
+    /// its markers are there already.
     pub fn expect_appends(&mut self, appends: usize) {
         /// Of the partition, of what is open there, of the producer.
         const ROWS_PER_APPEND: usize = 3;
-        self.changes.reserve(ROWS_PER_APPEND * appends);
+        self.changes.reserve((ROWS_PER_APPEND * appends).saturating_sub(self.changes.len()));
         self.events.reserve(appends);
         self.batches.reserve(appends);
     }

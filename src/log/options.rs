@@ -37,7 +37,7 @@ pub struct LogOptions {
     /// Who prepares segment files.
     pub preparation: Preparation,
     /// Bytes of recent blocks kept in memory for readers. The newest block is kept only if it fits; memory behind
-    /// payloads that somebody still holds, eight times their own bytes at most, is not counted, and buffers may be up to twice as long as their blocks.
+    /// payloads that somebody still holds, four times what was read together at most, is not counted, and buffers may be up to twice as long as their blocks.
     pub recent_bytes_max: usize,
     /// Segment files open for reading at a time.
     pub open_files_max: usize,

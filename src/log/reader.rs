@@ -84,9 +84,9 @@ impl Retired {
     }
 }
 
-/// Bytes of blocks that whoever has payloads may keep in memory for each byte of these. A block may be a thousand times as long as a
-/// batch in it, and who reads slowly has it for as long as it takes.
-const HELD_PER_BYTE_MAX: usize = 8;
+/// Bytes of blocks that whoever has read payloads together may keep in memory for each byte of these. A block may be a thousand
+/// times as long as a batch in it, and who reads slowly has it for as long as it takes.
+const HELD_PER_BYTE_MAX: usize = 4;
 
 /// The blocks behind some payloads: mostly a few.
 #[derive(Debug, Default)]

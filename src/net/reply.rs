@@ -8,7 +8,8 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-/// Slices given to one vectored write: a fetch over many partitions has two or three for each.
+/// Slices given to one vectored write: a fetch over many partitions has two or three for each. What would be more than a few
+/// TLS records at once gains nothing.
 const SLICES_MAX: usize = 256;
 /// Most replies have no more.
 const SLICES_USUAL: usize = 32;

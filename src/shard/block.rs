@@ -99,6 +99,20 @@ impl OpenBlock {
                 PushError::Full
             });
         }
+        let before = self.places.len();
+        let pushed = self.push_frames(frames, needed, leader_epoch);
+        if pushed.is_err() {
+            self.places.truncate(before);
+        }
+        pushed
+    }
+
+    fn push_frames(
+        &mut self,
+        frames: Vec<Frame<'_>>,
+        needed: u64,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<(), PushError> {
         for frame in frames {
             let mut rewritten = Ok(());
             let event = self.scratch.get(frame.bytes).unwrap_or_default();
@@ -149,6 +163,11 @@ impl OpenBlock {
                 partitions.push((*partition, row.and_then(PartitionRow::of).cloned()));
             }
         }
+        debug_assert_eq!(
+            self.events.iter().flatten().filter(|event| has_batch(event)).count(),
+            self.places.len(),
+            "each batch has a place"
+        );
         let with_batches = self.events.iter().flatten().filter(|event| has_batch(event));
         for (event, place) in with_batches.zip(&self.places) {
             if let Some((partition, last, entry)) = index_entry(event, place.at(at)) {

@@ -23,4 +23,4 @@ pub use frame::{
     HeaderError, Message, Request, RequestHeader, Response, decode_response, encode_request, encode_response,
     peek_correlation_id,
 };
-pub use primitives::{DecodeError, DecodeFault, EncodeError, Records};
+pub use primitives::{DecodeError, DecodeFault, EncodeError, Records, gathered_for_quic};

@@ -9,10 +9,10 @@ use crate::broker::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_ATTEMPTS_MAX, FETCH_WA
 use crate::broker::list_offsets::READ_COMMITTED;
 use crate::broker::session::Context;
 use crate::log::ReadError;
-use crate::net::{Budget, Permit};
+use crate::net::{Budget, Permit, Transport};
 use crate::wire::batch::{BatchError, BatchHeader};
 use crate::wire::messages::*;
-use crate::wire::{ErrorCode, Records};
+use crate::wire::{ErrorCode, Records, gathered_for_quic};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,6 +35,9 @@ pub(super) async fn serve(cx: Context, request: FetchRequest) -> Result<Vec<Byte
     let copied = partitions.iter().map(|(_, answer)| copied_bytes(answer)).sum();
     let response = FetchResponse { session_id, responses: topics(partitions), ..Default::default() };
     let mut chunks = cx.encode_large(&response, copied)?;
+    if cx.caller.connection.transport == Transport::Quic {
+        chunks = gathered_for_quic(chunks);
+    }
     permit.shrink_to(chunks.iter().map(Bytes::len).sum());
     if let Some(last) = chunks.last_mut() {
         *last = permit.attach(std::mem::take(last));

@@ -107,7 +107,7 @@ fn who_holds_a_payload_holds_no_block_that_is_much_larger() {
     let mut options = small_options(dir.path());
     options.recent_bytes_max = 64 * PAGE as usize;
     let (_, mut log) = open(&real(), &options, Checkpoint::START).unwrap();
-    for (number, length, shares) in [(1, 6000, true), (2, 1200, true), (3, 600, false), (4, 20, false)] {
+    for (number, length, shares) in [(1, 6000, true), (2, 2400, true), (3, 1200, false), (4, 20, false)] {
         let placed = append(&mut log, number, length).unwrap();
         log.reader.remember(&placed);
         let place = placed.frames().next().unwrap().1;
@@ -121,7 +121,7 @@ fn who_holds_a_payload_holds_no_block_that_is_much_larger() {
         );
     }
     // Two of a block hold it once.
-    let placed = append(&mut log, 5, 600).unwrap();
+    let placed = append(&mut log, 5, 1200).unwrap();
     log.reader.remember(&placed);
     let places: Vec<_> = placed.frames().map(|(_, place)| place).filter(|place| place.length > 0).collect();
     let together = log.reader.recent(&places).unwrap();

@@ -41,7 +41,7 @@ struct Member {
     names: Option<Vec<String>>,
     pattern: Option<String>,
     epoch: i32,
-    /// The one before,
+    /// The one before, as far as it knows, also when it was a member before,
     former: i32,
     /// and the one before that.
     older: i32,
@@ -135,7 +135,7 @@ impl Member {
             }
             // As if what it said long ago came only now.
             if self.older > JOIN && self.peer.chance.once_in(10) {
-                self.beat(self.older, true).await?;
+                let _ = self.beat(self.older, true).await;
             }
             // Mostly it does at once as it was told; now and then it goes on with what is not its own any more.
             if !self.peer.chance.once_in(4) {

@@ -9,6 +9,33 @@ use uuid::Uuid;
 /// transaction over 64 partitions takes 4 % less of the processor's time than with 4 KiB here.
 pub const CHUNK_SHARED_MIN: usize = 1024;
 
+/// quinn looks for what it sends among all chunks that are not acknowledged, one after the other: for it, smaller ones than this are
+/// copied together.
+const QUIC_CHUNK_MIN: usize = 4 * 1024;
+
+/// A frame in chunks as QUIC should have it.
+#[must_use]
+pub fn gathered_for_quic(chunks: Vec<Bytes>) -> Vec<Bytes> {
+    let is_small = |chunk: &Bytes| chunk.len() < QUIC_CHUNK_MIN;
+    let mut gathered = Vec::with_capacity(chunks.len());
+    let mut small =
+        BytesMut::with_capacity(chunks.iter().filter(|chunk| is_small(chunk)).map(Bytes::len).sum());
+    for chunk in chunks {
+        if is_small(&chunk) {
+            small.put_slice(&chunk);
+            continue;
+        }
+        if !small.is_empty() {
+            gathered.push(small.split().freeze());
+        }
+        gathered.push(chunk);
+    }
+    if !small.is_empty() {
+        gathered.push(small.freeze());
+    }
+    gathered
+}
+
 /// Why a message cannot be written in a version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {

@@ -11,6 +11,6 @@ mod records;
 
 pub use declare::{FieldSpec, Shape, Structure, between, since};
 pub use decoder::{DecodeError, DecodeFault, Decoder};
-pub use encoder::{CHUNK_SHARED_MIN, EncodeError, Encoder, ErrorCounts};
+pub use encoder::{CHUNK_SHARED_MIN, EncodeError, Encoder, ErrorCounts, gathered_for_quic};
 pub use field::{Field, Nullable};
 pub use records::Records;

@@ -7,7 +7,7 @@ use crate::wire::messages::{
 use crate::wire::primitives::CHUNK_SHARED_MIN;
 use crate::wire::{
     ApiKey, ErrorCode, HeaderError, Message, Records, RequestHeader, decode_response, encode_request,
-    encode_response, peek_correlation_id,
+    encode_response, gathered_for_quic, peek_correlation_id,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -80,6 +80,25 @@ fn record_data_is_neither_copied_in_nor_out() {
         let read = read.responses[0].partitions[0].records.clone().unwrap().to_bytes();
         assert!(frame.as_ptr_range().contains(&read.as_ptr()), "v{version}: a slice of the frame");
         assert_eq!(read.len(), 2 * CHUNK_SHARED_MIN + 5);
+    }
+}
+
+#[test]
+fn quic_gets_small_chunks_together_and_large_ones_as_they_are() {
+    let large = Bytes::from(vec![7; 4 * CHUNK_SHARED_MIN]);
+    let small = Bytes::from(vec![8; CHUNK_SHARED_MIN]);
+    for (chunks, lengths) in [
+        (vec![], vec![]),
+        (vec![&large, &large], vec![4, 4]),
+        (vec![&small, &small, &large, &small], vec![2, 4, 1]),
+        (vec![&large, &small, &small, &small, &small, &small], vec![4, 5]),
+    ] {
+        let chunks: Vec<Bytes> = chunks.into_iter().cloned().collect();
+        let gathered = gathered_for_quic(chunks.clone());
+        assert_eq!(gathered.iter().map(|chunk| chunk.len() / CHUNK_SHARED_MIN).collect::<Vec<_>>(), lengths);
+        assert_eq!(gathered.concat(), chunks.concat());
+        let shared = gathered.iter().filter(|chunk| chunk.as_ptr() == large.as_ptr()).count();
+        assert_eq!(shared, lengths.iter().filter(|length| **length == 4).count());
     }
 }
 
