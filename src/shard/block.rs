@@ -1,6 +1,6 @@
 //! The block that is being decided: frames for the log, and what has to happen once it is durable.
 
-use super::payload::{Markers, has_batch, index_entry, rewrite};
+use super::payload::{Markers, index_entry, rewrite};
 use super::trace::Awaited;
 use super::watch::Changed;
 use crate::core::mutant::{Mutant, mutated};
@@ -48,7 +48,7 @@ pub(super) struct OpenBlock {
     changed: Vec<RowKey>,
     /// The events of its decisions,
     events: Vec<Vec<Event>>,
-    /// and where in the block the batches of those lie that have one.
+    /// and where in the block each of them lies.
     places: Vec<PlaceInBlock>,
     /// Where a decision's events are put into bytes.
     scratch: Vec<u8>,
@@ -88,7 +88,6 @@ impl OpenBlock {
         const USUAL_BYTES: usize = 96;
         self.scratch.clear();
         self.scratch.reserve(USUAL_BYTES * drafted.events.len());
-        self.places.reserve(drafted.events.len());
         let frames = frames(drafted, batches, leader_epoch, &mut self.scratch)?;
         let needed: u64 =
             frames.iter().map(|f| BlockBuilder::frame_length(f.bytes.len(), f.batch.len())).sum();
@@ -99,20 +98,7 @@ impl OpenBlock {
                 PushError::Full
             });
         }
-        let before = self.places.len();
-        let pushed = self.push_frames(frames, needed, leader_epoch);
-        if pushed.is_err() {
-            self.places.truncate(before);
-        }
-        pushed
-    }
-
-    fn push_frames(
-        &mut self,
-        frames: Vec<Frame<'_>>,
-        needed: u64,
-        leader_epoch: LeaderEpoch,
-    ) -> Result<(), PushError> {
+        let mut places = Vec::with_capacity(frames.len());
         for frame in frames {
             let mut rewritten = Ok(());
             let event = self.scratch.get(frame.bytes).unwrap_or_default();
@@ -120,16 +106,14 @@ impl OpenBlock {
                 rewritten = rewrite(frame.event, batch, leader_epoch);
             });
             // There is room, and the batch was checked before it was queued: neither fails.
-            let place = pushed.map_err(|_| PushError::TooLarge(needed))?;
+            places.push(pushed.map_err(|_| PushError::TooLarge(needed))?);
             rewritten?;
-            if has_batch(frame.event) {
-                self.places.push(place);
-            }
         }
+        self.places.append(&mut places);
         Ok(())
     }
 
-    /// Keeps the events of a decision that is in the block: they say what its index entries are.
+    /// Keeps the events of a decision that has just been pushed: they say what its index entries are.
     pub(super) fn keep(&mut self, events: Vec<Event>) {
         self.events.push(events);
     }
@@ -163,13 +147,7 @@ impl OpenBlock {
                 partitions.push((*partition, row.and_then(PartitionRow::of).cloned()));
             }
         }
-        debug_assert_eq!(
-            self.events.iter().flatten().filter(|event| has_batch(event)).count(),
-            self.places.len(),
-            "each batch has a place"
-        );
-        let with_batches = self.events.iter().flatten().filter(|event| has_batch(event));
-        for (event, place) in with_batches.zip(&self.places) {
+        for (event, place) in self.events.iter().flatten().zip(&self.places) {
             if let Some((partition, last, entry)) = index_entry(event, place.at(at)) {
                 layer.put_index(partition, last, &entry);
             }

@@ -52,11 +52,6 @@ impl Markers {
     }
 }
 
-/// Whether a batch, or a marker, travels behind the event.
-pub(super) fn has_batch(event: &Event) -> bool {
-    matches!(event, Event::BatchAppended(_) | Event::MarkerWritten(_))
-}
-
 /// Writes into a batch, or a marker, what was decided of it: its first offset, the leader epoch, and the time of its append
 /// where the topic wants that.
 pub(super) fn rewrite(event: &Event, batch: &mut [u8], leader_epoch: LeaderEpoch) -> Result<(), BatchError> {

@@ -1,13 +1,13 @@
 //! The keys of rows, as bytes that sort as the rows are read: a kind, then the fields, numbers big-endian, texts behind
 //! their length. Kinds are never reused.
 
+use super::pages::INDEX_KEY_BYTES;
 use crate::core::{
     AbortedKey, EnrolledKey, FreedKeysEndKey, GroupOffsetKey, IdleProducerKey, IdleSpan, KeyEndKey,
     KeyTransaction, MemberKey, OutcomeKey, RowKey, Timer, TopicKey,
 };
 use crate::types::*;
-use bytes::Bytes;
-use smallvec::SmallVec;
+use bytes::{BufMut, Bytes};
 
 /// What kind of row a key belongs to: its first byte.
 pub(super) mod kind {
@@ -60,33 +60,6 @@ pub(super) fn is_of_places(key: &[u8]) -> bool {
     key.first().is_some_and(|kind| OF_PLACES.contains(kind))
 }
 
-/// Where a key is put together.
-pub(super) trait KeySink {
-    /// Appends some of its bytes.
-    fn put(&mut self, bytes: &[u8]);
-}
-
-impl KeySink for Vec<u8> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-}
-
-impl KeySink for &mut Vec<u8> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-}
-
-/// An index entry's key is put together without memory of its own.
-pub(super) type IndexKey = SmallVec<[u8; 32]>;
-
-impl KeySink for IndexKey {
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-}
-
 /// A key under construction, alone or behind other bytes.
 pub(super) struct KeyBytes<B = Vec<u8>>(B);
 
@@ -110,14 +83,14 @@ impl KeyBytes {
     }
 }
 
-impl<B: KeySink> KeyBytes<B> {
+impl<B: BufMut> KeyBytes<B> {
     fn begin(mut bytes: B, kind: u8) -> KeyBytes<B> {
-        bytes.put(&[kind]);
+        bytes.put_u8(kind);
         KeyBytes(bytes)
     }
 
     fn put(mut self, bytes: &[u8]) -> KeyBytes<B> {
-        self.0.put(bytes);
+        self.0.put_slice(bytes);
         self
     }
 
@@ -178,7 +151,7 @@ pub(super) fn append_key(key: &RowKey, bytes: &mut Vec<u8>) -> bool {
     put_key(key, |kind| KeyBytes::begin(bytes, kind)).is_some()
 }
 
-fn put_key<B: KeySink>(key: &RowKey, begin: impl FnOnce(u8) -> KeyBytes<B>) -> Option<KeyBytes<B>> {
+fn put_key<B: BufMut>(key: &RowKey, begin: impl FnOnce(u8) -> KeyBytes<B>) -> Option<KeyBytes<B>> {
     Some(match key {
         RowKey::Cluster(()) => begin(kind::CLUSTER),
         RowKey::Restored(()) => begin(kind::RESTORED),
@@ -249,12 +222,14 @@ pub(super) fn idle(kind: u8, span: IdleSpan) -> KeyBytes {
 /// (partition, offset) is the batch that holds the offset.
 #[must_use]
 pub fn encode_index_key(partition: PartitionId, last_offset: Offset) -> Vec<u8> {
-    index_key(partition, last_offset).into_vec()
+    index_key(partition, last_offset).to_vec()
 }
 
-/// The same, to look for it.
-pub(super) fn index_key(partition: PartitionId, last_offset: Offset) -> IndexKey {
-    KeyBytes::begin(IndexKey::new(), kind::INDEX).partition(partition).number(last_offset.0).0
+/// The same without memory of its own, to look for it.
+pub(super) fn index_key(partition: PartitionId, last_offset: Offset) -> [u8; INDEX_KEY_BYTES] {
+    let mut key = [0; INDEX_KEY_BYTES];
+    KeyBytes::begin(&mut key[..], kind::INDEX).partition(partition).number(last_offset.0);
+    key
 }
 
 /// Appends the bytes of an index entry's key.

@@ -19,6 +19,9 @@ const ENTRIES_MAX: usize = 32;
 /// The bytes with which all keys of a partition's index begin: kind, topic id, partition index. Behind them is the offset.
 const PREFIX_BYTES: usize = 1 + 16 + size_of::<PartitionIndex>();
 
+/// The bytes of an entry's key.
+pub(super) const INDEX_KEY_BYTES: usize = PREFIX_BYTES + size_of::<Offset>();
+
 /// Where the index is to be changed: the key of an entry, and what comes there; none where the entry goes.
 pub(super) type IndexChanges = BTreeMap<Vec<u8>, Option<IndexEntry>>;
 

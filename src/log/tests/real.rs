@@ -76,12 +76,17 @@ fn a_freed_segment_is_used_again_and_not_read_by_mistake() {
     assert_eq!(recovered.len(), 2);
 }
 
+/// A log that keeps so many pages of its newest blocks in memory.
+fn remembering(dir: &Path, pages: usize) -> Log {
+    let mut options = small_options(dir);
+    options.recent_bytes_max = pages * PAGE as usize;
+    open(&real(), &options, Checkpoint::START).unwrap().1
+}
+
 #[test]
 fn recent_blocks_are_read_from_memory_within_the_bound() {
     let dir = tempfile::tempdir().unwrap();
-    let mut options = small_options(dir.path());
-    options.recent_bytes_max = 4 * PAGE as usize;
-    let (_, mut log) = open(&real(), &options, Checkpoint::START).unwrap();
+    let mut log = remembering(dir.path(), 4);
     let written: Vec<_> = (1..=3).map(|n| append(&mut log, n, 6000).unwrap()).collect();
     for placed in &written {
         log.reader.remember(placed);
@@ -104,9 +109,7 @@ fn recent_blocks_are_read_from_memory_within_the_bound() {
 #[test]
 fn who_holds_a_payload_holds_no_block_that_is_much_larger() {
     let dir = tempfile::tempdir().unwrap();
-    let mut options = small_options(dir.path());
-    options.recent_bytes_max = 64 * PAGE as usize;
-    let (_, mut log) = open(&real(), &options, Checkpoint::START).unwrap();
+    let mut log = remembering(dir.path(), 64);
     for (number, length, shares) in [(1, 6000, true), (2, 2400, true), (3, 1200, false), (4, 20, false)] {
         let placed = append(&mut log, number, length).unwrap();
         log.reader.remember(&placed);
