@@ -25,5 +25,6 @@ pub mod shard;
 #[cfg(test)]
 mod sim;
 pub mod store;
+mod tls;
 pub mod types;
 pub mod wire;

@@ -2,6 +2,7 @@
 
 use super::config::{ClientConfig, Endpoint, Scheme, TlsFiles};
 use super::error::ClientError;
+use crate::tls;
 use crate::wire::gathered_for_quic;
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -383,7 +384,7 @@ fn client_tls(files: &TlsFiles) -> Result<rustls::ClientConfig, ClientError> {
     for certificate in certificates(&files.ca)? {
         roots.add(certificate).map_err(|error| unusable(&files.ca, &error))?;
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = tls::provider();
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| ClientError::Config(format!("TLS 1.3 is not available: {error}")))?

@@ -24,7 +24,8 @@ pub enum Preparation {
 const JOBS_MAX: usize = 64;
 
 enum Job {
-    Prepare(SegmentNumber),
+    /// Gets a segment ready, written full of zeroes or not.
+    Prepare(SegmentNumber, bool),
     /// Takes a segment back, and keeps so many spares if the options say no more.
     Recycle(SegmentNumber, usize),
     Release,
@@ -79,7 +80,7 @@ fn take_back(supply: &mut Supply, job: &Job) -> Result<(), DiskError> {
         Job::Recycle(segment, _) if segment.is_moved() => supply.remove(*segment),
         Job::Recycle(segment, spares) => supply.recycle(*segment, *spares),
         Job::Release => supply.release(),
-        Job::Prepare(_) => Ok(()),
+        Job::Prepare(..) => Ok(()),
     }
 }
 
@@ -118,22 +119,22 @@ impl Ahead {
         })
     }
 
-    /// Asks for a segment that will be taken later.
-    pub(super) fn ask(&self, segment: SegmentNumber) {
+    /// Asks for a segment that will be taken later, and if it is a new file, whether to write it full of zeroes.
+    pub(super) fn ask(&self, segment: SegmentNumber, zeroes: bool) {
         if let Ahead::Background(background) = self {
-            background.send(Job::Prepare(segment));
+            background.send(Job::Prepare(segment, zeroes));
         }
     }
 
     /// The segment that was asked for; waits if it is not ready. `None` if nobody can make one any more.
     pub(super) fn take(&mut self, segment: SegmentNumber) -> Option<Result<Prepared, DiskError>> {
         match self {
-            Ahead::Inline(supply) => Some(lock(supply).prepare(segment)),
+            Ahead::Inline(supply) => Some(lock(supply).prepare(segment, false)),
             Ahead::Background(background) => {
                 match background.ready.recv().ok()? {
-                    // Space may have come back since: this time the answer counts.
+                    // Space may have come back since: this time the answer counts, and it is waited for.
                     Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
-                        background.send(Job::Prepare(segment));
+                        background.send(Job::Prepare(segment, false));
                         background.ready.recv().ok()
                     }
                     other => Some(other),
@@ -165,8 +166,8 @@ impl Background {
     fn run(mut supply: Supply, queue: &Receiver<Job>, answers: &SyncSender<Result<Prepared, DiskError>>) {
         for job in queue {
             match job {
-                Job::Prepare(segment) => {
-                    if answers.send(supply.prepare(segment)).is_err() {
+                Job::Prepare(segment, zeroes) => {
+                    if answers.send(supply.prepare(segment, zeroes)).is_err() {
                         return;
                     }
                 }

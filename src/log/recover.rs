@@ -1,7 +1,7 @@
 //! Opens a log: reads what the rows do not have yet, settles the end, and hands over what goes on from there
 //! (`spec/log-format.md`, "Recovery").
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Preparation};
 use super::block::PlacedBlock;
 use super::corruption::{Evidence, RecoverError};
 use super::disk::{Disk, DiskError, DiskFile, Tried};
@@ -184,14 +184,13 @@ impl Recovery {
         for path in std::mem::take(&mut self.leftovers) {
             self.disk.remove(&path).tried("remove", &path)?;
         }
-        let LogOptions { dir, segment_length, spares_max, preparation, .. } = &self.options;
+        let LogOptions { dir, segment_length, spares_max, .. } = &self.options;
         let mut supply = Supply::new(
             Arc::clone(&self.disk),
             dir.clone(),
             *segment_length,
             *spares_max,
             std::mem::take(&mut self.spares),
-            *preparation == super::ahead::Preparation::Background,
         );
         supply.trim()?;
         let identity =
@@ -279,7 +278,8 @@ impl Recovery {
     fn current(&mut self, supply: &mut Supply) -> Result<(Prepared, u32), DiskError> {
         let segment_length = self.options.segment_length;
         let Some(current) = self.walk.started.front() else {
-            return Ok((supply.prepare(SegmentNumber::FIRST)?, segment_length));
+            let zeroes = self.options.preparation == Preparation::Background;
+            return Ok((supply.prepare(SegmentNumber::FIRST, zeroes)?, segment_length));
         };
         let super::survey::SegmentFile { number, path, file, length } = &current.file;
         let opened = self.disk.open(path).tried("open", path)?;

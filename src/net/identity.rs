@@ -1,6 +1,7 @@
 //! What the broker proves itself with, and what it lets clients prove themselves with.
 
 use super::http;
+use crate::tls;
 use aws_lc_rs::hmac;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -118,7 +119,7 @@ pub(super) struct TlsConfigs {
 impl IdentityFiles {
     /// Reads and checks the files.
     pub(super) fn load(&self, clients: ClientCertificates) -> Result<TlsConfigs, IdentityError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = tls::provider();
         let chain = certificates(&self.certificate)?;
         let key = private_key(&self.key)?;
         let reset_key = reset_key(&key);

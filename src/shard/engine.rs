@@ -286,8 +286,19 @@ impl<P: Ports> Engine<P> {
         }
         let now = self.now();
         match decide(&self.table, now, &ask.command) {
-            Ok(decided) => self.take(ask, decided, now),
+            Ok(decided) => {
+                self.take(ask, decided, now);
+                self.seal_if_long();
+            }
             Err(Need(rows)) => self.need(ask, rows),
+        }
+    }
+
+    /// A block that is long by now is written, if none is being written, while others are decided.
+    fn seal_if_long(&mut self) {
+        let long = usize::try_from(self.limits.long_block_bytes).unwrap_or(usize::MAX);
+        if self.writing.is_none() && self.open.as_ref().is_some_and(|open| open.length() >= long) {
+            self.seal();
         }
     }
 

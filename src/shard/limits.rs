@@ -11,6 +11,10 @@ pub struct ShardLimits {
     pub queue: usize,
     /// Bytes of a block, which is also the most that one decision may write. At most a quarter of a segment.
     pub block_bytes: u32,
+    /// Bytes from which on a block is long. An open one is written at once, if no other is being written, and by the log's
+    /// thread, so that what comes then is decided meanwhile; a shorter one waits until no more commands are at hand, and the
+    /// loop may write it itself.
+    pub long_block_bytes: u32,
     /// Bytes of a segment file.
     pub segment_bytes: u32,
     /// Bytes of recent blocks kept in memory for those who read the end of the log.
@@ -143,6 +147,7 @@ impl Default for ShardLimits {
         ShardLimits {
             queue: 1024,
             block_bytes: 32 << 20,
+            long_block_bytes: 128 << 10,
             segment_bytes: 128 << 20,
             recent_bytes: 64 << 20,
             backlog_rows: 200_000,

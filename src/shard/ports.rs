@@ -123,29 +123,17 @@ impl<H: Hands> Ports for Outward<H> {
     }
 }
 
-/// Which blocks the loop writes itself.
-#[derive(Clone, Copy, Debug)]
-struct WrittenHere {
-    /// At most so many commands went into them: two changes of thread would take about as long as the sync, and with so few
-    /// asking there is little that could be decided meanwhile.
-    commands: usize,
-    /// They have at most so many bytes: a long write is better overlapped with the next decisions.
-    bytes: u32,
-}
-
-impl WrittenHere {
-    const USUAL: WrittenHere = WrittenHere { commands: 4, bytes: 128 << 10 };
-    /// With so few processors whoever asks has work for all of them while a block is being written.
-    const WITH_TWO_PROCESSORS: WrittenHere = WrittenHere { commands: 16, bytes: 512 << 10 };
-
-    fn with(processors: usize) -> WrittenHere {
-        if processors > 2 { WrittenHere::USUAL } else { WrittenHere::WITH_TWO_PROCESSORS }
-    }
+/// The loop writes a block itself that is not long, and that at most so many commands went into: two changes of thread would
+/// take about as long as the sync, and with so few asking there is little that could be decided meanwhile.
+fn commands_written_here(processors: usize) -> usize {
+    // With two, whoever asks has work for both of them while a block is being written.
+    if processors > 2 { 4 } else { 16 }
 }
 
 /// The queues to the threads beside the loop.
 pub(super) struct Threads {
-    written_here: WrittenHere,
+    commands_written_here: usize,
+    long_block_bytes: u32,
     blocks: threads::Sender<PlacedBlock>,
     layers: threads::Sender<Apply>,
     hurry: Arc<AtomicBool>,
@@ -160,7 +148,7 @@ pub(super) struct Working {
 
 impl Threads {
     pub(super) fn start(beside: &Beside) -> Result<(Threads, Working), StartError> {
-        let Beside { store, log, signals, metrics, .. } = beside;
+        let Beside { store, log, limits, signals, metrics } = beside;
         let (blocks, block_queue) = threads::channel();
         let (end_of_log, to_engine) = (log.clone(), signals.clone());
         let writing =
@@ -178,15 +166,17 @@ impl Threads {
             load_rows(&loaded, &load_queue, &to_engine, &counted.rows)
         })?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let written_here = WrittenHere::with(processors);
-        Ok((Threads { written_here, blocks, layers, hurry, loads }, Working { writing, applying }))
+        let commands_written_here = commands_written_here(processors);
+        let long_block_bytes = limits.long_block_bytes;
+        let threads = Threads { commands_written_here, long_block_bytes, blocks, layers, hurry, loads };
+        Ok((threads, Working { writing, applying }))
     }
 }
 
 // A thread that is gone has failed and said so: the loop is about to end.
 impl Hands for Threads {
     fn leave_to_loop(&mut self, commands: usize, bytes: u32) -> bool {
-        commands <= self.written_here.commands && bytes <= self.written_here.bytes
+        commands <= self.commands_written_here && bytes < self.long_block_bytes
     }
     fn write(&mut self, block: PlacedBlock) {
         let _ = self.blocks.send(block);

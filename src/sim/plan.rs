@@ -267,11 +267,13 @@ impl Plan {
     pub(crate) fn limits(&self) -> ShardLimits {
         let mut chance = Chance::of(self.seed, "limits");
         let mut compacts = Chance::of(self.seed, "compaction");
+        let mut blocks = Chance::of(self.seed, "blocks");
         let segment_bytes = *chance.of_these(&[64 << 10, 128 << 10, 512 << 10]);
         let mut limits = ShardLimits {
             queue: usize::try_from(chance.between(1, 64)).unwrap(),
             segment_bytes,
             block_bytes: segment_bytes / 4,
+            long_block_bytes: *blocks.of_these(&[segment_bytes / 32, segment_bytes / 8, segment_bytes]),
             recent_bytes: usize::try_from(chance.between(0, 1) * 64 * 1024).unwrap(),
             resident_rows: usize::try_from(chance.between(1, 64)).unwrap(),
             backlog_rows: usize::try_from(chance.between(50, 2_000)).unwrap(),

@@ -69,7 +69,11 @@ impl Connection {
         let roots = CertificateDer::pem_file_iter(broker.tls("ca.pem")).unwrap();
         let mut trusted = RootCertStore::empty();
         roots.for_each(|root| trusted.add(root.unwrap()).unwrap());
-        let config = ClientConfig::builder().with_root_certificates(trusted);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(trusted);
         let config = match identity {
             Some(Identity { chain, key }) => config.with_client_auth_cert(chain, key).unwrap(),
             None => config.with_no_client_auth(),

@@ -1,5 +1,6 @@
 //! Tests of the log as a whole: on the system's disk, and on one that crashes and fails as the test wishes.
 
+mod ahead;
 mod crash;
 mod damage;
 mod fuzz;
@@ -12,6 +13,9 @@ use super::*;
 use crate::types::{BlockNumber, LeaderEpoch, ServedTime};
 use bytes::Bytes;
 use std::path::Path;
+
+/// More than any test's block.
+const BLOCK_LENGTH_MAX: u32 = 64 << 10;
 
 /// A log in small segments whose files are prepared inline.
 fn small_options(dir: &Path) -> LogOptions {
@@ -46,7 +50,7 @@ fn block(identity: Identity, number: u64, seed: u64, payload_length: usize) -> B
         last_durable: BlockNumber(number - 1),
         served_time: ServedTime(number * 10),
     };
-    let mut builder = BlockBuilder::new(stamp, SEGMENT_LENGTH_MIN / 4);
+    let mut builder = BlockBuilder::new(stamp, BLOCK_LENGTH_MAX);
     for (event, payload) in frames_of(seed, payload_length) {
         builder.push(&event, &payload).unwrap();
     }

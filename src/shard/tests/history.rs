@@ -9,7 +9,7 @@ use crate::core::limits::with_small_rows;
 use crate::core::tests::findings::Broken;
 use crate::core::tests::judge::{Judge, UNUSED};
 use crate::core::*;
-use crate::log::{Checkpoint, Cursor, Identity as LogIdentity, LogId, PlacedBlock, ShardNumber};
+use crate::log::{Checkpoint, Cursor, Identity as LogIdentity, LogId, PAGE, PlacedBlock, ShardNumber};
 use crate::shard::engine::{Begin, Engine, Ports, Written};
 use crate::shard::handle::{Ask, Origin};
 use crate::shard::replay::replay;
@@ -616,6 +616,43 @@ fn a_deadline_that_was_given_up_comes_again() {
     history.settle();
     let view = history.outside.borrow().shown.clone().unwrap();
     assert!(view.transactions().all(|row| row.unwrap().1.state.open().is_none()));
+}
+
+#[test]
+fn a_long_block_is_written_while_more_is_decided() {
+    let mut history = History::new(None);
+    history.init(3, What::InitIdempotent, None);
+    history.settle();
+    let being_written = |history: &History| {
+        let outside = history.outside.borrow();
+        outside.writing.as_ref().map(|placed| (placed.block.length(), placed.block.frames().count()))
+    };
+    let mut sent = 0;
+    let mut send = |history: &mut History| {
+        history.send(3, What::Other, Sent { first: 100 * sent, records: 100 });
+        sent += 1;
+        sent
+    };
+    // What it asks for is at hand from then on.
+    send(&mut history);
+    history.settle();
+    // Always more comes: nobody says that this is all.
+    let long = shard_limits().long_block_bytes;
+    let in_block = loop {
+        let sent = send(&mut history);
+        if let Some((bytes, frames)) = being_written(&history) {
+            assert!((long..long + 2 * PAGE).contains(&bytes), "{bytes} bytes");
+            assert_eq!(i32::try_from(frames), Ok(sent - 1));
+            break frames;
+        }
+        assert!(sent < 1000);
+    };
+    for _ in 0..2 * in_block {
+        send(&mut history);
+    }
+    assert_eq!(being_written(&history).map(|(_, frames)| frames), Some(in_block), "one at a time");
+    history.write();
+    assert_eq!(being_written(&history).map(|(_, frames)| frames), Some(2 * in_block));
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {

@@ -11,8 +11,8 @@ use crate::log::SegmentNumber;
 use crate::store::{Applied, ReadView, StoreError};
 use std::time::Duration;
 
-/// A spare is kept for so many files: at full speed what is dead comes free a dozen segments at a time, and a new one is written
-/// twice, first full of zeroes.
+/// A spare is kept for so many files: at full speed what is dead comes free a dozen segments at a time, and a new one has
+/// to get its space first, and for short blocks its zeroes.
 const FILES_PER_SPARE: usize = 2;
 
 /// See the module.
