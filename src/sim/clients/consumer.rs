@@ -43,7 +43,7 @@ struct Member {
     epoch: i32,
     /// The one before, as far as it knows, also when it was a member before,
     former: i32,
-    /// and the one before that.
+    /// and one before that, once it had one.
     older: i32,
     /// What it was told last is its own, and what it uses.
     assigned: Partitions,
@@ -133,9 +133,9 @@ impl Member {
             if self.peer.chance.once_in(12) {
                 self.commit(self.former).await;
             }
-            // As if what it said long ago came only now.
-            if self.older > JOIN && self.peer.chance.once_in(10) {
-                let _ = self.beat(self.older, true).await;
+            // As if what it said long ago came only now. Without what it owns it cannot be the repetition of its last.
+            if self.older > JOIN && self.peer.chance.once_in(6) {
+                let _ = self.beat(self.older, false).await;
             }
             // Mostly it does at once as it was told; now and then it goes on with what is not its own any more.
             if !self.peer.chance.once_in(4) {
@@ -250,7 +250,10 @@ impl Member {
         let epoch = response.member_epoch;
         if sent >= JOIN {
             if epoch != self.epoch {
-                (self.older, self.former) = (self.former, self.epoch);
+                if self.former > JOIN {
+                    self.older = self.former;
+                }
+                self.former = self.epoch;
             }
             self.epoch = epoch;
         }
