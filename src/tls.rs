@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn either_library_understands_the_other() {
-        // Records of every length up to the longest, and more than one of those.
+        // Around the sizes of a block of the cipher and of the longest record, and more than one of those.
         let said: Vec<u8> = (0..40_000u32).map(|number| number.to_le_bytes()[0]).collect();
         for (client_of_ring, server_of_ring) in [(false, true), (true, false), (true, true)] {
             let (mut client, mut server) = ends(client_of_ring, server_of_ring);
