@@ -234,8 +234,8 @@ macro_rules! structure {
                 shape: $crate::wire::primitives::Shape,
             ) -> Result<(), $crate::wire::primitives::EncodeError> {
                 let version = shape.version;
-                #[allow(unused_mut, unused_assignments, reason = "most structures have no tagged field")]
-                let (mut tags, mut tag_end) = (0_u32, 0_u32);
+                #[allow(unused_mut, reason = "most structures have no tagged field")]
+                let (mut tags, mut next_tag) = (0_u32, None::<u32>);
                 $({
                     const SPEC: $crate::wire::primitives::FieldSpec = $spec;
                     if SPEC.in_body(version) {
@@ -253,7 +253,7 @@ macro_rules! structure {
                         }
                         if let (true, Some(tag)) = (set, SPEC.tag_in(version)) {
                             tags += 1;
-                            tag_end = tag_end.max(tag + 1);
+                            next_tag = Some(next_tag.map_or(tag, |next| next.min(tag)));
                         }
                     }
                 })*
@@ -261,17 +261,22 @@ macro_rules! structure {
                     return Ok(());
                 }
                 to.unsigned_varint(tags);
-                for _tag in 0..tag_end {
+                // In the order of the tags, which need not be that of the fields. They may be far apart.
+                while let Some(_tag) = next_tag.take() {
                     $({
                         const SPEC: $crate::wire::primitives::FieldSpec = $spec;
-                        if SPEC.has_tag(_tag, version) {
-                            let default: $type =
-                                $crate::wire::primitives::declare::field_default!($($default)?);
-                            if self.$field != default {
+                        let default: $type =
+                            $crate::wire::primitives::declare::field_default!($($default)?);
+                        match SPEC.tag_in(version) {
+                            Some(tag) if tag == _tag => {
                                 $crate::wire::primitives::declare::write_tagged(
-                                    to, _tag, &self.$field, shape.of(&SPEC),
+                                    to, tag, &self.$field, shape.of(&SPEC),
                                 )?;
                             }
+                            Some(tag) if tag > _tag && self.$field != default => {
+                                next_tag = Some(next_tag.map_or(tag, |next| next.min(tag)));
+                            }
+                            _ => {}
                         }
                     })*
                 }

@@ -1,7 +1,8 @@
 //! What is written is what is read, in every version of every message.
 
 use super::{Declared, Random, every_api, every_private_api, for_every_message, visit_messages};
-use crate::wire::primitives::{EncodeError, Encoder, Shape};
+use crate::wire::primitives::declare::messages;
+use crate::wire::primitives::{Decoder, EncodeError, Encoder, Shape, Structure, since};
 use crate::wire::{ApiKey, DecodeFault, Message};
 use bytes::Bytes;
 use std::fmt::Debug;
@@ -121,4 +122,34 @@ fn no_text_is_longer_than_the_plain_encoding_can_say() {
     let compact = [&[1, 0, 0, 0, 0, 0x81, 0x80, 0x02][..], &[b'm'; 32_768], &[0, 0]].concat();
     let error = HeartbeatRequest::decode(compact.into(), 4).unwrap_err();
     assert_eq!((error.field, error.fault), ("member_id", DecodeFault::InvalidLength(32_768)));
+}
+
+messages! {
+    /// Fields whose tags are far apart, and in another order.
+    part Scattered {
+        last: i32 => since(1).tagged(28_000).ignorable(),
+        plain: i16 => since(0),
+        first: i16 => since(0).tagged(0).ignorable(),
+        middle: i16 = 5 => since(1).tagged(3).ignorable(),
+    }
+}
+
+#[test]
+fn tagged_fields_stand_in_the_order_of_their_tags() {
+    let written = |value: &Scattered, version| {
+        let mut encoder = Encoder::new();
+        value.write_fields(&mut encoder, Shape { version, flexible: true, nullable: false }).unwrap();
+        encoder.into_bytes()
+    };
+    for chosen in 0..8_i16 {
+        let of = |bit: i16| (chosen >> bit) & 1;
+        let value = Scattered { last: i32::from(of(0)), plain: 9, first: of(1), middle: 5 + of(2) };
+        let shape = Shape { version: 1, flexible: true, nullable: false };
+        let read = Scattered::read_fields(&mut Decoder::new(written(&value, 1)), shape);
+        assert_eq!(read, Ok(value));
+    }
+    let all = Scattered { last: 1, plain: 2, first: 3, middle: 4 };
+    let last = [&[0xe0, 0xda, 0x01][..], &[4, 0, 0, 0, 1]].concat();
+    assert_eq!(written(&all, 1), [&[0, 2, 3, 0, 2, 0, 3, 3, 2, 0, 4][..], &last].concat());
+    assert_eq!(written(&all, 0)[..], [0, 2, 1, 0, 2, 0, 3], "what a version has not is not counted");
 }
