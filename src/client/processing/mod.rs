@@ -121,12 +121,23 @@ impl ProcessingError {
             ProcessingError::Client(error) => error.advice(),
         }
     }
+
+    /// Whether the broker could not be asked, and the same may work later.
+    fn retriable(&self) -> bool {
+        match self {
+            ProcessingError::Transaction(TransactionError::Client(error))
+            | ProcessingError::Unresolved(
+                ResolveError::Client(error) | ResolveError::Transaction(TransactionError::Client(error)),
+            ) => error.retriable(),
+            _ => false,
+        }
+    }
 }
 
-/// Why a transaction was not committed.
+/// Why a transaction is not known to be committed.
 enum Stopped {
-    /// It is aborted, and its records are read again. `blames`: something in it cannot be stored.
-    Aborts { cause: String, blames: bool },
+    /// The next step ends it, and reads again what it did not commit. `blames`: something in it cannot be stored.
+    Again { cause: String, blames: bool },
     /// The session ends.
     Ends(ProcessingError),
 }
@@ -139,19 +150,30 @@ impl From<ClientError> for Stopped {
 
 impl From<TransactionError> for Stopped {
     fn from(error: TransactionError) -> Stopped {
-        let aborts = |blames| Stopped::Aborts { cause: error.to_string(), blames };
+        let again = |blames| Stopped::Again { cause: error.to_string(), blames };
         match &error {
             TransactionError::Fenced(id) => Stopped::Ends(ProcessingError::Fenced(id.clone())),
             TransactionError::Produce(failed) if quarantine::is_hopeless(failed) => {
                 Stopped::Ends(error.into())
             }
-            TransactionError::Produce(failed) => aborts(quarantine::blames_the_record(failed)),
+            TransactionError::Produce(failed) => again(quarantine::blames_the_record(failed)),
             // A topic that was read has been deleted: it will be revoked.
-            TransactionError::Client(ClientError::Unknown { .. }) => aborts(false),
+            TransactionError::Client(ClientError::Unknown { .. }) => again(false),
             TransactionError::Client(failed) if !failed.retriable() => Stopped::Ends(error.into()),
             TransactionError::Abortable(_) | TransactionError::InDoubt(_) | TransactionError::Client(_) => {
-                aborts(false)
+                again(false)
             }
+        }
+    }
+}
+
+/// Of a commit whose outcome is not known.
+impl From<ResolveError> for Stopped {
+    fn from(error: ResolveError) -> Stopped {
+        let error = ProcessingError::from(error);
+        match error.retriable() {
+            true => Stopped::Again { cause: error.to_string(), blames: false },
+            false => Stopped::Ends(error),
         }
     }
 }
@@ -169,7 +191,9 @@ impl From<ProduceError> for Stopped {
 ///   [`ProcessingConfig::attempts_max`] times it goes to the quarantine topic, in the same transaction as its offset, with
 ///   headers that say where it comes from and why. A record that kills the process is not counted.
 /// * When partitions are to be given up, the running transaction is ended first.
-/// * A commit without an answer is resolved before anything else is done.
+/// * A commit without an answer is resolved before anything else is done. While the broker cannot be asked, a session tries
+///   again; it ends if that has not helped [`TransactionConfig::commit_timeout`] after the first failure. (One try may take as
+///   long as the client's `call_timeout`.)
 ///
 /// `process` may be called several times for a record; what it returns takes effect once.
 ///
@@ -247,7 +271,8 @@ impl ProcessingSession {
     }
 
     /// Waits for a record and processes it and those that follow, in one transaction. If that fails, or if this future is
-    /// dropped, nothing of it takes effect, and the next step reads the same again.
+    /// dropped, nothing of it takes effect, and the next step reads the same again; unless the commit had been asked for:
+    /// then the next step learns first what became of it, and reads again only what it did not commit.
     pub async fn step<F, R, E>(&mut self, process: &mut F) -> Result<(), ProcessingError>
     where
         F: FnMut(ConsumedRecord) -> R,
@@ -263,8 +288,8 @@ impl ProcessingSession {
         match self.transact(first, process, &mut work).await {
             Ok(()) => self.unfinished = false,
             Err(Stopped::Ends(error)) => return Err(error),
-            Err(Stopped::Aborts { cause, blames }) => {
-                tracing::info!(%cause, "a transaction is aborted; its records are read again");
+            Err(Stopped::Again { cause, blames }) => {
+                tracing::info!(%cause, "a transaction is not known to be committed: what it has not done is done again");
                 if blames {
                     self.blame(&work, cause)?;
                 }
@@ -308,7 +333,7 @@ impl ProcessingSession {
                 false => intake.take(Some(deadline)).await?,
             };
             if let Taken::Lost = next {
-                return Err(Stopped::Aborts { cause: "partitions were lost".to_owned(), blames: false });
+                return Err(Stopped::Again { cause: "partitions were lost".to_owned(), blames: false });
             }
         }
         let offsets = intake.consumer().uncommitted(intake.consumer().positions().keys());
@@ -352,11 +377,7 @@ impl ProcessingSession {
             let ended = self.end_once().await;
             let next = Instant::now() + backoff.pause();
             match ended {
-                Err(ProcessingError::Transaction(TransactionError::Client(error)))
-                    if error.retriable() && next < deadline =>
-                {
-                    tokio::time::sleep_until(next).await;
-                }
+                Err(error) if error.retriable() && next < deadline => tokio::time::sleep_until(next).await,
                 ended => return ended,
             }
         }
@@ -461,10 +482,33 @@ impl Asked {
             Asked::InDoubt => match producer.resolve().await {
                 Ok(Resolved::Committed) => Ok(()),
                 Ok(Resolved::Aborted) => {
-                    Err(Stopped::Aborts { cause: "it turned out to be aborted".to_owned(), blames: false })
+                    Err(Stopped::Again { cause: "it turned out to be aborted".to_owned(), blames: false })
                 }
-                Err(error) => Err(Stopped::Ends(error.into())),
+                Err(error) => Err(error.into()),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_answer() -> ClientError {
+        let what = "the outcome of a commit".to_owned();
+        ClientError::Timeout { what, after: Duration::from_secs(60), last: None }
+    }
+
+    #[test]
+    fn a_session_ends_over_an_unknown_commit_only_if_it_will_never_be_known() {
+        let later = [ResolveError::Client(no_answer()), ResolveError::Transaction(no_answer().into())];
+        for error in later {
+            assert!(ProcessingError::from(error.clone()).retriable(), "{error}");
+            assert!(matches!(Stopped::from(error), Stopped::Again { blames: false, .. }));
+        }
+        for error in [ResolveError::Forgotten, ResolveError::Ambiguous, ResolveError::Prepared] {
+            assert!(!ProcessingError::from(error.clone()).retriable(), "{error}");
+            assert!(matches!(Stopped::from(error), Stopped::Ends(ProcessingError::Unresolved(_))));
         }
     }
 }
