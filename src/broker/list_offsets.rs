@@ -189,7 +189,7 @@ async fn in_batch(
     place: Place,
     find: impl FnOnce(Bytes) -> Result<Found, BatchError> + Send + 'static,
 ) -> Result<Result<Found, ErrorCode>, Failure> {
-    let read = match cx.node.shard.read(vec![place]).await {
+    let read = match cx.node.shard.read(&[place]).await {
         Ok(read) => read,
         Err(error) => {
             tracing::error!(%error, "a batch cannot be read to find a record by its time");

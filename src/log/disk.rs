@@ -65,6 +65,9 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// many.
     fn read_at(&self, position: u64, length: usize, into: &mut Vec<u8>) -> io::Result<usize>;
 
+    /// Says that these bytes will be read soon, so that the disk can begin with several reads at once.
+    fn will_read(&self, _position: u64, _length: u64) {}
+
     /// How long the file is.
     fn length(&self) -> io::Result<u64>;
 

@@ -6,6 +6,7 @@ use super::format::{FRAME_HEADER_LENGTH, FileHeaderRead, FrameHeader, Identity};
 use super::look;
 use super::place::{At, Place, SegmentNumber};
 use super::segment::segment_path;
+use super::spans::{Span, Wanted, spans};
 use crate::types::HashMap;
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -104,6 +105,28 @@ impl Held {
     }
 }
 
+/// What of some payloads was in memory; see [`Reader::recent`] and [`Reader::read_missing`].
+#[derive(Debug)]
+pub struct Recents {
+    /// In the order of their places; empty where one is missing.
+    payloads: Vec<Bytes>,
+    missing: Vec<Wanted>,
+}
+
+impl Recents {
+    /// All payloads, if none is missing.
+    pub fn all(self) -> Result<Vec<Bytes>, Recents> {
+        if self.missing.is_empty() { Ok(self.payloads) } else { Err(self) }
+    }
+}
+
+/// Of what is read together from a file, payloads may keep that part in memory beside themselves: one in so many. Where more lies
+/// between them, they are copied out: memory for what is read has been reserved by its length.
+const SPARE_PART_MAX: usize = 4;
+
+/// Reads of a file that the disk is told of before the first is waited for: about as many as a disk does at a time.
+const SPANS_AHEAD: usize = 64;
+
 /// How often a read is begun again because a segment was retired meanwhile. Segments are retired seldom, so this many
 /// in the time of as many reads does not happen; and then the reader is told to look the place up again.
 const ATTEMPTS_MAX: u32 = 16;
@@ -140,41 +163,50 @@ impl Reader {
         lock(&self.recent).buffers.pop().unwrap_or_default()
     }
 
-    /// The payloads at the first of these places, up to one that is not in memory: what [`Reader::read`] would give, without
-    /// touching the disk. They share the memory of their blocks, unless these are much larger than all of them.
-    pub fn recent(&self, places: &[Place]) -> Result<Vec<Bytes>, ReadError> {
-        let mut payloads = Vec::with_capacity(places.len());
+    /// What of the payloads at these places is in memory, without touching the disk. They share the memory of their blocks, unless
+    /// these are much larger than all of them.
+    pub fn recent(&self, places: &[Place]) -> Result<Recents, ReadError> {
+        let mut found = Recents { payloads: Vec::with_capacity(places.len()), missing: Vec::new() };
         let (mut bytes, mut held) = (0, Held::default());
         let recent = lock(&self.recent);
-        for place in places {
-            let Some((at, block)) = recent.find(*place) else { break };
-            payloads.push(self.payload_in_block(*place, at, block)?);
+        for (index, place) in places.iter().copied().enumerate() {
+            let Some((at, block)) = recent.find(place) else {
+                found.payloads.push(Bytes::new());
+                found.missing.push(Wanted { place, index });
+                continue;
+            };
+            let start = (place.position - at.position) as usize;
+            found.payloads.push(self.payload(place, block.bytes(), start)?.1);
             bytes += place.length as usize;
             held.add(at, block);
         }
         drop(recent);
         if held.bytes > bytes.saturating_mul(HELD_PER_BYTE_MAX) {
-            payloads.iter_mut().for_each(|payload| *payload = Bytes::copy_from_slice(payload));
+            found.payloads.iter_mut().for_each(|payload| *payload = Bytes::copy_from_slice(payload));
+        }
+        Ok(found)
+    }
+
+    /// All payloads of which some are in memory: in the order of the places, each checked against the checksum that was made when it
+    /// was written. What lies close together in a file is read at once.
+    pub fn read_missing(&self, recents: Recents) -> Result<Vec<Bytes>, ReadError> {
+        let Recents { mut payloads, mut missing } = recents;
+        let spans: SmallVec<[Span<'_>; 1]> = spans(&mut missing).collect();
+        for few in spans.chunks(SPANS_AHEAD) {
+            if let [_, _, ..] = few {
+                few.iter().for_each(|span| self.will_read(span));
+            }
+            for span in few {
+                self.read_span(span, &mut payloads)?;
+            }
         }
         Ok(payloads)
     }
 
-    /// The payload at `place`, checked against the checksum that was made when it was written. It may share the memory
-    /// of its block.
+    /// The payload at `place`, as [`Reader::read_missing`] has it.
     pub fn read(&self, place: Place) -> Result<Bytes, ReadError> {
-        if let Some(recent) = self.recent(&[place])?.pop() {
-            return Ok(recent);
-        }
-        for _ in 0..ATTEMPTS_MAX {
-            let retirements = self.retirements.load(Ordering::SeqCst);
-            let result = self.read_file(place);
-            // A segment file is used for other data only after it was retired. None has been: what was read is what
-            // was meant. (Errors too: a file that is gone may have been retired.)
-            if self.retirements.load(Ordering::SeqCst) == retirements {
-                return result;
-            }
-        }
-        Err(ReadError::Gone { segment: place.segment })
+        let read = self.read_missing(self.recent(&[place])?)?;
+        read.into_iter().next().ok_or_else(|| self.damaged(place, Finding::NoFrame))
     }
 
     /// Lets go of a segment: later reads of it fail, and reads that are under way do not return what is written into
@@ -188,34 +220,55 @@ impl Reader {
         Retired(segment)
     }
 
-    fn payload_in_block(&self, place: Place, at: At, block: &Block) -> Result<Bytes, ReadError> {
-        let start = (place.position - at.position) as usize;
-        let header = block.bytes().get(start..).and_then(FrameHeader::decode);
-        self.check_header(place, header)?;
-        let payload = start + FRAME_HEADER_LENGTH as usize;
-        let end = payload + place.length as usize;
-        if end > block.bytes().len() {
-            return Err(self.damaged(place, Finding::TooShort));
+    /// Has the disk begin with it. Whoever reads it gets to know what goes wrong.
+    fn will_read(&self, span: &Span<'_>) {
+        if let Ok(file) = self.file(span.segment) {
+            file.will_read(u64::from(span.start), u64::from(span.length));
         }
-        Ok(block.bytes().slice(payload..end))
     }
 
-    fn read_file(&self, place: Place) -> Result<Bytes, ReadError> {
-        let file = self.file(place.segment)?;
-        let wanted = FRAME_HEADER_LENGTH as usize + place.length as usize;
+    fn read_span(&self, span: &Span<'_>, payloads: &mut [Bytes]) -> Result<(), ReadError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let retirements = self.retirements.load(Ordering::SeqCst);
+            let result = self.try_read_span(span, payloads);
+            // A segment file is used for other data only after it was retired. None has been: what was read is what
+            // was meant. (Errors too: a file that is gone may have been retired.)
+            if self.retirements.load(Ordering::SeqCst) == retirements {
+                return result;
+            }
+        }
+        Err(ReadError::Gone { segment: span.segment })
+    }
+
+    fn try_read_span(&self, span: &Span<'_>, payloads: &mut [Bytes]) -> Result<(), ReadError> {
+        let file = self.file(span.segment)?;
         let mut bytes = Vec::new();
-        let read = file
-            .read_at(u64::from(place.position), wanted, &mut bytes)
-            .tried("read", &segment_path(&self.dir, place.segment))?;
-        if read < wanted {
+        file.read_at(u64::from(span.start), span.length as usize, &mut bytes)
+            .tried("read", &segment_path(&self.dir, span.segment))?;
+        let bytes = Bytes::from(bytes);
+        let wanted: usize = span.wanted.iter().map(|wanted| wanted.place.length as usize).sum();
+        let shares = bytes.len() <= wanted.saturating_add(wanted / SPARE_PART_MAX);
+        for Wanted { place, index } in span.wanted {
+            let (header, payload) = self.payload(*place, &bytes, (place.position - span.start) as usize)?;
+            if crc32c::crc32c(&payload) != header.payload_checksum {
+                return Err(self.damaged(*place, Finding::Payload));
+            }
+            if let Some(read) = payloads.get_mut(*index) {
+                *read = if shares { payload } else { Bytes::copy_from_slice(&payload) };
+            }
+        }
+        Ok(())
+    }
+
+    /// The payload whose frame begins at `start` of these bytes.
+    fn payload(&self, place: Place, bytes: &Bytes, start: usize) -> Result<(FrameHeader, Bytes), ReadError> {
+        let header = self.check_header(place, bytes.get(start..).and_then(FrameHeader::decode))?;
+        let payload = start + FRAME_HEADER_LENGTH as usize;
+        let end = payload + place.length as usize;
+        if end > bytes.len() {
             return Err(self.damaged(place, Finding::TooShort));
         }
-        let header = self.check_header(place, FrameHeader::decode(&bytes))?;
-        let payload = Bytes::from(bytes).split_off(FRAME_HEADER_LENGTH as usize);
-        if crc32c::crc32c(&payload) != header.payload_checksum {
-            return Err(self.damaged(place, Finding::Payload));
-        }
-        Ok(payload)
+        Ok((header, bytes.slice(payload..end)))
     }
 
     fn check_header(&self, place: Place, header: Option<FrameHeader>) -> Result<FrameHeader, ReadError> {

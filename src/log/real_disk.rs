@@ -4,10 +4,11 @@ use super::disk::{Disk, DiskFile};
 use super::format::PAGE;
 use super::read_once::ReadOnce;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, OFlags, fallocate, fdatasync, statvfs};
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate, fdatasync, statvfs};
 use rustix::io::{Errno, ReadWriteFlags, pread, pwritev2};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -140,6 +141,11 @@ impl DiskFile for RealFile {
         }
         into.truncate(start + length);
         Ok(into.len() - start)
+    }
+
+    fn will_read(&self, position: u64, length: u64) {
+        // Where the system does not take the advice, the read waits.
+        let _ = fadvise(&self.file, position, NonZeroU64::new(length), Advice::WillNeed);
     }
 
     fn length(&self) -> io::Result<u64> {

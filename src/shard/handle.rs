@@ -167,19 +167,12 @@ impl Shard {
     }
 
     /// Reads record batches from the log, in the order of `places`; off the async threads where that takes the disk.
-    pub async fn read(&self, mut places: Vec<Place>) -> Result<Vec<Bytes>, ReadError> {
-        let mut batches = self.reader.recent(&places)?;
-        let places = places.split_off(batches.len());
-        if places.is_empty() {
-            return Ok(batches);
-        }
-        let reader = Arc::clone(&self.reader);
-        let read = move || {
-            for place in places {
-                batches.push(reader.read(place)?);
-            }
-            Ok(batches)
+    pub async fn read(&self, places: &[Place]) -> Result<Vec<Bytes>, ReadError> {
+        let recents = match self.reader.recent(places)?.all() {
+            Ok(batches) => return Ok(batches),
+            Err(recents) => recents,
         };
-        off_thread(read).await
+        let reader = Arc::clone(&self.reader);
+        off_thread(move || reader.read_missing(recents)).await
     }
 }

@@ -31,6 +31,8 @@ pub(super) enum Halt {
     End,
     /// The next batch does not fit any more.
     Full,
+    /// It has had its share: what is left goes to all once each has had its own.
+    Share,
     /// It has looked at as many entries as it was to: there may be more.
     Slice,
 }
@@ -43,22 +45,54 @@ pub(super) struct Room {
     empty: bool,
     /// Whether a batch has been turned away for want of room.
     pub(super) full: bool,
+    /// What each partition may have for now; but one batch at least.
+    share: usize,
 }
 
 impl Room {
     pub(super) fn new(bytes: usize) -> Room {
-        Room { left: bytes, empty: true, full: false }
+        Room { left: bytes, empty: true, full: false, share: usize::MAX }
     }
 
-    /// Takes a batch in, if it fits or is the first; `own_left` is what its partition may still have.
-    fn admit(&mut self, length: usize, own_left: usize) -> bool {
-        if !self.empty && length > own_left.min(self.left) {
+    /// The room for an answer about so many partitions, of which each is to have as much as any other. (Kafka fills an answer in
+    /// the order of the partitions. Who has fallen behind in many of them would have to read the log once for each few.)
+    pub(super) fn shared(bytes: usize, partitions: usize) -> Room {
+        Room { share: bytes / partitions.max(1), ..Room::new(bytes) }
+    }
+
+    /// Goes on with these partitions: each first has its share, and then what is left goes by their order.
+    pub(super) fn divide<E>(
+        &mut self,
+        partitions: &[usize],
+        mut advance: impl FnMut(usize, &mut Room) -> Result<Halt, E>,
+    ) -> Result<(), E> {
+        let mut more = Few::new();
+        for partition in partitions.iter().copied() {
+            if advance(partition, self)? == Halt::Share {
+                more.push(partition);
+            }
+        }
+        if !more.is_empty() {
+            self.share = usize::MAX;
+        }
+        for partition in more {
+            advance(partition, self)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a batch in, if it fits or is the first, for a partition that has `kept` bytes and may have `limit`; else says why not.
+    fn admit(&mut self, length: usize, kept: usize, limit: usize) -> Result<(), Halt> {
+        if !self.empty && length > limit.saturating_sub(kept).min(self.left) {
             self.full |= length > self.left;
-            return false;
+            return Err(Halt::Full);
+        }
+        if kept > 0 && length > self.share.saturating_sub(kept) {
+            return Err(Halt::Share);
         }
         self.empty = false;
         self.left = self.left.saturating_sub(length);
-        true
+        Ok(())
     }
 }
 
@@ -139,8 +173,8 @@ impl Scan {
                     // Clients take a batch without records for one that did not fit: it must not be in an answer.
                 } else if self.committed && is_aborted(&entry, fate, &mut outlook, rows)? {
                     self.dropped_bytes += u64::from(entry.place.length);
-                } else if !self.keep(last, &entry, room) {
-                    return Ok(Halt::Full);
+                } else if let Err(halt) = self.keep(last, &entry, room) {
+                    return Ok(halt);
                 }
                 self.next = last.next();
             }
@@ -152,11 +186,9 @@ impl Scan {
         Ok(Halt::Slice)
     }
 
-    fn keep(&mut self, last: Offset, entry: &IndexEntry, room: &mut Room) -> bool {
+    fn keep(&mut self, last: Offset, entry: &IndexEntry, room: &mut Room) -> Result<(), Halt> {
         let length = usize::try_from(entry.place.length).unwrap_or(usize::MAX);
-        if !room.admit(length, self.limit.saturating_sub(self.kept_bytes)) {
-            return false;
-        }
+        room.admit(length, self.kept_bytes, self.limit)?;
         self.kept.push(Kept { base: entry.base_offset, last, place: entry.place });
         self.kept_bytes += length;
         if let IndexKind::Marker { producer, outcome: Outcome::Abort } = entry.kind
@@ -164,7 +196,7 @@ impl Scan {
         {
             self.aborts.push(Abort { producer, marker: last });
         }
-        true
+        Ok(())
     }
 }
 

@@ -58,15 +58,14 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
     let mut found = begin(cx, &view, wanted, partitions, rows, terms)?;
     watched = watched.filter(|watched| !is_new || learn(watched, &found));
     let (first, all) = (view.durable(), 0..found.len());
-    let mut room = Room::new(terms.bytes_max);
+    let mut room = Room::shared(terms.bytes_max, found.len());
     // Those to be looked at. With many partitions and small transactions, to look at all of them each time is most of the work.
     let mut due: Vec<usize> = all.clone().collect();
     loop {
-        for index in &due {
-            if let Some(Ok(reading)) = found.get_mut(*index) {
-                reading.advance(&view, terms.committed, &mut room)?;
-            }
-        }
+        room.divide(&due, |index, room| match found.get_mut(index) {
+            Some(Ok(reading)) => reading.advance(&view, terms.committed, room),
+            _ => Ok(Halt::End),
+        })?;
         if is_enough(&found, &room, terms.bytes_min) || Instant::now() >= terms.deadline {
             break;
         }
@@ -260,11 +259,11 @@ impl Reading {
         Ok(())
     }
 
-    /// Goes on in the view that its row is from.
-    fn advance(&mut self, view: &ReadView, committed: bool, room: &mut Room) -> Result<(), Failure> {
+    /// Goes on in the view that its row is from, and says why it stopped.
+    fn advance(&mut self, view: &ReadView, committed: bool, room: &mut Room) -> Result<Halt, Failure> {
         let Readable { end, .. } = up_to(committed).of(&self.row);
         if self.halt == Halt::Full || self.seen == Some(end) {
-            return Ok(());
+            return Ok(self.halt);
         }
         let rows = PartitionRows { view, partition: self.partition };
         self.halt = match self.scan.next < end {
@@ -272,7 +271,7 @@ impl Reading {
             false => Halt::End,
         };
         self.seen = (self.halt == Halt::End).then_some(end);
-        Ok(())
+        Ok(self.halt)
     }
 
     /// Tells the next fetch how far this one came without finding anything to answer with.

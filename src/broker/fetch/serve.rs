@@ -108,7 +108,7 @@ async fn read_found(
     // All at once, since nearly always all is well; if not, one by one, to find out whose fault it is.
     let together = match places.is_empty() {
         true => Ok(Vec::new()),
-        false => cx.node.shard.read(places).await,
+        false => cx.node.shard.read(&places).await,
     };
     let mut batches = match together {
         Ok(batches) => Some(batches.into_iter()),
@@ -128,8 +128,8 @@ async fn read_found(
             answers.push(answered(wanted, &reading, batches, committed));
             continue;
         }
-        let places = reading.scan.kept.iter().map(|kept| kept.place).collect();
-        answers.push(match cx.node.shard.read(places).await {
+        let places: Vec<_> = reading.scan.kept.iter().map(|kept| kept.place).collect();
+        answers.push(match cx.node.shard.read(&places).await {
             Ok(batches) => answered(wanted, &reading, batches, committed),
             Err(error) => {
                 tracing::error!(partition = %reading.partition, %error, "a fetch cannot be served from the log");

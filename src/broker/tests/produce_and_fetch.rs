@@ -195,6 +195,32 @@ async fn limits_never_keep_the_first_batch_back() {
 }
 
 #[tokio::test]
+async fn the_bytes_of_an_answer_are_divided_among_its_partitions() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 3).await;
+    let large = "x".repeat(10_000);
+    for (partition, batches) in [(0, 5), (1, 5), (2, 1)] {
+        for _ in 0..batches {
+            client.produce(9, ("t", id, partition), None, batch(None, &[&large])).await;
+        }
+    }
+    let mut kept = async |partitions: &[i32], max_bytes| {
+        let mut request = fetch_request(("t", id, 0), 0, true);
+        request.max_bytes = max_bytes;
+        let first = request.topics[0].partitions[0].clone();
+        request.topics[0].partitions = partitions
+            .iter()
+            .map(|partition| FetchPartition { partition: *partition, ..first.clone() })
+            .collect();
+        let response = client.call(12, &request).await;
+        response.responses[0].partitions.iter().map(|p| batches(p).len()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&[0, 1], 45_000).await, [2, 2]);
+    assert_eq!(kept(&[1, 2], 45_000).await, [3, 1], "what one does not use is another's");
+    assert_eq!(kept(&[0, 1, 2], 25_000).await, [1, 1, 0], "more than a share is given while there is room");
+}
+
+#[tokio::test]
 async fn a_session_tells_only_what_is_new() {
     let harness = Harness::start();
     let (mut client, id) = harness.with_topic("t", 3).await;

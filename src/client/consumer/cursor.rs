@@ -9,9 +9,9 @@ use super::super::metadata::TopicPartition;
 use super::visible::visible;
 use super::{Isolation, Start};
 use crate::types::{NodeId, Offset, TopicName};
-use crate::wire::ErrorCode;
 use crate::wire::batch::Batch;
 use crate::wire::messages::FetchPartitionResponse;
+use crate::wire::{ErrorCode, Records};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
@@ -35,6 +35,16 @@ pub struct FetchPlan {
     pub node: NodeId,
     /// Partition, offset, bytes; in the order of the partitions.
     pub parts: Vec<FetchPart>,
+    /// The one to begin with.
+    first: usize,
+}
+
+impl FetchPlan {
+    /// The parts as they are to be asked for.
+    pub fn asked(&self) -> impl Iterator<Item = &FetchPart> {
+        let first = self.first % self.parts.len().max(1);
+        self.parts.iter().cycle().skip(first).take(self.parts.len())
+    }
 }
 
 /// One partition of a fetch.
@@ -101,6 +111,9 @@ pub struct Cursor {
     withheld: BTreeSet<TopicPartition>,
     generations: u64,
     fetching: BTreeSet<NodeId>,
+    /// How often an answer had nothing of a partition that had something. Brokers fill an answer in the order of the partitions,
+    /// so the next fetch begins with another one then. (Not always: for the same fetch again they need to do less.)
+    passed_over: usize,
     paused: BTreeMap<NodeId, Instant>,
     stale: BTreeSet<TopicName>,
     backoff: Backoff,
@@ -120,6 +133,7 @@ impl Cursor {
             withheld: BTreeSet::new(),
             generations: 0,
             fetching: BTreeSet::new(),
+            passed_over: 0,
             paused: BTreeMap::new(),
             stale: BTreeSet::new(),
             backoff: Backoff::new(limits.backoff, seed),
@@ -222,7 +236,8 @@ impl Cursor {
             if self.fetching.contains(&node) || self.paused.contains_key(&node) {
                 continue;
             }
-            let plan = plan.get_or_insert_with(|| FetchPlan { node, parts: Vec::new() });
+            let plan =
+                plan.get_or_insert_with(|| FetchPlan { node, parts: Vec::new(), first: self.passed_over });
             if plan.node == node {
                 let (generation, bytes_max) = (assigned.generation, assigned.bytes_max);
                 plan.parts.push(FetchPart { partition: partition.clone(), offset, bytes_max, generation });
@@ -240,7 +255,7 @@ impl Cursor {
         answers: impl IntoIterator<Item = (TopicPartition, FetchPartitionResponse)>,
     ) -> Vec<Fetched> {
         self.fetching.remove(&plan.node);
-        let mut trouble = false;
+        let (mut trouble, mut passed_over) = (false, false);
         let mut fetched = Vec::new();
         for (partition, answer) in answers {
             // They are in the order of the partitions.
@@ -250,7 +265,9 @@ impl Cursor {
             let Some(asked) = asked.filter(|part| Some(part.generation) == current) else { continue };
             match answer.error_code {
                 ErrorCode::None => {
-                    self.note_end(asked, &answer);
+                    let end = self.note_end(asked, &answer);
+                    passed_over |=
+                        end > Some(asked.offset) && answer.records.as_ref().is_none_or(Records::is_empty);
                     fetched.extend(self.take(asked, answer));
                 }
                 ErrorCode::OffsetOutOfRange => fetched.extend(self.out_of_range(asked)),
@@ -265,6 +282,7 @@ impl Cursor {
                 ),
             }
         }
+        self.passed_over = self.passed_over.wrapping_add(usize::from(passed_over));
         if trouble {
             self.back_off(now, plan.node);
         } else {
@@ -285,12 +303,14 @@ impl Cursor {
         self.paused.insert(node, until);
     }
 
-    fn note_end(&mut self, asked: &FetchPart, answer: &FetchPartitionResponse) {
+    fn note_end(&mut self, asked: &FetchPart, answer: &FetchPartitionResponse) -> Option<Offset> {
         let stable = Some(answer.last_stable_offset).filter(|_| self.isolation == Isolation::ReadCommitted);
         let end = stable.filter(|offset| *offset >= 0).unwrap_or(answer.high_watermark);
+        let end = Some(Offset(end)).filter(|_| end >= 0);
         if let Some(assigned) = self.assigned.get_mut(&asked.partition) {
-            assigned.end = Some(Offset(end)).filter(|_| end >= 0);
+            assigned.end = end;
         }
+        end
     }
 
     fn take(&mut self, asked: &FetchPart, answer: FetchPartitionResponse) -> Option<Fetched> {
@@ -367,5 +387,65 @@ impl Cursor {
     #[must_use]
     pub fn next_wakeup(&self, now: Instant) -> Option<Instant> {
         self.paused.values().copied().filter(|until| *until > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::PartitionIndex;
+    use bytes::Bytes;
+
+    fn partition(index: i32) -> TopicPartition {
+        TopicPartition::new(TopicName::new("t").unwrap(), PartitionIndex(index))
+    }
+
+    fn cursor(partitions: i32) -> Cursor {
+        let limits = CursorLimits {
+            prefetch_bytes: 1 << 20,
+            partition_bytes: 1 << 10,
+            partition_bytes_max: 1 << 20,
+            backoff: BackoffLimits::default(),
+        };
+        let mut cursor = Cursor::new(limits, Isolation::ReadCommitted, None, 0);
+        (0..partitions).for_each(|index| cursor.seek(partition(index), Start::Offset(Offset(5))));
+        cursor
+    }
+
+    /// Fetches once: `has` are the partitions of which there is something, `given` those of which the answer has it. The order
+    /// in which they were asked for.
+    fn fetch(cursor: &mut Cursor, has: &[i32], given: &[i32]) -> Vec<i32> {
+        let now = Instant::now();
+        let plan = cursor.next_fetch(now, |_| Some(NodeId(1))).unwrap();
+        let answer = |part: &FetchPart| {
+            let index = part.partition.partition.0;
+            let records = if given.contains(&index) {
+                Records::from(Bytes::from_static(b"a part"))
+            } else {
+                Records::default()
+            };
+            let end = part.offset.0 + i64::from(has.contains(&index));
+            let answer = FetchPartitionResponse {
+                partition_index: index,
+                high_watermark: end,
+                last_stable_offset: end,
+                records: Some(records),
+                ..FetchPartitionResponse::default()
+            };
+            (part.partition.clone(), answer)
+        };
+        let answers: Vec<_> = plan.asked().map(answer).collect();
+        cursor.answered(now, &plan, answers);
+        plan.asked().map(|part| part.partition.partition.0).collect()
+    }
+
+    #[test]
+    fn a_partition_for_which_an_answer_had_no_room_comes_sooner_the_next_time() {
+        let mut cursor = cursor(3);
+        assert_eq!(fetch(&mut cursor, &[0, 1], &[0, 1]), [0, 1, 2]);
+        assert_eq!(fetch(&mut cursor, &[0, 1, 2], &[0, 1]), [0, 1, 2], "so far nobody has been passed over");
+        assert_eq!(fetch(&mut cursor, &[0, 1, 2], &[1, 2]), [1, 2, 0]);
+        assert_eq!(fetch(&mut cursor, &[0, 1, 2], &[0, 1, 2]), [2, 0, 1]);
+        assert_eq!(fetch(&mut cursor, &[], &[]), [2, 0, 1], "the same again, which asks less of the broker");
     }
 }

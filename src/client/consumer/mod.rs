@@ -456,7 +456,7 @@ impl Shared {
 
     fn request(&self, plan: &FetchPlan, metadata: &Metadata) -> FetchRequest {
         let mut topics: Vec<FetchTopic> = Vec::new();
-        for part in &plan.parts {
+        for part in plan.asked() {
             let asked = FetchPartition {
                 partition: part.partition.partition.0,
                 fetch_offset: part.offset.0,
@@ -464,7 +464,10 @@ impl Shared {
                 ..FetchPartition::default()
             };
             let name = part.partition.topic.as_str();
-            match topics.last_mut().filter(|topic| topic.topic == name) {
+            // A topic in whose middle it begins comes once, too.
+            let mut begun = [topics.len().saturating_sub(1), 0].into_iter();
+            let place = begun.find(|place| topics.get(*place).is_some_and(|topic| topic.topic == name));
+            match place.and_then(|place| topics.get_mut(place)) {
                 Some(topic) => topic.partitions.push(asked),
                 None => topics.push(FetchTopic {
                     topic: name.to_owned(),

@@ -1,6 +1,7 @@
 //! The log on the system's own disk.
 
 use super::*;
+use proptest::prelude::*;
 use std::sync::Arc;
 
 fn real() -> Arc<dyn Disk> {
@@ -106,6 +107,84 @@ fn recent_blocks_are_read_from_memory_within_the_bound() {
     assert!(matches!(log.reader.read(wrong), Err(ReadError::Damaged { finding: Finding::OtherFrame, .. })));
 }
 
+/// Blocks over several segments, the newest of them in memory, and every payload with its place.
+fn written_and_remembered(dir: &Path, pages: usize, payload_length: usize) -> (Log, Vec<(Place, Vec<u8>)>) {
+    let mut log = remembering(dir, pages);
+    let mut all = Vec::new();
+    for number in 1..=40 {
+        let placed = append(&mut log, number, payload_length).unwrap();
+        log.reader.remember(&placed);
+        let payloads = contents(&placed.block).into_iter().map(|(_, payload)| payload);
+        all.extend(placed.frames().map(|(_, place)| place).zip(payloads));
+    }
+    (log, all)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// In memory and in files, in any order, some of them twice.
+    #[test]
+    fn payloads_that_are_read_together_are_what_was_written(
+        pages in 0_usize..60, length in 0_usize..6000, picked in proptest::collection::vec(0_usize..120, 0..150),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, all) = written_and_remembered(dir.path(), pages, length);
+        let places: Vec<_> = picked.iter().map(|at| all[*at].0).collect();
+        let read = log.reader.read_missing(log.reader.recent(&places).unwrap()).unwrap();
+        prop_assert_eq!(read.len(), picked.len());
+        for (read, at) in read.iter().zip(picked) {
+            prop_assert_eq!(read, &all[at].1);
+        }
+    }
+}
+
+#[test]
+fn of_what_is_read_together_the_damaged_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, all) = written_and_remembered(dir.path(), 0, 1000);
+    let places: Vec<_> = all.iter().map(|(place, _)| *place).filter(|place| place.length > 0).collect();
+    let read = |places: &[Place]| log.reader.read_missing(log.reader.recent(places).unwrap());
+    assert!(read(&places).is_ok());
+    let damaged = places[33];
+    let path = super::super::segment::segment_path(dir.path(), damaged.segment);
+    let mut content = std::fs::read(&path).unwrap();
+    content[damaged.position as usize + 32 + 7] ^= 1;
+    std::fs::write(&path, content).unwrap();
+    let error = read(&places).unwrap_err();
+    assert!(
+        matches!(error, ReadError::Damaged { position, finding: Finding::Payload, .. } if position == damaged.position),
+        "{error}"
+    );
+    assert!(read(&places[..33]).is_ok() && read(&places[34..]).is_ok(), "its neighbours are served");
+    // A file that ends early has none of what would lie behind.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(u64::from(damaged.position) + 40)
+        .unwrap();
+    assert!(matches!(
+        read(&places[33..]).unwrap_err(),
+        ReadError::Damaged { finding: Finding::TooShort, .. }
+    ));
+    assert!(read(&places[..33]).is_ok());
+}
+
+#[test]
+fn of_what_is_read_from_a_file_little_more_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    // Pages of which payloads fill nearly all, and some of which they fill half.
+    for (length, shares) in [(3800, true), (2000, false)] {
+        let (log, all) = written_and_remembered(&dir.path().join(length.to_string()), 0, length);
+        let places: Vec<_> =
+            all[..12].iter().map(|(place, _)| *place).filter(|place| place.length > 0).collect();
+        let read = log.reader.read_missing(log.reader.recent(&places).unwrap()).unwrap();
+        assert_eq!(read.len(), 8);
+        assert!(read.iter().all(|payload| payload.is_unique() != shares), "{length} bytes of each page");
+    }
+}
+
 #[test]
 fn who_holds_a_payload_holds_no_block_that_is_much_larger() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +206,7 @@ fn who_holds_a_payload_holds_no_block_that_is_much_larger() {
     let placed = append(&mut log, 5, 1200).unwrap();
     log.reader.remember(&placed);
     let places: Vec<_> = placed.frames().map(|(_, place)| place).filter(|place| place.length > 0).collect();
-    let together = log.reader.recent(&places).unwrap();
+    let together = log.reader.recent(&places).unwrap().all().unwrap();
     assert_eq!(together.len(), 2);
     assert!(together.iter().all(|payload| !payload.is_unique()));
 }

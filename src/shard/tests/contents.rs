@@ -105,7 +105,7 @@ impl Contents {
             view.get::<PartitionRow>(&partition).ok().flatten().map_or(Offset::ZERO, |row| row.log_start);
         for (last, entry) in self.list(&listing, view.index(partition, start)) {
             let name = format!("{:06}", last.0);
-            let batch = match running.shard.read(vec![entry.place]).await {
+            let batch = match running.shard.read(&[entry.place]).await {
                 Ok(batch) => {
                     // Where compaction has left nothing, nothing is to be read.
                     let base =

@@ -54,7 +54,7 @@ async fn batches(running: &Running, partition: PartitionId) -> BTreeMap<i64, Byt
         let Some((last, entry)) = view.index(partition, next).next().transpose().unwrap() else {
             return read;
         };
-        match running.shard.read(vec![entry.place]).await {
+        match running.shard.read(&[entry.place]).await {
             Ok(batch) => {
                 let base = i64::from_be_bytes(batch[0][..8].try_into().unwrap());
                 assert_eq!(base, entry.base_offset.0, "the batch is the one that was looked up");

@@ -200,6 +200,41 @@ proptest! {
     }
 
     #[test]
+    fn no_partition_waits_for_what_others_have_beyond_their_share(
+        lengths in prop::collection::vec(prop::collection::vec(1..200_u32, 0..40), 1..10),
+        answer in 200..6_000_usize, limit in 200..2_000_usize,
+    ) {
+        let plain = |length: &u32| Step::Plain { records: 1, length: *length };
+        let partitions: Vec<_> =
+            lengths.iter().map(|lengths| Partition::of(&lengths.iter().map(plain).collect::<Vec<_>>())).collect();
+        let mut scans: Vec<_> = partitions.iter().map(|_| (Scan::new(true, Offset(0), limit), Halt::Slice)).collect();
+        let (mut room, all) = (Room::shared(answer, partitions.len()), (0..partitions.len()).collect::<Vec<_>>());
+        let Ok(()) = room.divide(&all, |index, room| {
+            let (partition, (scan, halt)) = (&partitions[index], &mut scans[index]);
+            *halt = scan_to_the_end(scan, partition, Offset(partition.next), 7, room);
+            Ok::<_, Infallible>(*halt)
+        });
+        let kept: usize = scans.iter().map(|(scan, _)| scan.kept_bytes).sum();
+        prop_assert!(kept <= answer);
+        let longest = lengths.iter().filter_map(|lengths| lengths.first()).max().map_or(0, |length| *length as usize);
+        let share = answer / partitions.len();
+        let mut without_room = false;
+        for (lengths, (scan, halt)) in lengths.iter().zip(&scans) {
+            let Some(next) = lengths.get(scan.kept.len()).map(|length| *length as usize) else {
+                prop_assert_eq!(*halt, Halt::End);
+                continue;
+            };
+            prop_assert_eq!(*halt, Halt::Full);
+            let wanted = scan.kept_bytes + next;
+            // First batches may take what was another's.
+            prop_assert!(wanted > share.min(limit) || longest > share, "{} bytes of a share of {}", wanted, share);
+            prop_assert!(wanted > limit || kept + next > answer, "there was room for {} bytes more", next);
+            without_room |= kept + next > answer && wanted <= limit;
+        }
+        prop_assert!(room.full || !without_room);
+    }
+
+    #[test]
     fn an_uncommitted_reader_gets_everything_and_no_list(steps in steps(), start in 0..120_i64) {
         let partition = Partition::of(&steps);
         let (mut scan, mut room) = (Scan::new(false, Offset(start), usize::MAX), Room::new(usize::MAX));
