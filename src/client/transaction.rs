@@ -46,7 +46,8 @@ pub struct TransactionConfig {
     /// Whether the last records and the commit may go in one request, where the broker can do that. It takes one sync instead of
     /// two, and half of the round trips.
     pub commit_with_records: bool,
-    /// How long `commit` tries to learn the outcome before it says [`CommitError::Unknown`].
+    /// How long `commit` tries to learn the outcome before it says [`CommitError::Unknown`]: once the records are stored, or have not
+    /// been for as long as [`ProducerConfig::delivery_timeout`].
     pub commit_timeout: Duration,
 }
 

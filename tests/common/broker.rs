@@ -170,6 +170,11 @@ impl Broker {
         self.process.signal(Signal::CONT);
     }
 
+    /// SIGUSR1, for the program that it runs under ([`Broker::set_under`]).
+    pub fn tell(&mut self) {
+        self.process.signal(Signal::USR1);
+    }
+
     /// SIGTERM, and the wait for a clean end.
     pub fn stop(&mut self) -> ExitStatus {
         self.process.signal(Signal::TERM);

@@ -10,6 +10,7 @@
     clippy::print_stderr
 )]
 
+mod answered_late;
 #[path = "../common/mod.rs"]
 mod common;
 mod ended_by_others;
@@ -100,22 +101,7 @@ impl Site {
             Killed::Before => "KILL",
             Killed::After => "KILLED",
         };
-        let rule = format!("write:/data/log/0:{nth}:1:{how}");
-        let data_dir = broker.data_dir();
-        broker.set_under(
-            [
-                tracer.as_os_str(),
-                "/dev/null".as_ref(),
-                data_dir.as_os_str(),
-                "--fail".as_ref(),
-                rule.as_ref(),
-                "--".as_ref(),
-            ]
-            .map(std::ffi::OsStr::to_os_string)
-            .into(),
-        );
-        broker.restart();
-        broker.set_under(Vec::new());
+        restart_under(tracer, &mut broker, nth, how);
         Site { broker, nth, killed }
     }
 
@@ -126,6 +112,26 @@ impl Site {
         }
         self.broker.restart();
     }
+}
+
+/// Starts a broker that is stopped, this once by a tracer that does something to its `nth` write to the log.
+fn restart_under(tracer: &Path, broker: &mut Broker, nth: usize, what: &str) {
+    let rule = format!("write:/data/log/0:{nth}:1:{what}");
+    let data_dir = broker.data_dir();
+    broker.set_under(
+        [
+            tracer.as_os_str(),
+            "/dev/null".as_ref(),
+            data_dir.as_os_str(),
+            "--fail".as_ref(),
+            rule.as_ref(),
+            "--".as_ref(),
+        ]
+        .map(std::ffi::OsStr::to_os_string)
+        .into(),
+    );
+    broker.restart();
+    broker.set_under(Vec::new());
 }
 
 async fn connect(broker: &Broker) -> Client {

@@ -11,7 +11,8 @@
  * RULE is OPERATION:PART:NTH:COUNT:ERROR, for example sync:/log/:3:1:EIO. Of the operations (write, grow, sync, create,
  * rename, remove) on paths that have PART in them, the NTH (from 1) and the COUNT - 1 that follow (0: all of them) fail with
  * ERROR and do nothing. Instead of an error it can be KILL or KILLED: the program is killed (SIGKILL) before the call has done
- * anything, or when it has done all it does and the program has not heard of that.
+ * anything, or when it has done all it does and the program has not heard of that. Or it can be HELD: the recorder counts from
+ * its first SIGUSR1 on, and the thread whose call it is has to wait, when that has done all it does, for the second.
  *
  * A recording is a sequence of records, all numbers little-endian: kind (4 bytes), lengths of path, second path and data (4
  * each), begin, end, file, position, length (8 each), then path, second path, data. Begin and end are positions on one
@@ -48,7 +49,7 @@
 enum kind { OPENED = 1, MADE_DIR, WRITTEN, GROWN, CUT, SYNCED, SYNC_FAILED, RENAMED, REMOVED, SYNCED_ALL };
 enum { CREATED = 1, EMPTIED = 2, DURABLE = 4 };
 /* In the place of an error. */
-enum { KILL = 100000, KILLED };
+enum { KILL = 100000, KILLED, HELD };
 
 /* The calls that are looked at. */
 static const int CALLS[] = {
@@ -85,6 +86,8 @@ static uint64_t clock_now;
 static FILE *recording;
 static char root[PATH_MAX];
 static pid_t program;
+/* Whether threads are to be held, and the one that is. */
+static volatile sig_atomic_t holding, held;
 
 static void give_up(const char *format, ...) {
     va_list arguments;
@@ -319,6 +322,7 @@ static int error_for(const struct task *task) {
     int error = 0;
     for (size_t i = 0; i < rules_count; i++) {
         struct rule *rule = &rules[i];
+        if (rule->error == HELD && !holding) continue;
         if (strcmp(rule->operation, operation(task))) continue;
         if (!strstr(task->path, rule->part) && !strstr(task->other, rule->part)) continue;
         rule->seen++;
@@ -340,10 +344,11 @@ static void enter(struct task *task) {
     if (task->kind) task->begin = ++clock_now;
     if (task->kind && (task->kind != OPENED || inside_root(task->path))) task->error = error_for(task);
     if (!task->error) return;
-    int killed = task->error == KILL ? 1 : task->error == KILLED ? 2 : 0;
-    const char *what = killed == 1 ? "it is killed" : killed ? "it is killed afterwards" : strerror(task->error);
+    int afterwards = task->error == KILLED || task->error == HELD, killed = task->error == KILL || task->error == KILLED;
+    const char *what = !killed ? "it is held" : afterwards ? "it is killed afterwards" : "it is killed";
+    if (!killed && !afterwards) what = strerror(task->error);
     fprintf(stderr, "record: %s of %s fails: %s\n", operation(task), task->path, what);
-    if (killed == 2) return;
+    if (afterwards) return;
     struct user_regs_struct regs = task->regs;
     regs.orig_rax = (unsigned long long)-1;
     ptrace(PTRACE_SETREGS, task->id, 0, &regs);
@@ -356,7 +361,7 @@ static void leave(struct task *task) {
     if (ptrace(PTRACE_GETREGS, task->id, 0, &regs)) return;
     if (task->error == KILLED) {
         kill(program, SIGKILL);
-    } else if (task->error) {
+    } else if (task->error && task->error != HELD) {
         regs.rax = (unsigned long long)-(long)task->error;
         ptrace(PTRACE_SETREGS, task->id, 0, &regs);
     }
@@ -406,7 +411,8 @@ static void become(char **command) {
 
 static void add_rule(const char *text) {
     static const struct { const char *name; int error; } ERRORS[] = {{"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT},
-                                                               {"KILL", KILL}, {"KILLED", KILLED}};
+                                                               {"KILL", KILL}, {"KILLED", KILLED},
+                                                               {"HELD", HELD}};
     char error[16];
     if (rules_count == COUNT(rules)) give_up("too many rules");
     struct rule *rule = &rules[rules_count++];
@@ -417,6 +423,14 @@ static void add_rule(const char *text) {
     if (!rule->error) give_up("%s is no error that is known here", error);
 }
 
+static void told(int signal) {
+    (void)signal;
+    pid_t thread = held;
+    held = 0;
+    if (thread) ptrace(PTRACE_CONT, thread, 0, 0);
+    holding = 1;
+}
+
 int main(int count, char **arguments) {
     int at = 3;
     for (; at + 1 < count && !strcmp(arguments[at], "--fail"); at += 2) add_rule(arguments[at + 1]);
@@ -424,6 +438,8 @@ int main(int count, char **arguments) {
         give_up("usage: record RECORDING ROOT [--fail RULE]... -- PROGRAM ARGUMENT...");
     recording = fopen(arguments[1], "w");
     if (!recording) give_up("%s: %s", arguments[1], strerror(errno));
+    struct sigaction when_told = {.sa_handler = told, .sa_flags = SA_RESTART};
+    if (sigaction(SIGUSR1, &when_told, NULL)) give_up("sigaction: %s", strerror(errno));
     program = fork();
     if (program == 0) become(arguments + at + 1);
     int status, ended = 1;
@@ -447,6 +463,10 @@ int main(int count, char **arguments) {
         } else if (signal == (SIGTRAP | 0x80)) {
             leave(task);
             signal = 0;
+            if (task->error == HELD) {
+                held = id;
+                continue;
+            }
         } else if (status >> 16 || signal == SIGSTOP || signal == SIGTRAP) {
             signal = 0; /* a thread begins, or the program is replaced */
         }
