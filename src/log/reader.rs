@@ -243,8 +243,15 @@ impl Reader {
     fn try_read_span(&self, span: &Span<'_>, payloads: &mut [Bytes]) -> Result<(), ReadError> {
         let file = self.file(span.segment)?;
         let mut bytes = Vec::new();
-        file.read_at(u64::from(span.start), span.length as usize, &mut bytes)
-            .tried("read", &segment_path(&self.dir, span.segment))?;
+        let read = file.read_at(u64::from(span.start), span.length as usize, &mut bytes);
+        match (read.tried("read", &segment_path(&self.dir, span.segment)), span.wanted) {
+            (Ok(_), _) => {}
+            // What the disk cannot read may be another's, between two of these.
+            (Err(_), [_, _, ..]) => {
+                return span.apart().try_for_each(|alone| self.try_read_span(&alone, payloads));
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
         let bytes = Bytes::from(bytes);
         let wanted: usize = span.wanted.iter().map(|wanted| wanted.place.length as usize).sum();
         let shares = bytes.len() <= wanted.saturating_add(wanted / SPARE_PART_MAX);
@@ -262,8 +269,9 @@ impl Reader {
 
     /// The payload whose frame begins at `start` of these bytes.
     fn payload(&self, place: Place, bytes: &Bytes, start: usize) -> Result<(FrameHeader, Bytes), ReadError> {
-        let header = self.check_header(place, bytes.get(start..).and_then(FrameHeader::decode))?;
         let payload = start + FRAME_HEADER_LENGTH as usize;
+        let header = bytes.get(start..payload).ok_or_else(|| self.damaged(place, Finding::TooShort))?;
+        let header = self.check_header(place, FrameHeader::decode(header))?;
         let end = payload + place.length as usize;
         if end > bytes.len() {
             return Err(self.damaged(place, Finding::TooShort));
@@ -347,6 +355,8 @@ impl Recent {
 
     fn find(&self, place: Place) -> Option<(At, &Block)> {
         let position = At { segment: place.segment, position: place.position };
+        // Most of what is not here is older.
+        self.blocks.first_key_value().filter(|(oldest, _)| **oldest <= position)?;
         let (at, block) = self.blocks.range(..=position).next_back()?;
         let inside = at.segment == place.segment && place.position - at.position < block.length();
         inside.then_some((*at, block))

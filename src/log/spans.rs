@@ -6,8 +6,9 @@
 use super::format::FRAME_HEADER_LENGTH;
 use super::place::{Place, SegmentNumber};
 
-/// Bytes between two frames that are read along with them. A disk takes about as long for them as for a read of its own.
-const GAP_MAX: u32 = 32 << 10;
+/// Bytes between two frames that are read along with them: a disk with several reads under way takes about as long for them as for
+/// one read more (`spec/performance.md`).
+const GAP_MAX: u32 = 16 << 10;
 
 /// Bytes of a file read at once, but where a single frame has more: long enough for a disk's full speed.
 const SPAN_MAX: u32 = 1 << 20;
@@ -36,6 +37,19 @@ pub(super) struct Span<'w> {
     pub(super) length: u32,
 }
 
+impl<'w> Span<'w> {
+    /// The same frames, each by itself.
+    pub(super) fn apart(self) -> impl Iterator<Item = Span<'w>> {
+        self.wanted.chunks(1).filter_map(Span::of)
+    }
+
+    fn of(wanted: &'w [Wanted]) -> Option<Span<'w>> {
+        let first = wanted.first()?.place;
+        let end = wanted.iter().map(Wanted::end).max()?;
+        Some(Span { wanted, segment: first.segment, start: first.position, length: end - first.position })
+    }
+}
+
 /// Sorts them as they lie in their files, and puts neighbours together.
 pub(super) fn spans(wanted: &mut [Wanted]) -> impl Iterator<Item = Span<'_>> {
     wanted.sort_unstable_by_key(|wanted| (wanted.place.segment, wanted.place.position));
@@ -50,11 +64,7 @@ pub(super) fn spans(wanted: &mut [Wanted]) -> impl Iterator<Item = Span<'_>> {
         }
         together
     };
-    wanted.chunk_by(neighbours).filter_map(|wanted| {
-        let first = wanted.first()?.place;
-        let end = wanted.iter().map(Wanted::end).max()?;
-        Some(Span { wanted, segment: first.segment, start: first.position, length: end - first.position })
-    })
+    wanted.chunk_by(neighbours).filter_map(Span::of)
 }
 
 #[cfg(test)]

@@ -31,11 +31,15 @@ pub(super) enum Halt {
     End,
     /// The next batch does not fit any more.
     Full,
-    /// It has had its share: what is left goes to all once each has had its own.
+    /// It has had its share: what is left is shared once the others have had theirs.
     Share,
     /// It has looked at as many entries as it was to: there may be more.
     Slice,
 }
+
+/// How often an answer's room is gone through: what is left after that many shares is little, and each time costs a look at the
+/// index of each partition that has more.
+const SHARES: usize = 4;
 
 /// What room the answer has left, over all of its partitions.
 #[derive(Debug)]
@@ -60,23 +64,29 @@ impl Room {
         Room { share: bytes / partitions.max(1), ..Room::new(bytes) }
     }
 
-    /// Goes on with these partitions: each first has its share, and then what is left goes by their order.
+    /// Goes on with these partitions: each first has its share, then those that have more share what is left, and at last it goes by
+    /// their order.
     pub(super) fn divide<E>(
         &mut self,
         partitions: &[usize],
         mut advance: impl FnMut(usize, &mut Room) -> Result<Halt, E>,
     ) -> Result<(), E> {
-        let mut more = Few::new();
-        for partition in partitions.iter().copied() {
-            if advance(partition, self)? == Halt::Share {
-                more.push(partition);
+        let mut due: Few<usize> = partitions.iter().copied().collect();
+        for round in 1..=SHARES {
+            let mut more = Few::new();
+            for partition in due {
+                if advance(partition, self)? == Halt::Share {
+                    more.push(partition);
+                }
             }
-        }
-        if !more.is_empty() {
-            self.share = usize::MAX;
-        }
-        for partition in more {
-            advance(partition, self)?;
+            if more.is_empty() {
+                break;
+            }
+            self.share = match round + 1 < SHARES {
+                true => self.share.saturating_add(self.left / more.len()),
+                false => usize::MAX,
+            };
+            due = more;
         }
         Ok(())
     }

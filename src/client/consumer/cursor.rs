@@ -111,9 +111,9 @@ pub struct Cursor {
     withheld: BTreeSet<TopicPartition>,
     generations: u64,
     fetching: BTreeSet<NodeId>,
-    /// How often an answer had nothing of a partition that had something. Brokers fill an answer in the order of the partitions,
+    /// How often an answer of a broker had nothing of a partition that had something. Brokers fill an answer in the order of the partitions,
     /// so the next fetch begins with another one then. (Not always: for the same fetch again they need to do less.)
-    passed_over: usize,
+    passed_over: BTreeMap<NodeId, usize>,
     paused: BTreeMap<NodeId, Instant>,
     stale: BTreeSet<TopicName>,
     backoff: Backoff,
@@ -133,7 +133,7 @@ impl Cursor {
             withheld: BTreeSet::new(),
             generations: 0,
             fetching: BTreeSet::new(),
-            passed_over: 0,
+            passed_over: BTreeMap::new(),
             paused: BTreeMap::new(),
             stale: BTreeSet::new(),
             backoff: Backoff::new(limits.backoff, seed),
@@ -236,8 +236,8 @@ impl Cursor {
             if self.fetching.contains(&node) || self.paused.contains_key(&node) {
                 continue;
             }
-            let plan =
-                plan.get_or_insert_with(|| FetchPlan { node, parts: Vec::new(), first: self.passed_over });
+            let first = self.passed_over.get(&node).copied().unwrap_or(0);
+            let plan = plan.get_or_insert_with(|| FetchPlan { node, parts: Vec::new(), first });
             if plan.node == node {
                 let (generation, bytes_max) = (assigned.generation, assigned.bytes_max);
                 plan.parts.push(FetchPart { partition: partition.clone(), offset, bytes_max, generation });
@@ -282,7 +282,10 @@ impl Cursor {
                 ),
             }
         }
-        self.passed_over = self.passed_over.wrapping_add(usize::from(passed_over));
+        if passed_over {
+            let times = self.passed_over.entry(plan.node).or_default();
+            *times = times.wrapping_add(1);
+        }
         if trouble {
             self.back_off(now, plan.node);
         } else {

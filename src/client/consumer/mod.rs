@@ -464,10 +464,8 @@ impl Shared {
                 ..FetchPartition::default()
             };
             let name = part.partition.topic.as_str();
-            // A topic in whose middle it begins comes once, too.
-            let mut begun = [topics.len().saturating_sub(1), 0].into_iter();
-            let place = begun.find(|place| topics.get(*place).is_some_and(|topic| topic.topic == name));
-            match place.and_then(|place| topics.get_mut(place)) {
+            // A topic in whose middle it begins comes twice, as Kafka's own client has it.
+            match topics.last_mut().filter(|topic| topic.topic == name) {
                 Some(topic) => topic.partitions.push(asked),
                 None => topics.push(FetchTopic {
                     topic: name.to_owned(),

@@ -345,3 +345,27 @@ fn an_intact_batch_that_lies_where_another_one_should_is_not_served() {
         }
     }
 }
+
+#[test]
+fn what_the_disk_cannot_read_keeps_nobody_from_what_lies_beside_it() {
+    let sim = SimDisk::default();
+    let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+    let mut options = small_options(Path::new("/log"));
+    options.recent_bytes_max = 0;
+    let (_, mut log) = open(&disk, &options, Checkpoint::START).unwrap();
+    let written: Vec<_> = (1..=3).map(|number| append(&mut log, number, 100).unwrap()).collect();
+    let places: Vec<_> = written
+        .iter()
+        .flat_map(|placed| placed.frames().map(|(_, place)| place))
+        .filter(|place| place.length > 0)
+        .collect();
+    let read = |places: &[Place]| log.reader.read_missing(log.reader.recent(places).unwrap());
+    let whole = read(&places).unwrap();
+    let spoilt = 2;
+    sim.spoil(u64::from(places[spoilt].position) + 40);
+    assert!(matches!(read(&places), Err(ReadError::Disk(_))));
+    let (mut others, mut wanted) = (places, whole);
+    others.remove(spoilt);
+    wanted.remove(spoilt);
+    assert_eq!(read(&others).unwrap(), wanted);
+}

@@ -169,6 +169,16 @@ fn of_what_is_read_together_the_damaged_one_is_named() {
         ReadError::Damaged { finding: Finding::TooShort, .. }
     ));
     assert!(read(&places[..33]).is_ok());
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(u64::from(damaged.position) + 4)
+        .unwrap();
+    assert!(matches!(
+        read(&places[33..]).unwrap_err(),
+        ReadError::Damaged { finding: Finding::TooShort, .. }
+    ));
 }
 
 #[test]

@@ -57,6 +57,8 @@ struct Sim {
     full: bool,
     /// Which read from here gives a flipped bit.
     flip: Option<u64>,
+    /// A place in each file where it cannot be read.
+    unreadable: Option<u64>,
     /// Told when a planned fault has come.
     came: Option<Arc<AtomicBool>>,
 }
@@ -108,6 +110,11 @@ impl SimDisk {
     /// After so many reads, one gives a flipped bit.
     pub(crate) fn flip_read(&self, after: u64) {
         self.sim().flip = Some(after);
+    }
+
+    /// From now on no read goes over this place of any file.
+    pub(crate) fn spoil(&self, position: u64) {
+        self.sim().unreadable = Some(position);
     }
 
     /// Whether the flipped bit is still to come.
@@ -359,6 +366,9 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, position: u64, length: usize, into: &mut Vec<u8>) -> io::Result<usize> {
         let mut sim = self.disk.sim();
+        if sim.unreadable.is_some_and(|spoilt| (position..position + length as u64).contains(&spoilt)) {
+            return Err(io::Error::other("the disk cannot read there"));
+        }
         let cached = &sim.inodes[self.inode].cached;
         let start = usize::try_from(position).unwrap().min(cached.len());
         let read = &cached[start..(start + length).min(cached.len())];

@@ -276,3 +276,18 @@ fn a_full_partition_counts_as_its_limit() {
     let scan = Scan::new(true, Offset(0), 50);
     assert_eq!((scan.credit(Halt::Full), scan.credit(Halt::End)), (50, 0));
 }
+
+#[test]
+fn partitions_that_have_more_than_others_advance_side_by_side() {
+    let many = Partition::of(&[Step::Plain { records: 1, length: 10 }; 400]);
+    let few = Partition::of(&[Step::Plain { records: 1, length: 10 }; 2]);
+    let partitions = [&few, &many, &few, &few, &few, &many, &few, &few, &few, &few];
+    let mut scans = partitions.map(|_| Scan::new(false, Offset(0), usize::MAX));
+    let (mut room, all) = (Room::shared(2_000, partitions.len()), (0..partitions.len()).collect::<Vec<_>>());
+    let Ok(()) = room.divide(&all, |index, room| {
+        scans[index].advance(partitions[index], Offset(partitions[index].next), 500, room)
+    });
+    let kept = scans.map(|scan| scan.kept_bytes);
+    assert_eq!(kept.iter().sum::<usize>(), 2_000);
+    assert!(kept[1].abs_diff(kept[5]) <= 20, "{kept:?}");
+}
