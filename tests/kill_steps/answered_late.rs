@@ -61,7 +61,7 @@ async fn a_session_outlasts_a_commit_without_an_answer_and_does_nothing_twice() 
     // The offset is written first, and then the result with the commit.
     let (broker, client) = silent(tracer, 2).await;
     for (index, name) in [(0, "first"), (1, "second")] {
-        transact_alone(&client, partition(index), name).await;
+        send_one(&client, partition(index), name).await;
     }
     let mut group = GroupConfig::new(group().group, Subscription::topics([topic()]));
     group.reading.reset = Some(Start::Earliest);
@@ -106,7 +106,7 @@ async fn a_session_outlasts_a_commit_without_an_answer_and_does_nothing_twice() 
     assert_eq!(results, *seen.lock().unwrap(), "each once, and not done again");
 }
 
-async fn transact_alone(client: &Client, to: TopicPartition, value: &str) {
+async fn send_one(client: &Client, to: TopicPartition, value: &str) {
     let producer = semel::client::Producer::new(client, semel::client::ProducerConfig::default()).unwrap();
     let record = ProducerRecord::new(to.topic, value.to_owned()).partition(to.partition);
     producer.send(record).await.unwrap().await.unwrap();
