@@ -32,14 +32,15 @@ pub(super) const FETCH_ANSWER_BYTES_MAX: usize = 55 << 20;
 /// How long a fetch may wait, whatever it asks for. Longer waits serve nobody: clients ask for half a second.
 pub(super) const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Index entries looked at before other tasks of the thread get their turn, and the deadline is looked at again.
+/// Index entries of a partition looked at before other tasks of the thread get their turn, and the deadline is looked at again; once
+/// for each time that the answer's room is gone through.
 pub(super) const FETCH_SLICE_ENTRIES: usize = 2_048;
 
 /// How often a fetch starts again because what it was about to read has been deleted meanwhile. Each time the view is
 /// newer, so twice is rare already.
 pub(super) const FETCH_ATTEMPTS_MAX: usize = 4;
 
-/// Places in long runs of aborted records that one connection remembers between two fetches.
+/// Places in long runs of what is left out that one connection remembers between two fetches.
 pub(super) const REMEMBERED_SKIPS_MAX: usize = 1_024;
 
 /// Partitions that stay watched between two fetches of one connection: with more, they are looked up each time.

@@ -189,14 +189,14 @@ async fn in_batch(
     place: Place,
     find: impl FnOnce(Bytes) -> Result<Found, BatchError> + Send + 'static,
 ) -> Result<Result<Found, ErrorCode>, Failure> {
-    let read = match cx.node.shard.read(&[place]).await {
+    let read = match cx.node.shard.read(&[place]).await.pop().transpose() {
         Ok(read) => read,
         Err(error) => {
             tracing::error!(%error, "a batch cannot be read to find a record by its time");
             return Ok(Err(ErrorCode::KafkaStorageError));
         }
     };
-    let find = move |_| Ok(read.into_iter().next().map_or(Ok(None), find));
+    let find = move |_| Ok(read.map_or(Ok(None), find));
     Ok(cx.node.scan(find).await?.map_err(|error| {
         tracing::error!(%error, "a stored batch cannot be opened");
         ErrorCode::KafkaStorageError

@@ -49,7 +49,7 @@ pub use options::{
     SEGMENT_LENGTH_MAX, SEGMENT_LENGTH_MIN, SPARES_MAX_DEFAULT,
 };
 pub use place::{At, BlockTooLong, Checkpoint, Cursor, Place, PlaceInBlock, SegmentNumber};
-pub use reader::{Finding, ReadError, Reader, Recents, Retired};
+pub use reader::{Finding, Payload, ReadError, Reader, Recents, Retired};
 pub use real_disk::RealDisk;
 pub use recover::{Left, Log, Recovery, recover};
 pub use scan::{Pick, Scan, ScanError, ScannedFrame, Segments};

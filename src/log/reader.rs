@@ -105,17 +105,20 @@ impl Held {
     }
 }
 
+/// A payload, or why it could not be read.
+pub type Payload = Result<Bytes, ReadError>;
+
 /// What of some payloads was in memory; see [`Reader::recent`] and [`Reader::read_missing`].
 #[derive(Debug)]
 pub struct Recents {
     /// In the order of their places; empty where one is missing.
-    payloads: Vec<Bytes>,
+    payloads: Vec<Payload>,
     missing: Vec<Wanted>,
 }
 
 impl Recents {
     /// All payloads, if none is missing.
-    pub fn all(self) -> Result<Vec<Bytes>, Recents> {
+    pub fn all(self) -> Result<Vec<Payload>, Recents> {
         if self.missing.is_empty() { Ok(self.payloads) } else { Err(self) }
     }
 }
@@ -165,31 +168,41 @@ impl Reader {
 
     /// What of the payloads at these places is in memory, without touching the disk. They share the memory of their blocks, unless
     /// these are much larger than all of them.
-    pub fn recent(&self, places: &[Place]) -> Result<Recents, ReadError> {
+    #[must_use]
+    pub fn recent(&self, places: &[Place]) -> Recents {
         let mut found = Recents { payloads: Vec::with_capacity(places.len()), missing: Vec::new() };
         let (mut bytes, mut held) = (0, Held::default());
         let recent = lock(&self.recent);
         for (index, place) in places.iter().copied().enumerate() {
-            let Some((at, block)) = recent.find(place) else {
-                found.payloads.push(Bytes::new());
+            let in_memory = recent.find(place).and_then(|(at, block)| {
+                let start = (place.position - at.position) as usize;
+                // If it is not what was asked for, the file will show what is wrong.
+                self.payload(place, block.bytes(), start).ok().map(|(_, payload)| (at, block, payload))
+            });
+            let Some((at, block, payload)) = in_memory else {
+                found.payloads.push(Ok(Bytes::new()));
                 found.missing.push(Wanted { place, index });
                 continue;
             };
-            let start = (place.position - at.position) as usize;
-            found.payloads.push(self.payload(place, block.bytes(), start)?.1);
+            found.payloads.push(Ok(payload));
             bytes += place.length as usize;
             held.add(at, block);
         }
         drop(recent);
         if held.bytes > bytes.saturating_mul(HELD_PER_BYTE_MAX) {
-            found.payloads.iter_mut().for_each(|payload| *payload = Bytes::copy_from_slice(payload));
+            found
+                .payloads
+                .iter_mut()
+                .flatten()
+                .for_each(|payload| *payload = Bytes::copy_from_slice(payload));
         }
-        Ok(found)
+        found
     }
 
-    /// All payloads of which some are in memory: in the order of the places, each checked against the checksum that was made when it
-    /// was written. What lies close together in a file is read at once.
-    pub fn read_missing(&self, recents: Recents) -> Result<Vec<Bytes>, ReadError> {
+    /// All payloads of which some are in memory, in the order of the places. What comes from a file is checked against the checksum
+    /// that was made when it was written; what lies close together there is read at once.
+    #[must_use]
+    pub fn read_missing(&self, recents: Recents) -> Vec<Payload> {
         let Recents { mut payloads, mut missing } = recents;
         let spans: SmallVec<[Span<'_>; 1]> = spans(&mut missing).collect();
         for few in spans.chunks(SPANS_AHEAD) {
@@ -197,16 +210,21 @@ impl Reader {
                 few.iter().for_each(|span| self.will_read(span));
             }
             for span in few {
-                self.read_span(span, &mut payloads)?;
+                self.read_span(span, &mut payloads);
             }
         }
-        Ok(payloads)
+        payloads
     }
 
-    /// The payload at `place`, as [`Reader::read_missing`] has it.
-    pub fn read(&self, place: Place) -> Result<Bytes, ReadError> {
-        let read = self.read_missing(self.recent(&[place])?)?;
-        read.into_iter().next().ok_or_else(|| self.damaged(place, Finding::NoFrame))
+    /// The payloads at these places, in their order.
+    #[must_use]
+    pub fn read_all(&self, places: &[Place]) -> Vec<Payload> {
+        self.read_missing(self.recent(places))
+    }
+
+    /// The payload at `place`.
+    pub fn read(&self, place: Place) -> Payload {
+        self.read_all(&[place]).pop().unwrap_or_else(|| Err(self.damaged(place, Finding::NoFrame)))
     }
 
     /// Lets go of a segment: later reads of it fail, and reads that are under way do not return what is written into
@@ -227,44 +245,52 @@ impl Reader {
         }
     }
 
-    fn read_span(&self, span: &Span<'_>, payloads: &mut [Bytes]) -> Result<(), ReadError> {
+    fn read_span(&self, span: &Span<'_>, payloads: &mut [Payload]) {
         for _ in 0..ATTEMPTS_MAX {
             let retirements = self.retirements.load(Ordering::SeqCst);
-            let result = self.try_read_span(span, payloads);
+            self.try_read_span(span, payloads);
             // A segment file is used for other data only after it was retired. None has been: what was read is what
             // was meant. (Errors too: a file that is gone may have been retired.)
             if self.retirements.load(Ordering::SeqCst) == retirements {
-                return result;
+                return;
             }
         }
-        Err(ReadError::Gone { segment: span.segment })
+        for wanted in span.wanted {
+            put(payloads, wanted, Err(ReadError::Gone { segment: span.segment }));
+        }
     }
 
-    fn try_read_span(&self, span: &Span<'_>, payloads: &mut [Bytes]) -> Result<(), ReadError> {
+    fn try_read_span(&self, span: &Span<'_>, payloads: &mut [Payload]) {
+        let bytes = match (self.bytes_of(span), span.wanted) {
+            (Ok(bytes), _) => bytes,
+            (Err(error), [alone]) => return put(payloads, alone, Err(error)),
+            // What the disk cannot read may be one of these, or another's between two of them.
+            (Err(_), _) => return span.apart().for_each(|alone| self.try_read_span(&alone, payloads)),
+        };
+        let total: usize = span.wanted.iter().map(|wanted| wanted.place.length as usize).sum();
+        let shares = bytes.len() <= total.saturating_add(total / SPARE_PART_MAX);
+        for wanted in span.wanted {
+            let payload = self.checked_payload(wanted.place, &bytes, span.start);
+            let keep = |payload: Bytes| if shares { payload } else { Bytes::copy_from_slice(&payload) };
+            put(payloads, wanted, payload.map(keep));
+        }
+    }
+
+    fn bytes_of(&self, span: &Span<'_>) -> Result<Bytes, ReadError> {
         let file = self.file(span.segment)?;
         let mut bytes = Vec::new();
         let read = file.read_at(u64::from(span.start), span.length as usize, &mut bytes);
-        match (read.tried("read", &segment_path(&self.dir, span.segment)), span.wanted) {
-            (Ok(_), _) => {}
-            // What the disk cannot read may be another's, between two of these.
-            (Err(_), [_, _, ..]) => {
-                return span.apart().try_for_each(|alone| self.try_read_span(&alone, payloads));
-            }
-            (Err(error), _) => return Err(error.into()),
+        read.tried("read", &segment_path(&self.dir, span.segment))?;
+        Ok(bytes.into())
+    }
+
+    /// The payload at `place`, of bytes that have been read from `start` of its file on.
+    fn checked_payload(&self, place: Place, bytes: &Bytes, start: u32) -> Payload {
+        let (header, payload) = self.payload(place, bytes, (place.position - start) as usize)?;
+        match crc32c::crc32c(&payload) == header.payload_checksum {
+            true => Ok(payload),
+            false => Err(self.damaged(place, Finding::Payload)),
         }
-        let bytes = Bytes::from(bytes);
-        let wanted: usize = span.wanted.iter().map(|wanted| wanted.place.length as usize).sum();
-        let shares = bytes.len() <= wanted.saturating_add(wanted / SPARE_PART_MAX);
-        for Wanted { place, index } in span.wanted {
-            let (header, payload) = self.payload(*place, &bytes, (place.position - span.start) as usize)?;
-            if crc32c::crc32c(&payload) != header.payload_checksum {
-                return Err(self.damaged(*place, Finding::Payload));
-            }
-            if let Some(read) = payloads.get_mut(*index) {
-                *read = if shares { payload } else { Bytes::copy_from_slice(&payload) };
-            }
-        }
-        Ok(())
     }
 
     /// The payload whose frame begins at `start` of these bytes.
@@ -313,6 +339,12 @@ impl Reader {
             open.insert(segment, &file);
         }
         Ok(file)
+    }
+}
+
+fn put(payloads: &mut [Payload], wanted: &Wanted, payload: Payload) {
+    if let Some(place) = payloads.get_mut(wanted.index) {
+        *place = payload;
     }
 }
 

@@ -6,7 +6,7 @@ use super::off_thread::off_thread;
 use super::upkeep::Pressure;
 use super::watch::{UpTo, Watch, Watchers};
 use crate::core::{Command, Reply};
-use crate::log::{Place, ReadError, Reader};
+use crate::log::{Payload, Place, Reader};
 use crate::store::{Database, ReadView};
 use crate::types::{ConnectionId, PartitionId};
 use arc_swap::ArcSwap;
@@ -167,9 +167,9 @@ impl Shard {
     }
 
     /// Reads record batches from the log, in the order of `places`; off the async threads where that takes the disk.
-    pub async fn read(&self, places: &[Place]) -> Result<Vec<Bytes>, ReadError> {
-        let recents = match self.reader.recent(places)?.all() {
-            Ok(batches) => return Ok(batches),
+    pub async fn read(&self, places: &[Place]) -> Vec<Payload> {
+        let recents = match self.reader.recent(places).all() {
+            Ok(batches) => return batches,
             Err(recents) => recents,
         };
         let reader = Arc::clone(&self.reader);

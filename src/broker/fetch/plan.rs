@@ -41,6 +41,9 @@ pub(super) enum Halt {
 /// index of each partition that has more.
 const SHARES: usize = 4;
 
+/// Partitions among which what is left is shared: of more, each would have too little for a look at its index.
+const SHARING_MAX: usize = 1_024;
+
 /// What room the answer has left, over all of its partitions.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -82,7 +85,7 @@ impl Room {
             if more.is_empty() {
                 break;
             }
-            self.share = match round + 1 < SHARES {
+            self.share = match round + 1 < SHARES && more.len() <= SHARING_MAX {
                 true => self.share.saturating_add(self.left / more.len()),
                 false => usize::MAX,
             };

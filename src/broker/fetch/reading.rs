@@ -98,9 +98,9 @@ pub(super) async fn find(cx: &Context, wanted: &[Wanted], terms: Terms) -> Resul
         }
     }
     cx.caller.last_fetch.keep(watched, &cx.node.watched);
-    for reading in found.iter().flatten().filter(|_| terms.committed) {
+    for reading in found.iter().flatten() {
         cx.node.metrics.dropped_bytes.add(reading.scan.dropped_bytes);
-        reading.leave_word(cx);
+        reading.leave_word(cx, up_to);
     }
     Ok(found)
 }
@@ -242,7 +242,7 @@ impl Reading {
         if asked < row.log_start || asked > row.next_offset {
             return Err(ErrorCode::OffsetOutOfRange);
         }
-        let start = if terms.committed { cx.caller.skips.start(partition, asked) } else { asked };
+        let start = cx.caller.skips.start(partition, up_to(terms.committed), asked);
         let limit = usize::try_from(wanted.bytes_max).unwrap_or(0);
         let scan = Scan::new(terms.committed, start, limit);
         Ok(Reading { partition, row, scan, asked, halt: Halt::Slice, seen: None })
@@ -275,11 +275,11 @@ impl Reading {
     }
 
     /// Tells the next fetch how far this one came without finding anything to answer with.
-    fn leave_word(&self, cx: &Context) {
+    fn leave_word(&self, cx: &Context, up_to: UpTo) {
         if self.scan.kept.is_empty() && self.scan.next > self.asked {
-            cx.caller.skips.remember(self.partition, self.asked, self.scan.next);
+            cx.caller.skips.remember(self.partition, up_to, self.asked, self.scan.next);
         } else if !self.scan.kept.is_empty() {
-            cx.caller.skips.forget(self.partition);
+            cx.caller.skips.forget(self.partition, up_to);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::broker::failure::Failure;
 use crate::broker::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_ATTEMPTS_MAX, FETCH_WAIT_MAX};
 use crate::broker::list_offsets::READ_COMMITTED;
 use crate::broker::session::Context;
-use crate::log::ReadError;
+use crate::log::{Payload, ReadError};
 use crate::net::{Budget, Permit, Transport};
 use crate::wire::batch::{BatchError, BatchHeader};
 use crate::wire::messages::*;
@@ -105,39 +105,19 @@ async fn read_found(
     cx.node.metrics.fetched_bytes.add(bytes as u64);
     let places = found.iter().flatten().flat_map(|reading| reading.scan.kept.iter().map(|kept| kept.place));
     let places: Vec<_> = places.collect();
-    // All at once, since nearly always all is well; if not, one by one, to find out whose fault it is.
-    let together = match places.is_empty() {
-        true => Ok(Vec::new()),
+    let batches = match places.is_empty() {
+        true => Vec::new(),
         false => cx.node.shard.read(&places).await,
     };
-    let mut batches = match together {
-        Ok(batches) => Some(batches.into_iter()),
-        Err(ReadError::Gone { .. }) if gone == Gone::Retry => return Ok(None),
-        Err(_) => None,
-    };
-    let mut answers = Vec::with_capacity(found.len());
-    for (wanted, found) in wanted.iter().zip(found) {
-        let reading = match found {
-            Ok(reading) => reading,
-            Err(code) => {
-                answers.push(refused(wanted, code));
-                continue;
-            }
-        };
-        if let Some(batches) = &mut batches {
-            answers.push(answered(wanted, &reading, batches, committed));
-            continue;
-        }
-        let places: Vec<_> = reading.scan.kept.iter().map(|kept| kept.place).collect();
-        answers.push(match cx.node.shard.read(&places).await {
-            Ok(batches) => answered(wanted, &reading, batches, committed),
-            Err(error) => {
-                tracing::error!(partition = %reading.partition, %error, "a fetch cannot be served from the log");
-                refused(wanted, ErrorCode::KafkaStorageError)
-            }
-        });
+    if gone == Gone::Retry && batches.iter().any(|batch| matches!(batch, Err(ReadError::Gone { .. }))) {
+        return Ok(None);
     }
-    Ok(Some((answers, permit)))
+    let mut batches = batches.into_iter();
+    let answer = |(wanted, found): (&Wanted, Found)| match found {
+        Ok(reading) => answered(wanted, &reading, &mut batches, committed),
+        Err(code) => refused(wanted, code),
+    };
+    Ok(Some((wanted.iter().zip(found).map(answer).collect(), permit)))
 }
 
 fn refused(wanted: &Wanted, error_code: ErrorCode) -> FetchPartitionResponse {
@@ -150,24 +130,25 @@ fn refused(wanted: &Wanted, error_code: ErrorCode) -> FetchPartitionResponse {
     }
 }
 
-/// The answer with what was read: `batches` begins with what was found.
+/// The answer with what was read, up to the first batch that cannot be served. Takes from `batches` what was found of this partition.
 fn answered(
     wanted: &Wanted,
     reading: &Reading,
-    batches: impl IntoIterator<Item = Bytes>,
+    batches: impl Iterator<Item = Payload>,
     committed: bool,
 ) -> FetchPartitionResponse {
-    let mut sound: Vec<_> = batches.into_iter().take(reading.scan.kept.len()).collect();
-    let is_wrong = |(kept, bytes): (&Kept, &Bytes)| {
-        let checked = check(kept, bytes);
-        if let Err(error) = &checked {
-            tracing::error!(partition = %reading.partition, offset = %kept.base, %error,
-                "the log holds another batch than the index says");
+    let mut sound = Vec::with_capacity(reading.scan.kept.len());
+    let mut whole = true;
+    for (kept, batch) in reading.scan.kept.iter().zip(batches) {
+        match check(kept, batch) {
+            Ok(batch) if whole => sound.push(batch),
+            Err(error) if whole => {
+                tracing::error!(partition = %reading.partition, offset = %kept.base, %error,
+                    "a batch cannot be served from the log");
+                whole = false;
+            }
+            _ => {}
         }
-        checked.is_err()
-    };
-    if let Some(wrong) = reading.scan.kept.iter().zip(&sound).position(is_wrong) {
-        sound.truncate(wrong);
     }
     if sound.is_empty() && !reading.scan.kept.is_empty() {
         return refused(wanted, ErrorCode::KafkaStorageError);
@@ -191,8 +172,9 @@ fn answered(
 
 /// Whether these bytes are the batch that the index speaks of. That they are those that were written, the log has checked where
 /// they come from the disk; and the batch's own checksum was checked before that.
-fn check(kept: &Kept, bytes: &Bytes) -> Result<(), WrongBatch> {
-    let header = BatchHeader::parse(bytes)?;
+fn check(kept: &Kept, batch: Payload) -> Result<Bytes, WrongBatch> {
+    let bytes = batch?;
+    let header = BatchHeader::parse(&bytes)?;
     if header.size != bytes.len() || header.base_offset != kept.base || header.last_offset() != kept.last {
         return Err(WrongBatch::Other {
             first: header.base_offset.0,
@@ -201,15 +183,19 @@ fn check(kept: &Kept, bytes: &Bytes) -> Result<(), WrongBatch> {
             length: bytes.len(),
         });
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// What was read is not what the index speaks of.
 #[derive(Debug, thiserror::Error)]
 enum WrongBatch {
     #[error(transparent)]
+    Unread(#[from] ReadError),
+    #[error(transparent)]
     Batch(#[from] BatchError),
-    #[error("a batch of {size} bytes with offsets {first} to {last} lies in {length} bytes")]
+    #[error(
+        "it is another one than the index speaks of: a batch of {size} bytes with offsets {first} to {last} lies in {length} bytes"
+    )]
     Other { first: i64, last: i64, size: usize, length: usize },
 }
 

@@ -13,6 +13,7 @@ use crate::wire::batch::*;
 use crate::wire::messages::*;
 use crate::wire::{DecodeError, ErrorCode, Records, Request, decode_response, encode_request};
 use bytes::{Bytes, BytesMut};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +81,19 @@ impl Harness {
         let budgets = Budgets::new(&Limits::default());
         let broker = Broker::new(running.shard.clone(), budgets.clone(), config);
         Harness { broker, budgets, running, dir, connections: AtomicU64::new(1) }
+    }
+
+    /// Changes these bytes wherever they lie in the log's files.
+    pub(super) fn spoil(&self, bytes: &[u8]) {
+        for entry in std::fs::read_dir(self.dir.0.path().join("log")).unwrap() {
+            let path = entry.unwrap().path();
+            let content = std::fs::read(&path).unwrap();
+            let places = content.windows(bytes.len()).enumerate().filter(|(_, here)| *here == bytes);
+            for (place, here) in places {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.write_all_at(&[here[0] ^ 1], place as u64).unwrap();
+            }
+        }
     }
 
     /// Has the shard decide something that no client can ask for.

@@ -221,6 +221,32 @@ async fn the_bytes_of_an_answer_are_divided_among_its_partitions() {
 }
 
 #[tokio::test]
+async fn of_a_partition_with_a_damaged_batch_what_lies_before_it_is_answered() {
+    let harness = Harness::start();
+    let (mut client, id) = harness.with_topic("t", 2).await;
+    for (partition, value) in [(0, "before"), (1, "beside"), (0, "damaged"), (0, "behind"), (1, "and on")] {
+        let stored = client.produce(9, ("t", id, partition), None, batch(None, &[value])).await;
+        assert_eq!(stored.error_code, ErrorCode::None);
+    }
+    // After a restart nothing of it is in memory.
+    let (harness, mut client) = harness.restarted(client).await;
+    harness.spoil(b"damaged");
+    let mut fetch = async |offset| {
+        let mut request = fetch_request(("t", id, 0), offset, true);
+        let other =
+            FetchPartition { partition: 1, fetch_offset: 0, ..request.topics[0].partitions[0].clone() };
+        request.topics[0].partitions.push(other);
+        let mut response = client.call(12, &request).await;
+        let partitions = response.responses.remove(0).partitions;
+        assert_eq!(values(&partitions[1]), ["beside", "and on"]);
+        (partitions[0].error_code, values(&partitions[0]))
+    };
+    assert_eq!(fetch(0).await, (ErrorCode::None, vec!["before".to_owned()]));
+    assert_eq!(fetch(1).await, (ErrorCode::KafkaStorageError, Vec::new()));
+    assert_eq!(fetch(2).await, (ErrorCode::None, vec!["behind".to_owned()]));
+}
+
+#[tokio::test]
 async fn a_session_tells_only_what_is_new() {
     let harness = Harness::start();
     let (mut client, id) = harness.with_topic("t", 3).await;

@@ -35,15 +35,19 @@ pub struct FetchPlan {
     pub node: NodeId,
     /// Partition, offset, bytes; in the order of the partitions.
     pub parts: Vec<FetchPart>,
-    /// The one to begin with.
+    /// The place of the one to begin with.
     first: usize,
 }
 
 impl FetchPlan {
     /// The parts as they are to be asked for.
     pub fn asked(&self) -> impl Iterator<Item = &FetchPart> {
-        let first = self.first % self.parts.len().max(1);
-        self.parts.iter().cycle().skip(first).take(self.parts.len())
+        self.parts.iter().cycle().skip(self.first).take(self.parts.len())
+    }
+
+    /// How many are asked for before the one at `place`.
+    fn behind_first(&self, place: usize) -> usize {
+        (place + self.parts.len() - self.first) % self.parts.len()
     }
 }
 
@@ -111,9 +115,10 @@ pub struct Cursor {
     withheld: BTreeSet<TopicPartition>,
     generations: u64,
     fetching: BTreeSet<NodeId>,
-    /// How often an answer of a broker had nothing of a partition that had something. Brokers fill an answer in the order of the partitions,
-    /// so the next fetch begins with another one then. (Not always: for the same fetch again they need to do less.)
-    passed_over: BTreeMap<NodeId, usize>,
+    /// With which of its partitions a fetch from a broker begins: the first that had something of which the last answer had
+    /// nothing. Brokers fill an answer in the order of the partitions. (It stays with an answer that had something of each: for the
+    /// same fetch again they need to do less.)
+    first: BTreeMap<NodeId, usize>,
     paused: BTreeMap<NodeId, Instant>,
     stale: BTreeSet<TopicName>,
     backoff: Backoff,
@@ -133,7 +138,7 @@ impl Cursor {
             withheld: BTreeSet::new(),
             generations: 0,
             fetching: BTreeSet::new(),
-            passed_over: BTreeMap::new(),
+            first: BTreeMap::new(),
             paused: BTreeMap::new(),
             stale: BTreeSet::new(),
             backoff: Backoff::new(limits.backoff, seed),
@@ -236,14 +241,17 @@ impl Cursor {
             if self.fetching.contains(&node) || self.paused.contains_key(&node) {
                 continue;
             }
-            let first = self.passed_over.get(&node).copied().unwrap_or(0);
+            let first = self.first.get(&node).copied().unwrap_or(0);
             let plan = plan.get_or_insert_with(|| FetchPlan { node, parts: Vec::new(), first });
             if plan.node == node {
                 let (generation, bytes_max) = (assigned.generation, assigned.bytes_max);
                 plan.parts.push(FetchPart { partition: partition.clone(), offset, bytes_max, generation });
             }
         }
-        self.fetching.extend(plan.as_ref().map(|plan| plan.node));
+        if let Some(plan) = &mut plan {
+            plan.first %= plan.parts.len();
+            self.fetching.insert(plan.node);
+        }
         plan
     }
 
@@ -255,19 +263,23 @@ impl Cursor {
         answers: impl IntoIterator<Item = (TopicPartition, FetchPartitionResponse)>,
     ) -> Vec<Fetched> {
         self.fetching.remove(&plan.node);
-        let (mut trouble, mut passed_over) = (false, false);
+        let mut trouble = false;
+        // How far behind the first the nearest one comes of which there was nothing; if it is the first itself, another is to be.
+        let mut passed_over: Option<usize> = None;
         let mut fetched = Vec::new();
         for (partition, answer) in answers {
             // They are in the order of the partitions.
-            let asked = plan.parts.binary_search_by(|part| part.partition.cmp(&partition)).ok();
-            let asked = asked.and_then(|place| plan.parts.get(place));
+            let place = plan.parts.binary_search_by(|part| part.partition.cmp(&partition)).ok();
+            let asked = place.and_then(|place| plan.parts.get(place));
             let current = self.assigned.get(&partition).map(|assigned| assigned.generation);
             let Some(asked) = asked.filter(|part| Some(part.generation) == current) else { continue };
             match answer.error_code {
                 ErrorCode::None => {
                     let end = self.note_end(asked, &answer);
-                    passed_over |=
-                        end > Some(asked.offset) && answer.records.as_ref().is_none_or(Records::is_empty);
+                    if end > Some(asked.offset) && answer.records.as_ref().is_none_or(Records::is_empty) {
+                        let behind = place.map(|place| plan.behind_first(place).max(1));
+                        passed_over = [passed_over, behind].into_iter().flatten().min();
+                    }
                     fetched.extend(self.take(asked, answer));
                 }
                 ErrorCode::OffsetOutOfRange => fetched.extend(self.out_of_range(asked)),
@@ -282,9 +294,8 @@ impl Cursor {
                 ),
             }
         }
-        if passed_over {
-            let times = self.passed_over.entry(plan.node).or_default();
-            *times = times.wrapping_add(1);
+        if let Some(behind) = passed_over {
+            self.first.insert(plan.node, (plan.first + behind) % plan.parts.len());
         }
         if trouble {
             self.back_off(now, plan.node);
@@ -443,12 +454,19 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_for_which_an_answer_had_no_room_comes_sooner_the_next_time() {
-        let mut cursor = cursor(3);
-        assert_eq!(fetch(&mut cursor, &[0, 1], &[0, 1]), [0, 1, 2]);
-        assert_eq!(fetch(&mut cursor, &[0, 1, 2], &[0, 1]), [0, 1, 2], "so far nobody has been passed over");
-        assert_eq!(fetch(&mut cursor, &[0, 1, 2], &[1, 2]), [1, 2, 0]);
-        assert_eq!(fetch(&mut cursor, &[0, 1, 2], &[0, 1, 2]), [2, 0, 1]);
-        assert_eq!(fetch(&mut cursor, &[], &[]), [2, 0, 1], "the same again, which asks less of the broker");
+    fn partitions_for_which_an_answer_had_no_room_come_first_the_next_time() {
+        let all = [0, 1, 2, 3, 4];
+        let mut cursor = cursor(5);
+        assert_eq!(fetch(&mut cursor, &[0, 1], &[0, 1]), all);
+        assert_eq!(fetch(&mut cursor, &all, &[0, 1]), all, "so far nobody has been passed over");
+        assert_eq!(fetch(&mut cursor, &all, &[2, 3]), [2, 3, 4, 0, 1]);
+        assert_eq!(fetch(&mut cursor, &all, &[4, 1, 2]), [4, 0, 1, 2, 3]);
+        assert_eq!(fetch(&mut cursor, &all, &all), [0, 1, 2, 3, 4]);
+        assert_eq!(
+            fetch(&mut cursor, &all, &[1, 2, 3, 4]),
+            [0, 1, 2, 3, 4],
+            "the same, which asks less of the broker"
+        );
+        assert_eq!(fetch(&mut cursor, &[], &[]), [1, 2, 3, 4, 0], "the first itself had nothing");
     }
 }

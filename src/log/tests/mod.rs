@@ -11,7 +11,6 @@ pub(crate) mod sim_disk;
 
 use super::*;
 use crate::types::{BlockNumber, LeaderEpoch, ServedTime};
-use bytes::Bytes;
 use std::path::Path;
 
 /// More than any test's block.
@@ -63,7 +62,7 @@ fn contents(block: &Block) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// The payloads of a block, read by their places.
-fn payloads(reader: &Reader, placed: &PlacedBlock) -> Vec<Result<Bytes, ReadError>> {
+fn payloads(reader: &Reader, placed: &PlacedBlock) -> Vec<Payload> {
     placed.frames().map(|(_, place)| reader.read(place)).collect()
 }
 

@@ -105,14 +105,14 @@ impl Contents {
             view.get::<PartitionRow>(&partition).ok().flatten().map_or(Offset::ZERO, |row| row.log_start);
         for (last, entry) in self.list(&listing, view.index(partition, start)) {
             let name = format!("{:06}", last.0);
-            let batch = match running.shard.read(&[entry.place]).await {
+            let batch = match running.shard.read(&[entry.place]).await.remove(0) {
                 Ok(batch) => {
                     // Where compaction has left nothing, nothing is to be read.
                     let base =
-                        batch[0].first_chunk().map_or(entry.base_offset.0, |base| i64::from_be_bytes(*base));
-                    let sum = crc32c::crc32c(&batch[0]);
+                        batch.first_chunk().map_or(entry.base_offset.0, |base| i64::from_be_bytes(*base));
+                    let sum = crc32c::crc32c(&batch);
                     let facts = (entry.base_offset.0, entry.max_timestamp.0, entry.before, entry.kind);
-                    Ok(format!("base {base}, {} bytes, crc {sum:08x}, index {facts:?}", batch[0].len()))
+                    Ok(format!("base {base}, {} bytes, crc {sum:08x}, index {facts:?}", batch.len()))
                 }
                 Err(error) => Err(error.to_string()),
             };

@@ -54,11 +54,11 @@ async fn batches(running: &Running, partition: PartitionId) -> BTreeMap<i64, Byt
         let Some((last, entry)) = view.index(partition, next).next().transpose().unwrap() else {
             return read;
         };
-        match running.shard.read(&[entry.place]).await {
+        match running.shard.read(&[entry.place]).await.remove(0) {
             Ok(batch) => {
-                let base = i64::from_be_bytes(batch[0][..8].try_into().unwrap());
+                let base = i64::from_be_bytes(batch[..8].try_into().unwrap());
                 assert_eq!(base, entry.base_offset.0, "the batch is the one that was looked up");
-                read.insert(base, batch[0].clone());
+                read.insert(base, batch);
                 next = last.next();
             }
             Err(ReadError::Gone { .. }) => {

@@ -17,14 +17,13 @@ use super::round::{Round, Visit};
 use super::{Duty, Turn};
 use crate::core::mutant::{Mutant, mutated};
 use crate::core::{Now, PartitionRow, TopicRow};
-use crate::log::{DiskError, MovedWriter, Place, ReadError, Scan, ScanError, SegmentNumber};
+use crate::log::{DiskError, MovedWriter, Payload, Place, ReadError, Scan, ScanError, SegmentNumber};
 use crate::shard::limits::CompactionLimits;
 use crate::shard::payload::frame_entry;
 use crate::store::{AbortedOutlook, IndexEntry, IndexKind, Overlay, ReadView, StoreError};
 use crate::types::codec::{Codec, CodecError};
 use crate::types::{Offset, PartitionId, ProducerId};
 use crate::wire::batch::{BatchError, Retained};
-use bytes::Bytes;
 use pass::{Judged, Made, Pass};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -364,7 +363,7 @@ impl Compact {
         Ok(true)
     }
 
-    fn read(&self, place: Place) -> Result<Bytes, ReadError> {
+    fn read(&self, place: Place) -> Payload {
         self.ground.parts().reader.read(place)
     }
 
