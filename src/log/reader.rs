@@ -172,9 +172,13 @@ impl Reader {
     pub fn recent(&self, places: &[Place]) -> Recents {
         let mut found = Recents { payloads: Vec::with_capacity(places.len()), missing: Vec::new() };
         let (mut bytes, mut held) = (0, Held::default());
-        let recent = lock(&self.recent);
+        // Who is far behind asks for thousands of places. New blocks wait for the lock, so it is not held while these are sorted out.
+        let oldest = lock(&self.recent).oldest();
+        let mut recent = None;
         for (index, place) in places.iter().copied().enumerate() {
-            let in_memory = recent.find(place).and_then(|(at, block)| {
+            let may_be_there = oldest.is_some_and(|oldest| oldest <= begin(place));
+            let recent = may_be_there.then(|| recent.get_or_insert_with(|| lock(&self.recent)));
+            let in_memory = recent.and_then(|recent| recent.find(place)).and_then(|(at, block)| {
                 let start = (place.position - at.position) as usize;
                 // If it is not what was asked for, the file will show what is wrong.
                 self.payload(place, block.bytes(), start).ok().map(|(_, payload)| (at, block, payload))
@@ -342,6 +346,11 @@ impl Reader {
     }
 }
 
+/// A frame's begin, to be found among those of blocks.
+fn begin(place: Place) -> At {
+    At { segment: place.segment, position: place.position }
+}
+
 fn put(payloads: &mut [Payload], wanted: &Wanted, payload: Payload) {
     if let Some(place) = payloads.get_mut(wanted.index) {
         *place = payload;
@@ -385,11 +394,12 @@ impl Recent {
         }
     }
 
+    fn oldest(&self) -> Option<At> {
+        self.blocks.first_key_value().map(|(oldest, _)| *oldest)
+    }
+
     fn find(&self, place: Place) -> Option<(At, &Block)> {
-        let position = At { segment: place.segment, position: place.position };
-        // Most of what is not here is older.
-        self.blocks.first_key_value().filter(|(oldest, _)| **oldest <= position)?;
-        let (at, block) = self.blocks.range(..=position).next_back()?;
+        let (at, block) = self.blocks.range(..=begin(place)).next_back()?;
         let inside = at.segment == place.segment && place.position - at.position < block.length();
         inside.then_some((*at, block))
     }
