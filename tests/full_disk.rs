@@ -190,7 +190,7 @@ impl Story {
 async fn connect(broker: &Broker) -> Client {
     let endpoint = format!("tls://{}", broker.address()).parse().unwrap();
     let mut config = ClientConfig::new(endpoint, TlsFiles::under(&broker.data_dir()));
-    config.call_timeout = Duration::from_secs(10);
+    config.call_timeout = Duration::from_secs(30);
     Client::connect(config).await.unwrap()
 }
 

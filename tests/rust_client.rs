@@ -92,8 +92,13 @@ async fn transactional_with(
     id: &str,
     protocol_max: TransactionProtocol,
 ) -> TransactionalProducer {
-    let commit_timeout = Duration::from_secs(3);
-    let config = TransactionConfig { commit_timeout, protocol_max, ..TransactionConfig::default() };
+    let config = TransactionConfig { protocol_max, ..TransactionConfig::default() };
+    TransactionalProducer::init(client, TransactionalId::new(id).unwrap(), config).await.unwrap()
+}
+
+/// One that does not wait long for the answer to a commit.
+async fn impatient(client: &Client, id: &str) -> TransactionalProducer {
+    let config = TransactionConfig { commit_timeout: Duration::from_secs(5), ..TransactionConfig::default() };
     TransactionalProducer::init(client, TransactionalId::new(id).unwrap(), config).await.unwrap()
 }
 
@@ -244,7 +249,7 @@ async fn a_new_holder_fences_the_old_one(scheme: &str) {
 
 async fn a_commit_without_an_answer_is_said_to_be_unknown(scheme: &str) {
     let (mut broker, client) = start(scheme).await;
-    let mut producer = transactional(&client, "lost").await;
+    let mut producer = impatient(&client, "lost").await;
     let mut transaction = producer.begin().await.unwrap();
     transaction.send(record(0, "lost")).await.unwrap();
     transaction.flush().await.unwrap();
@@ -269,7 +274,7 @@ async fn a_commit_without_an_answer_is_said_to_be_unknown(scheme: &str) {
 
 async fn what_became_of_such_a_commit_can_be_asked(scheme: &str) {
     let (mut broker, client) = start(scheme).await;
-    let mut producer = transactional(&client, "lost").await;
+    let mut producer = impatient(&client, "lost").await;
     assert!(matches!(producer.resolve().await, Err(ResolveError::NothingToResolve)));
     let mut transaction = producer.begin().await.unwrap();
     transaction.send(record(0, "lost")).await.unwrap();
@@ -673,7 +678,7 @@ async fn groups_are_administered(scheme: &str) {
     let refused = admin.delete_group(&group).await.unwrap_err();
     assert_eq!(refused.code(), Some(ErrorCode::NonEmptyGroup));
     let mut hasty = config(&broker, scheme);
-    hasty.call_timeout = Duration::from_millis(500);
+    hasty.call_timeout = Duration::from_secs(2);
     let hasty = Admin::new(&Client::connect(hasty).await.unwrap());
     let unstable = hasty.group_offsets(&group, OffsetQuery::Stable).await.unwrap_err();
     // Also where the last of its attempts was still under way.

@@ -6,8 +6,10 @@ use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Whoever types a command wants to know soon that no broker is there.
-const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Whoever types a command wants to know soon that no broker is there: after this time, or this part of what the broker has for
+/// all of it.
+const BOOTSTRAP_TIMEOUT_MIN: Duration = Duration::from_secs(3);
+const BOOTSTRAP_PART: u32 = 5;
 
 /// Where the broker is and how to be recognised there.
 #[derive(Clone, Debug, Args)]
@@ -50,7 +52,7 @@ impl ConnectArgs {
         config.bootstrap.extend(others.iter().cloned());
         config.client_id = "semel-cli".to_owned();
         config.connect_timeout = timeout.min(config.connect_timeout);
-        config.bootstrap_timeout = timeout.min(BOOTSTRAP_TIMEOUT);
+        config.bootstrap_timeout = timeout.min(BOOTSTRAP_TIMEOUT_MIN.max(timeout / BOOTSTRAP_PART));
         config.call_timeout = timeout;
         Ok(config)
     }

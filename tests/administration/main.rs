@@ -126,7 +126,8 @@ fn kafkas_own_tools_write_read_and_look_after_groups_and_transactions() {
     assert!(!groups(&["--describe"]).contains("tooled"));
     groups(&["--delete"]);
 
-    let writer = client.transactional("tooled-writer");
+    // Several Java programs start before it is ended.
+    let writer = client.transactional_within("tooled-writer", Duration::from_secs(600));
     writer.begin();
     writer.send("tooled", &[(0, None, "open")]);
     let transactions = |words: &[&str]| tool("TransactionsCommand", words, "");
@@ -190,6 +191,7 @@ impl Semel {
     fn run(&self, words: &[&str], input: &str) -> Piped {
         let mut command = Command::new(broker::binary());
         command.args(words).args(["--bootstrap", &self.bootstrap, "--data-dir"]).arg(&self.data_dir);
+        command.env("SEMEL_TIMEOUT", "60");
         pipe("semel", command, input.as_bytes(), DEADLINE)
     }
 

@@ -47,7 +47,7 @@ fn partition(index: i32) -> TopicPartition {
 fn config(broker: &Broker) -> ClientConfig {
     let endpoint = format!("quic://{}", broker.address()).parse().unwrap();
     let mut config = ClientConfig::new(endpoint, TlsFiles::under(&broker.data_dir()));
-    config.call_timeout = Duration::from_secs(10);
+    config.call_timeout = Duration::from_secs(60);
     config
 }
 
@@ -74,7 +74,7 @@ fn start_with(further: &[&str]) -> (TempDir, Broker) {
 
 fn semel(arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
-    command.args(arguments).current_dir(std::env::temp_dir());
+    command.args(arguments).current_dir(std::env::temp_dir()).env("SEMEL_TIMEOUT", "60");
     command.output().unwrap()
 }
 
@@ -518,7 +518,7 @@ async fn a_kill_in_the_middle_leaves_nothing_that_is_taken_for_a_backup() {
         let taking = {
             let (address, data_dir, name) =
                 (format!("quic://{}", broker.address()), broker.data_dir(), name.clone());
-            let timeout = ["--timeout", "2"];
+            let timeout = ["--timeout", "5"];
             tokio::task::spawn_blocking(move || {
                 let arguments = ["backup", &name, "--bootstrap", &address, "--data-dir", path(&data_dir)];
                 semel(&[&arguments[..], &timeout[..]].concat())

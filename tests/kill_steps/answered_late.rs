@@ -7,9 +7,9 @@ use std::sync::Mutex;
 const OUT: &str = "out";
 
 /// For a commit without an answer, and for a question about it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// For records to be stored.
-const DELIVERY: Duration = Duration::from_secs(4);
+const DELIVERY: Duration = Duration::from_secs(20);
 /// For what is to happen in any case.
 const DEADLINE: Duration = Duration::from_secs(60);
 

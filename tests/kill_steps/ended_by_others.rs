@@ -10,6 +10,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// For the timeout of a transaction that is to end by it: the first is soon over, the last one long enough for any machine.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(16);
+/// For that of one that is to end otherwise.
+const NEVER: Duration = Duration::from_secs(600);
 
 /// Who ends it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -195,7 +197,7 @@ async fn live(tracer: &Path, nth: usize, killed: Killed, by: By, timeout: Durati
 /// Every write of the end, both ways.
 async fn every_write(by: By) {
     let Some(tracer) = tracer().filter(|_| Broker::runs_semel()) else { return };
-    let mut timeout = if by == By::Timeout { TIMEOUT_MIN } else { TIMEOUT_MAX };
+    let mut timeout = if by == By::Timeout { TIMEOUT_MIN } else { NEVER };
     for killed in [Killed::Before, Killed::After] {
         let (mut nth, mut shown) = (by.writes_before() + 1, 0);
         loop {

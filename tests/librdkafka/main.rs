@@ -120,6 +120,9 @@ const PART_LEFT_OUT: &str = "o_java_interop";
 const WAITS_FOR_A_LOST_CALL: &str = "b_subscribe_with_cb_test";
 const TRIES: usize = 3;
 
+/// With more that fail it is not the machine.
+const TRIED_AGAIN_MAX: usize = 5;
+
 /// The second does nothing then. The first makes two topics, one after the other, and asks that of two members both have them
 /// in one step or both in two. A heartbeat may come between the topics, here as in Kafka; but Kafka compares a pattern at most
 /// every ten seconds, and so seldom meets that moment (`spec/differences.md`, C8).
@@ -326,8 +329,13 @@ fn all_pass(suite: &Suite, runs: &[Run], access: &Access, at_once: usize) {
         }
     };
     thread::scope(|scope| (0..at_once).for_each(|_| drop(scope.spawn(work))));
+    let mut failed = failed.into_inner().unwrap();
+    // They have deadlines of their own, of seconds, which a busy machine may not keep: a few are tried again with nothing beside them.
+    if failed.len() <= TRIED_AGAIN_MAX {
+        failed = failed.into_iter().map(|(run, _)| (run, run.outcome(suite, access))).collect();
+        failed.retain(|(_, outcome)| !outcome.passed);
+    }
     suite.tidy();
-    let failed = failed.into_inner().unwrap();
     let reports = failed.iter().map(|(run, outcome)| report(run, outcome)).collect::<String>();
     assert!(failed.is_empty(), "{} of {} failed:\n{reports}", failed.len(), runs.len());
 }

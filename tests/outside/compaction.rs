@@ -27,6 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 fn semel_topic(broker: &Broker, words: &[&str]) {
     let mut command = Command::new(broker::binary());
     command.arg("topic").args(words).arg("--bootstrap").arg(format!("tls://{}", broker.address()));
+    command.env("SEMEL_TIMEOUT", "60");
     let status = command.arg("--data-dir").arg(broker.data_dir()).status().unwrap();
     assert!(status.success(), "semel topic {words:?}");
 }

@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// kcat, to be let in by this broker.
 pub fn towards(program: &Path, broker: &Broker, words: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.args(["-b", &broker.address().to_string(), "-X", "security.protocol=ssl"]);
+    command.args(["-b", &broker.address().to_string(), "-m", "60", "-X", "security.protocol=ssl"]);
     for (setting, file) in [("ca", "ca.pem"), ("certificate", "client.pem"), ("key", "client.key")] {
         command.arg("-X").arg(format!("ssl.{setting}.location={}", broker.tls(file).display()));
     }

@@ -142,7 +142,7 @@ pub fn a_new_holder_of_the_id_fences_the_old_one(writer: &Actor, reader: &Actor)
 
 /// LsoAdvances: a transaction that nobody ends is ended by the broker, and its producer cannot commit it any more.
 pub fn an_abandoned_transaction_is_ended_by_the_broker(writer: &Actor, reader: &Actor) {
-    const TIMEOUT: Duration = Duration::from_secs(1);
+    const TIMEOUT: Duration = Duration::from_secs(5);
     const DEADLINE: Duration = Duration::from_secs(60);
     let topic = topic("abandoned", writer, 1);
     let abandoned = writer.transactional_within(&id("abandoned", writer), TIMEOUT);

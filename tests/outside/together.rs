@@ -17,7 +17,7 @@ use crate::groups::{
 use crate::kcat;
 
 /// Long enough for a broker that is killed and for a busy machine, short enough to wait for its end.
-const SESSION: Duration = Duration::from_secs(10);
+const SESSION: Duration = Duration::from_secs(20);
 
 /// What a group is asked to do again and again, and who sees how it stands.
 struct Work<'a> {

@@ -260,7 +260,7 @@ async fn operators_see_groups_of_this_protocol_and_delete_empty_ones() {
 
 #[tokio::test]
 async fn a_silent_member_is_gone_after_its_session() {
-    let harness = Harness::with(|config| config.consumer_session_timeout = Duration::from_millis(300));
+    let harness = Harness::with(|config| config.consumer_session_timeout = Duration::from_secs(3));
     harness.with_topic("t", 2).await;
     let (mut silent, mut other) =
         (Member::new(&harness, "silent", &["t"]), Member::new(&harness, "other", &["t"]));

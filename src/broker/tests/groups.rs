@@ -118,12 +118,18 @@ async fn describe(client: &mut Client) -> DescribedGroup {
 
 /// Two members in a stable group; the first leads.
 async fn two_members(harness: &Harness) -> [Member; 2] {
-    let (mut a, mut b) = (Member::new(harness, None), Member::new(harness, None));
-    let (joining_a, joining_b) = (a.join().await, b.join().await);
-    let joined = [a.joined(joining_a).await, b.joined(joining_b).await];
-    let (mut leader, mut follower) = if joined[0].leader == a.id { (a, b) } else { (b, a) };
-    let members = joined.iter().map(|joined| joined.members.len()).collect::<Vec<_>>();
-    assert_eq!(members.iter().sum::<usize>(), 2, "the leader alone is told who the members are: {members:?}");
+    let (mut leader, mut follower) = (Member::new(harness, None), Member::new(harness, None));
+    let joining = leader.join().await;
+    leader.joined(joining).await;
+    let id = leader.id.clone();
+    leader.sync(&[(&id, b"all")]).await.reply().await.unwrap();
+    let following = follower.join().await;
+    assert_eq!(leader.heartbeat().await, ErrorCode::RebalanceInProgress);
+    let leading = leader.join().await;
+    let joined = [leader.joined(leading).await, follower.joined(following).await];
+    assert!(joined.iter().all(|joined| joined.leader == leader.id));
+    let members = joined.map(|joined| joined.members.len());
+    assert_eq!(members, [2, 0], "the leader alone is told who the members are");
     let waiting = follower.sync(&[]).await;
     let ids = (leader.id.clone(), follower.id.clone());
     let led = leader.sync(&[(&ids.0, b"to the leader"), (&ids.1, b"to the follower")]).await;
@@ -174,7 +180,7 @@ async fn a_silent_member_is_removed_and_the_others_go_on() {
     let id = loud.id.clone();
     loud.sync(&[(&id, b"all")]).await.reply().await.unwrap();
     let mut silent = Member::new(&harness, None);
-    let request = JoinGroupRequest { session_timeout_ms: 1_000, ..silent.join_request(&["range"]) };
+    let request = JoinGroupRequest { session_timeout_ms: 5_000, ..silent.join_request(&["range"]) };
     silent.id = silent.client.call(9, &request).await.member_id;
     let request = JoinGroupRequest { member_id: silent.id.clone(), ..request };
     let waiting = silent.client.send(9, &request).await.unwrap();

@@ -52,6 +52,9 @@ public final class Worker {
                 "session.timeout.ms", "6000",
                 "heartbeat.interval.ms", "1000",
                 "scheduled.rebalance.max.delay.ms", "0",
+                // A worker that is slow to read what it is to do does not leave for minutes.
+                "worker.sync.timeout.ms", "60000",
+                "worker.unsync.backoff.ms", "1000",
                 "offset.flush.interval.ms", "100"));
         for (String topic : new String[] {"config", "offset", "status"}) {
             settings.put(topic + ".storage.topic", "connect-" + topic);

@@ -6,6 +6,7 @@ import java.io.InputStreamReader;
 import java.time.Duration;
 import java.util.Map;
 import java.util.Properties;
+import java.util.concurrent.locks.LockSupport;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
@@ -14,6 +15,7 @@ import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StoreQueryParameters;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.Topology;
+import org.apache.kafka.streams.errors.InvalidStateStoreException;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.KGroupedStream;
@@ -33,6 +35,8 @@ import org.apache.kafka.streams.state.WindowStore;
  */
 public final class Counts {
     private static final String STORE = "counts";
+    private static final Duration PATIENCE = Duration.ofSeconds(60);
+    private static final Duration PAUSE = Duration.ofMillis(20);
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final Serde<String> TEXT = Serdes.String();
 
@@ -104,12 +108,23 @@ public final class Counts {
     private static ObjectNode contents(KafkaStreams streams) {
         ObjectNode answer = JSON.createObjectNode();
         ObjectNode store = answer.putObject("store");
-        ReadOnlyKeyValueStore<String, String> counts = streams.store(
-                StoreQueryParameters.fromNameAndType(STORE, QueryableStoreTypes.keyValueStore()));
-        try (var all = counts.all()) {
-            all.forEachRemaining(entry -> store.put(entry.key, entry.value));
+        // While partitions change hands it cannot be asked.
+        for (long due = System.nanoTime() + PATIENCE.toNanos();; LockSupport.parkNanos(PAUSE.toNanos())) {
+            ReadOnlyKeyValueStore<String, String> counts;
+            try {
+                counts = streams.store(
+                        StoreQueryParameters.fromNameAndType(STORE, QueryableStoreTypes.keyValueStore()));
+            } catch (InvalidStateStoreException changing) {
+                if (System.nanoTime() > due) {
+                    throw changing;
+                }
+                continue;
+            }
+            try (var all = counts.all()) {
+                all.forEachRemaining(entry -> store.put(entry.key, entry.value));
+            }
+            return answer;
         }
-        return answer;
     }
 
     private static synchronized void say(ObjectNode words) {

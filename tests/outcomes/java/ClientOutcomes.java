@@ -134,7 +134,7 @@ public final class ClientOutcomes {
     /** The broker aborts what takes too long. */
     private void timeout() throws Exception {
         for (String deed : new String[] {"send", "commit", "abort"}) {
-            KafkaProducer<String, String> producer = producer(1_000);
+            KafkaProducer<String, String> producer = producer(3_000);
             producer.initTransactions();
             begin(producer);
             awaitAborted();

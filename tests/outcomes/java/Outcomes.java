@@ -17,7 +17,7 @@ import org.apache.kafka.common.protocol.Errors;
  */
 public final class Outcomes {
     private static final int NEVER_MS = 60_000;
-    private static final int SOON_MS = 1_000;
+    private static final int SOON_MS = 3_000;
     private static final Broker.Identity NOBODY = new Broker.Identity(-1, (short) -1);
 
     /** What a client of a transaction version sends. */

@@ -18,8 +18,12 @@ function socketFactory({ host, port, ssl, onConnect }) {
   return socket
 }
 
+// Of a broker that is away for a while. After five times, as it is set otherwise, a consumer begins anew as somebody else.
+const patience = { connectionTimeout: 20000, retry: { initialRetryTime: 100, maxRetryTime: 1000, retries: 60 } }
+
 const access = JSON.parse(process.argv[2])
 const kafka = new Kafka({
+  ...patience,
   socketFactory,
   brokers: [access.bootstrap],
   ssl: {
@@ -107,6 +111,7 @@ const operations = {
       groupId: group,
       sessionTimeout: session_ms || 10000,
       heartbeatInterval: 500,
+      retry: patience.retry,
       maxWaitTimeInMs: 100,
       readUncommitted: false,
       partitionAssigners: [roundRobin],

@@ -163,6 +163,8 @@ class Client:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
+            # A broker that comes back is found long before the session ends.
+            "reconnect.backoff.max.ms": 500,
         }
         if assignor.startswith(CONSUMER_PROTOCOL):
             config["group.protocol"] = "consumer"
