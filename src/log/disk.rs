@@ -87,6 +87,18 @@ pub struct DiskError {
     pub source: io::Error,
 }
 
+impl DiskError {
+    /// The same, for another who is concerned.
+    pub(super) fn again(&self) -> DiskError {
+        let DiskError { action, path, source } = self;
+        let source = match source.raw_os_error() {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::new(source.kind(), source.to_string()),
+        };
+        DiskError { action, path: path.clone(), source }
+    }
+}
+
 /// Says what was tried when a disk operation fails.
 pub(super) trait Tried<T> {
     /// Adds the action and the path to an error.

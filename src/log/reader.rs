@@ -53,6 +53,19 @@ pub enum ReadError {
     Disk(#[from] DiskError),
 }
 
+impl ReadError {
+    /// The same, of another payload.
+    fn again(&self) -> ReadError {
+        match self {
+            ReadError::Gone { segment } => ReadError::Gone { segment: *segment },
+            ReadError::Damaged { path, position, finding } => {
+                ReadError::Damaged { path: path.clone(), position: *position, finding: *finding }
+            }
+            ReadError::Disk(error) => ReadError::Disk(error.again()),
+        }
+    }
+}
+
 /// What is wrong with some bytes of a segment file.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Finding {
@@ -172,11 +185,15 @@ impl Reader {
     pub fn recent(&self, places: &[Place]) -> Recents {
         let mut found = Recents { payloads: Vec::with_capacity(places.len()), missing: Vec::new() };
         let (mut bytes, mut held) = (0, Held::default());
-        // Who is far behind asks for thousands of places. New blocks wait for the lock, so it is not held while these are sorted out.
+        // Who is far behind asks for thousands of places. New blocks wait for the lock, so it is not held where these follow one another.
         let oldest = lock(&self.recent).oldest();
         let mut recent = None;
         for (index, place) in places.iter().copied().enumerate() {
-            let may_be_there = oldest.is_some_and(|oldest| oldest <= begin(place));
+            let may_be_there =
+                oldest.is_some_and(|oldest| oldest <= begin(place)) && !place.segment.is_moved();
+            if !may_be_there {
+                recent = None;
+            }
             let recent = may_be_there.then(|| recent.get_or_insert_with(|| lock(&self.recent)));
             let in_memory = recent.and_then(|recent| recent.find(place)).and_then(|(at, block)| {
                 let start = (place.position - at.position) as usize;
@@ -259,29 +276,50 @@ impl Reader {
                 return;
             }
         }
-        for wanted in span.wanted {
-            put(payloads, wanted, Err(ReadError::Gone { segment: span.segment }));
-        }
+        fail(span, &ReadError::Gone { segment: span.segment }, payloads);
     }
 
     fn try_read_span(&self, span: &Span<'_>, payloads: &mut [Payload]) {
-        let bytes = match (self.bytes_of(span), span.wanted) {
-            (Ok(bytes), _) => bytes,
-            (Err(error), [alone]) => return put(payloads, alone, Err(error)),
+        let read =
+            self.file(span.segment).map(|file| self.bytes_of(&*file, span).map_err(|error| (file, error)));
+        match (read, span.wanted) {
+            (Ok(Ok(bytes)), _) => self.take_apart(span, &bytes, payloads),
+            (Err(error), _) | (Ok(Err((_, error))), [_]) => fail(span, &error, payloads),
             // What the disk cannot read may be one of these, or another's between two of them.
-            (Err(_), _) => return span.apart().for_each(|alone| self.try_read_span(&alone, payloads)),
-        };
+            (Ok(Err((file, _))), _) => self.read_apart(&*file, span, payloads),
+        }
+    }
+
+    /// Each by itself. A disk may take seconds to find that it cannot read a page, so that is not asked for again by each frame in it.
+    fn read_apart(&self, file: &dyn DiskFile, span: &Span<'_>, payloads: &mut [Payload]) {
+        let mut unreadable: Option<(u32, ReadError)> = None;
+        for alone in span.apart() {
+            let page = alone.page();
+            match &unreadable {
+                Some((bad, error)) if page == Some(*bad) => fail(&alone, error, payloads),
+                _ => match self.bytes_of(file, &alone) {
+                    Ok(bytes) => self.take_apart(&alone, &bytes, payloads),
+                    Err(error) => {
+                        fail(&alone, &error, payloads);
+                        unreadable = page.map(|page| (page, error)).or(unreadable);
+                    }
+                },
+            }
+        }
+    }
+
+    /// The payloads of what has been read.
+    fn take_apart(&self, span: &Span<'_>, bytes: &Bytes, payloads: &mut [Payload]) {
         let total: usize = span.wanted.iter().map(|wanted| wanted.place.length as usize).sum();
         let shares = bytes.len() <= total.saturating_add(total / SPARE_PART_MAX);
         for wanted in span.wanted {
-            let payload = self.checked_payload(wanted.place, &bytes, span.start);
+            let payload = self.checked_payload(wanted.place, bytes, span.start);
             let keep = |payload: Bytes| if shares { payload } else { Bytes::copy_from_slice(&payload) };
             put(payloads, wanted, payload.map(keep));
         }
     }
 
-    fn bytes_of(&self, span: &Span<'_>) -> Result<Bytes, ReadError> {
-        let file = self.file(span.segment)?;
+    fn bytes_of(&self, file: &dyn DiskFile, span: &Span<'_>) -> Result<Bytes, ReadError> {
         let mut bytes = Vec::new();
         let read = file.read_at(u64::from(span.start), span.length as usize, &mut bytes);
         read.tried("read", &segment_path(&self.dir, span.segment))?;
@@ -349,6 +387,10 @@ impl Reader {
 /// A frame's begin, to be found among those of blocks.
 fn begin(place: Place) -> At {
     At { segment: place.segment, position: place.position }
+}
+
+fn fail(span: &Span<'_>, error: &ReadError, payloads: &mut [Payload]) {
+    span.wanted.iter().for_each(|wanted| put(payloads, wanted, Err(error.again())));
 }
 
 fn put(payloads: &mut [Payload], wanted: &Wanted, payload: Payload) {

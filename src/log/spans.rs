@@ -3,7 +3,7 @@
 //! The log has what all partitions wrote in the order in which it came, and a fetch asks for one partition after the other: read as it
 //! asks, each batch would be a read of its own, from all over a segment.
 
-use super::format::FRAME_HEADER_LENGTH;
+use super::format::{FRAME_HEADER_LENGTH, PAGE};
 use super::place::{Place, SegmentNumber};
 
 /// Bytes between two frames that are read along with them: a disk with several reads under way takes about as long for them as for
@@ -41,6 +41,13 @@ impl<'w> Span<'w> {
     /// The same frames, each by itself.
     pub(super) fn apart(self) -> impl Iterator<Item = Span<'w>> {
         self.wanted.chunks(1).filter_map(Span::of)
+    }
+
+    /// The page of its file that holds all of it, if one does.
+    pub(super) fn page(&self) -> Option<u32> {
+        let page = self.start / PAGE;
+        let last = self.start.saturating_add(self.length.saturating_sub(1));
+        (last / PAGE == page).then_some(page)
     }
 
     fn of(wanted: &'w [Wanted]) -> Option<Span<'w>> {

@@ -189,14 +189,18 @@ impl Semel {
 
     /// Runs a command of the client.
     fn run(&self, words: &[&str], input: &str) -> Piped {
+        self.run_within("15", words, input)
+    }
+
+    fn run_within(&self, seconds: &str, words: &[&str], input: &str) -> Piped {
         let mut command = Command::new(broker::binary());
         command.args(words).args(["--bootstrap", &self.bootstrap, "--data-dir"]).arg(&self.data_dir);
-        command.env("SEMEL_TIMEOUT", "60");
+        command.env("SEMEL_TIMEOUT", seconds);
         pipe("semel", command, input.as_bytes(), DEADLINE)
     }
 
     fn done(&self, words: &[&str], input: &str) -> Vec<String> {
-        let told = self.run(words, input);
+        let told = self.run_within("60", words, input);
         assert!(told.status.success(), "semel {words:?}: {}\n{}", told.lines.join("\n"), told.errors);
         told.lines
     }

@@ -88,7 +88,7 @@ async fn read(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gone {
     Retry,
-    /// Answer its partition with an error that clients retry.
+    /// Answer its partition with what lies before, or an error that clients retry.
     Answer,
 }
 

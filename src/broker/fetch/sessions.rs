@@ -317,7 +317,8 @@ impl Session {
         let Some(cached) = self.partitions.get_mut(&wanted.key()) else { return true };
         let news = has_records || !answer.error_code.is_none() || told != cached.told;
         cached.told = told;
-        if has_records {
+        // What cannot be read took its room from the others all the same.
+        if has_records || answer.error_code == ErrorCode::KafkaStorageError {
             let turn = cached.turn;
             self.turns.remove(&turn);
             let turn = self.take_turn(wanted.key());

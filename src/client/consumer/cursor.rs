@@ -101,6 +101,14 @@ struct Assigned {
     bytes_max: i32,
     /// Where readers of this isolation came to an end when it was last fetched.
     end: Option<Offset>,
+    trouble: Option<Trouble>,
+}
+
+/// A partition of which nothing could be had, for a reason that may pass: others of its broker go on meanwhile.
+#[derive(Debug)]
+struct Trouble {
+    backoff: Backoff,
+    until: Instant,
 }
 
 /// See the module.
@@ -118,7 +126,7 @@ pub struct Cursor {
     /// With which of its partitions a fetch from a broker begins: the first that had something of which the last answer had
     /// nothing. Brokers fill an answer in the order of the partitions. (It stays with an answer that had something of each: for the
     /// same fetch again they need to do less.)
-    first: BTreeMap<NodeId, usize>,
+    first: BTreeMap<NodeId, TopicPartition>,
     paused: BTreeMap<NodeId, Instant>,
     stale: BTreeSet<TopicName>,
     backoff: Backoff,
@@ -155,7 +163,7 @@ impl Cursor {
         self.generations += 1;
         let (generation, bytes_max) = (self.generations, self.limits.partition_bytes);
         let end = self.assigned.get(&partition).and_then(|assigned| assigned.end);
-        self.assigned.insert(partition, Assigned { position, generation, bytes_max, end });
+        self.assigned.insert(partition, Assigned { position, generation, bytes_max, end, trouble: None });
     }
 
     /// Reads nothing more of `partition` until a seek. What was fetched of it is not returned.
@@ -231,7 +239,8 @@ impl Cursor {
         let mut plan: Option<FetchPlan> = None;
         for (partition, assigned) in &self.assigned {
             let Position::At(offset) = assigned.position else { continue };
-            if self.withheld.contains(partition) {
+            let is_in_trouble = assigned.trouble.as_ref().is_some_and(|trouble| trouble.until > now);
+            if is_in_trouble || self.withheld.contains(partition) {
                 continue;
             }
             let Some(node) = leader_of(partition) else {
@@ -241,16 +250,17 @@ impl Cursor {
             if self.fetching.contains(&node) || self.paused.contains_key(&node) {
                 continue;
             }
-            let first = self.first.get(&node).copied().unwrap_or(0);
-            let plan = plan.get_or_insert_with(|| FetchPlan { node, parts: Vec::new(), first });
+            let plan = plan.get_or_insert_with(|| FetchPlan { node, parts: Vec::new(), first: 0 });
             if plan.node == node {
                 let (generation, bytes_max) = (assigned.generation, assigned.bytes_max);
                 plan.parts.push(FetchPart { partition: partition.clone(), offset, bytes_max, generation });
             }
         }
         if let Some(plan) = &mut plan {
-            plan.first %= plan.parts.len();
             self.fetching.insert(plan.node);
+            let first = self.first.get(&plan.node);
+            let before = |part: &FetchPart| first.is_some_and(|first| part.partition < *first);
+            plan.first = plan.parts.partition_point(before) % plan.parts.len();
         }
         plan
     }
@@ -263,7 +273,7 @@ impl Cursor {
         answers: impl IntoIterator<Item = (TopicPartition, FetchPartitionResponse)>,
     ) -> Vec<Fetched> {
         self.fetching.remove(&plan.node);
-        let mut trouble = false;
+        let (mut trouble, mut success) = (false, false);
         // How far behind the first the nearest one comes of which there was nothing; if it is the first itself, another is to be.
         let mut passed_over: Option<usize> = None;
         let mut fetched = Vec::new();
@@ -275,6 +285,7 @@ impl Cursor {
             let Some(asked) = asked.filter(|part| Some(part.generation) == current) else { continue };
             match answer.error_code {
                 ErrorCode::None => {
+                    success = true;
                     let end = self.note_end(asked, &answer);
                     if end > Some(asked.offset) && answer.records.as_ref().is_none_or(Records::is_empty) {
                         let behind = place.map(|place| plan.behind_first(place).max(1));
@@ -285,6 +296,7 @@ impl Cursor {
                 ErrorCode::OffsetOutOfRange => fetched.extend(self.out_of_range(asked)),
                 code if code.retriable() => {
                     trouble = true;
+                    self.set_back(now, &partition);
                     if stale_metadata(code) {
                         self.stale.insert(partition.topic.clone());
                     }
@@ -294,10 +306,10 @@ impl Cursor {
                 ),
             }
         }
-        if let Some(behind) = passed_over {
-            self.first.insert(plan.node, (plan.first + behind) % plan.parts.len());
+        if let Some(part) = passed_over.and_then(|behind| plan.asked().nth(behind % plan.parts.len())) {
+            self.first.insert(plan.node, part.partition.clone());
         }
-        if trouble {
+        if trouble && !success {
             self.back_off(now, plan.node);
         } else {
             self.backoff.succeeded();
@@ -317,12 +329,25 @@ impl Cursor {
         self.paused.insert(node, until);
     }
 
+    /// Leaves a partition alone for a while, longer each time.
+    fn set_back(&mut self, now: Instant, partition: &TopicPartition) {
+        let limits = self.limits.backoff;
+        if let Some(assigned) = self.assigned.get_mut(partition) {
+            let mut backoff = match assigned.trouble.take() {
+                Some(trouble) => trouble.backoff,
+                None => Backoff::new(limits, assigned.generation),
+            };
+            let until = now + backoff.pause();
+            assigned.trouble = Some(Trouble { backoff, until });
+        }
+    }
+
     fn note_end(&mut self, asked: &FetchPart, answer: &FetchPartitionResponse) -> Option<Offset> {
         let stable = Some(answer.last_stable_offset).filter(|_| self.isolation == Isolation::ReadCommitted);
         let end = stable.filter(|offset| *offset >= 0).unwrap_or(answer.high_watermark);
         let end = Some(Offset(end)).filter(|_| end >= 0);
         if let Some(assigned) = self.assigned.get_mut(&asked.partition) {
-            assigned.end = end;
+            (assigned.end, assigned.trouble) = (end, None);
         }
         end
     }
@@ -400,7 +425,9 @@ impl Cursor {
     /// When something will have to be done although nothing happens.
     #[must_use]
     pub fn next_wakeup(&self, now: Instant) -> Option<Instant> {
-        self.paused.values().copied().filter(|until| *until > now).min()
+        let troubled = self.assigned.values().filter_map(|assigned| assigned.trouble.as_ref());
+        let troubled = troubled.map(|trouble| trouble.until);
+        self.paused.values().copied().chain(troubled).filter(|until| *until > now).min()
     }
 }
 
@@ -409,6 +436,7 @@ mod tests {
     use super::*;
     use crate::types::PartitionIndex;
     use bytes::Bytes;
+    use std::time::Duration;
 
     fn partition(index: i32) -> TopicPartition {
         TopicPartition::new(TopicName::new("t").unwrap(), PartitionIndex(index))
@@ -451,6 +479,47 @@ mod tests {
         let answers: Vec<_> = plan.asked().map(answer).collect();
         cursor.answered(now, &plan, answers);
         plan.asked().map(|part| part.partition.partition.0).collect()
+    }
+
+    /// An answer of which nothing can be had for now of some of the partitions, and the rest has nothing new.
+    fn refuse(cursor: &mut Cursor, now: Instant, refused: &[i32]) -> Option<Vec<i32>> {
+        let plan = cursor.next_fetch(now, |_| Some(NodeId(1)))?;
+        let answer = |part: &FetchPart| {
+            let is_refused = refused.contains(&part.partition.partition.0);
+            let error_code = if is_refused { ErrorCode::KafkaStorageError } else { ErrorCode::None };
+            (
+                part.partition.clone(),
+                FetchPartitionResponse { error_code, ..FetchPartitionResponse::default() },
+            )
+        };
+        let answers: Vec<_> = plan.asked().map(answer).collect();
+        cursor.answered(now, &plan, answers);
+        Some(plan.asked().map(|part| part.partition.partition.0).collect())
+    }
+
+    #[test]
+    fn a_partition_that_cannot_be_read_for_now_does_not_keep_the_others_waiting() {
+        let (mut cursor, mut now) = (cursor(3), Instant::now());
+        let mut asked = 0;
+        for _ in 0..1_000 {
+            let fetched = refuse(&mut cursor, now, &[1]).expect("the others are not paused");
+            assert!(fetched.contains(&0) && fetched.contains(&2));
+            asked += usize::from(fetched.contains(&1));
+            now += Duration::from_millis(10);
+        }
+        assert!(
+            (10..25).contains(&asked),
+            "of ten seconds, twice as long a pause each time up to one: {asked}"
+        );
+        // Of a broker that has nothing at all for now, nothing is asked.
+        now += Duration::from_secs(2);
+        assert_eq!(refuse(&mut cursor, now, &[0, 1, 2]), Some(vec![0, 1, 2]));
+        assert_eq!(refuse(&mut cursor, now, &[]), None);
+        assert!(cursor.next_wakeup(now).is_some_and(|wakes| wakes > now));
+        // What is read again is in no trouble.
+        now += Duration::from_secs(2);
+        assert_eq!(refuse(&mut cursor, now, &[]), Some(vec![0, 1, 2]));
+        assert_eq!(refuse(&mut cursor, now, &[]), Some(vec![0, 1, 2]));
     }
 
     #[test]

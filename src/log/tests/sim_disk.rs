@@ -4,6 +4,7 @@
 use super::super::disk::{Disk, DiskFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -57,8 +58,8 @@ struct Sim {
     full: bool,
     /// Which read from here gives a flipped bit.
     flip: Option<u64>,
-    /// A place in each file where it cannot be read.
-    unreadable: Option<u64>,
+    /// Bytes of each file that cannot be read.
+    unreadable: Range<u64>,
     /// Told when a planned fault has come.
     came: Option<Arc<AtomicBool>>,
 }
@@ -112,9 +113,11 @@ impl SimDisk {
         self.sim().flip = Some(after);
     }
 
-    /// From now on no read goes over this place of any file.
+    /// From now on no read goes over the page of this place of any file.
     pub(crate) fn spoil(&self, position: u64) {
-        self.sim().unreadable = Some(position);
+        let page = PAGE as u64;
+        let start = position / page * page;
+        self.sim().unreadable = start..start + page;
     }
 
     /// Whether the flipped bit is still to come.
@@ -366,7 +369,7 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, position: u64, length: usize, into: &mut Vec<u8>) -> io::Result<usize> {
         let mut sim = self.disk.sim();
-        if sim.unreadable.is_some_and(|spoilt| (position..position + length as u64).contains(&spoilt)) {
+        if position < sim.unreadable.end && sim.unreadable.start < position + length as u64 {
             return Err(io::Error::other("the disk cannot read there"));
         }
         let cached = &sim.inodes[self.inode].cached;
