@@ -22,6 +22,7 @@ use std::thread;
 use common::actor::Access;
 use common::behind_splice::BehindSplice;
 use common::broker::Broker;
+use common::tools::announce;
 use suite::{Outcome, Suite, suite};
 
 /// Whole, with every part and all the data that their authors thought of. Longest first, so that the end is not spent on
@@ -332,7 +333,11 @@ fn all_pass(suite: &Suite, runs: &[Run], access: &Access, at_once: usize) {
     let mut failed = failed.into_inner().unwrap();
     // They have deadlines of their own, of seconds, which a busy machine may not keep: a few are tried again with nothing beside them.
     if failed.len() <= TRIED_AGAIN_MAX {
-        failed = failed.into_iter().map(|(run, _)| (run, run.outcome(suite, access))).collect();
+        let again = |(run, outcome): (Run, Outcome)| {
+            announce(&format!("tried again: {}", report(&run, &outcome)));
+            (run, run.outcome(suite, access))
+        };
+        failed = failed.into_iter().map(again).collect();
         failed.retain(|(_, outcome)| !outcome.passed);
     }
     suite.tidy();
